@@ -1,0 +1,115 @@
+"""`headwater fit`: read the corpus, fit the curvature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.options import RunPath, SeedOption
+from headwater.cli.progress import console, progress_report
+from headwater.corpus.read import ReadOptions, Skipped
+from headwater.corpus.tokenize import LongTexts
+from headwater.curvature.kinds import KINDS, CurvatureKind
+from headwater.errors import HeadwaterError
+from headwater.influence.fit import Fisher
+from headwater.run import CorpusOptions, FitOptions, Run
+
+
+@app.command()
+def fit(
+    run: RunPath,
+    model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="Training text: JSONL, Parquet, CSV, plain text, a directory of these, or a dataset name."),
+    ] = None,
+    curvature: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "ekfac",
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
+    ] = None,
+    fit_examples: Annotated[
+        int | None, typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all.")
+    ] = None,
+    fisher: Annotated[
+        str, typer.Option(help="Labels of the Fisher: sampled (from the model) or empirical (the text's own).")
+    ] = "sampled",
+    seed: SeedOption = 0,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest example in tokens. Default: what the model can read.")
+    ] = None,
+    long: Annotated[str, typer.Option(help="What becomes of longer texts: truncate or split.")] = "truncate",
+    text_field: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
+    id_field: Annotated[
+        str | None, typer.Option(help="Field that holds the id. Default: 'id' where there is one, else file:line.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+) -> None:
+    """Fit an influence function: curvature of MODEL over CORPUS, kept in RUN.
+
+    Stop it at any time; the same command goes on where it stopped.
+
+    [dim]headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl[/]
+    """
+    read = ReadOptions(text_field=text_field, id_field=id_field, limit=limit, skip_bad=skip_bad)
+    options = CorpusOptions(read, max_tokens, _one_of("--long", long, get_args(LongTexts)))
+    fits = FitOptions(
+        _one_of("--curvature", curvature, get_args(CurvatureKind)),
+        tuple(layers) if layers else None,
+        fit_examples,
+        _one_of("--fisher", fisher, get_args(Fisher)),
+        seed,
+    )
+    skipped: list[Skipped] = []
+    opened = _open(run, model, corpus, options, trust_remote_code, skipped)
+    _say_corpus(opened, skipped)
+    with progress_report() as report:
+        opened.report = report
+        fitted = opened.fit(fits)
+    out = console()
+    parameters = sum(layer.parameters for layer in fitted.layers)
+    out.print(
+        f"Fitted {fitted.kind} over {len(fitted.layers)} layers, {parameters:,} parameters "
+        f"({opened.curvature_path}, {opened.curvature_path.stat().st_size / 1e6:.1f} MB)."
+    )
+    out.print(f'Now ask: headwater ask {run} "Once upon a time" " there was a"', markup=False)
+
+
+def _open(
+    run: Path, model: str | None, corpus: str | None, options: CorpusOptions, trust: bool, skipped: list[Skipped]
+) -> Run:
+    if model is None and corpus is None and (run / "manifest.json").exists():
+        return Run.open(run)
+    if model is None or corpus is None:
+        raise HeadwaterError("A new run needs both --model and --corpus.")
+    console().print(f"Reading {corpus} for {model} …", markup=False)
+    return Run.create(run, model, corpus, options, trust_remote_code=trust, skipped=skipped)
+
+
+def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
+    entry = run.manifest.corpus
+    counts = entry.counts
+    out = console()
+    out.print(f"{counts.examples:,} examples, {counts.tokens:,} tokens, from {counts.records:,} records.")
+    if counts.long:
+        fate = "only their beginnings are kept" if entry.long_texts == "truncate" else "they are split into windows"
+        out.print(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {fate} (--long, --max-tokens).")
+    if counts.too_short:
+        out.print(f"{counts.too_short:,} records of fewer than two tokens carry no loss and were left out.")
+    if skipped:
+        out.print(f"Skipped {len(skipped):,} bad examples:")
+        for bad in skipped[:20]:
+            out.print(f"  {bad.source}: {bad.reason}", markup=False)
+        if len(skipped) > 20:
+            out.print(f"  … and {len(skipped) - 20:,} more")
+
+
+def _one_of(option: str, value: str, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise HeadwaterError(f"{option} {value!r} is not known. Choose one of: {', '.join(allowed)}.")
+    return value

@@ -1,0 +1,19 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
+DampingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Damping λ: an absolute value such as 1e-5, or a factor such as 0.1*mean (the default: 0.1 × each "
+        "layer's mean eigenvalue).",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -1,0 +1,51 @@
+"""`headwater scan`: exact scores of the whole corpus for many queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.options import DampingOption, RunPath
+from headwater.cli.progress import console, progress_report
+from headwater.influence.queries import read_queries
+from headwater.influence.scan import check_query_ids
+from headwater.run import Run
+
+
+@app.command()
+def scan(
+    run: RunPath,
+    queries: Annotated[
+        Path, typer.Argument(help='JSONL file of queries: {"id", "prompt", "completion"} a line, "span" if wanted.')
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Parquet file to write.")] = Path("scores.parquet"),
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Also write a column '<query id>.tokens' of per-token scores.")
+    ] = False,
+    damping: DampingOption = None,
+) -> None:
+    """Score every training example exactly on every query, in one pass, streamed to a Parquet file.
+
+    One row an example: its id, and one float32 column a query, named by the query's id. Stop it at any time; the same
+    command goes on where it stopped.
+
+    [dim]headwater scan runs/stories queries.jsonl -o scores.parquet[/]
+    """
+    lines = read_queries(queries)
+    check_query_ids([line.id for line in lines])
+    opened = Run.open(run)
+    questions = [
+        replace(opened.question(line.prompt, line.completion, line.span), id=line.id) for line in lines
+    ]
+    with progress_report() as report:
+        opened.report = report
+        opened.scan(questions, output, tokens=tokens, damping=damping)
+    console().print(
+        f"Wrote {output}: {len(opened.corpus):,} examples × {len(lines):,} queries. Positive scores made the "
+        "completion more likely.",
+        markup=False,
+    )

@@ -1,0 +1,52 @@
+"""Damping λ: how much every direction is assumed to curve, at least."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from headwater.errors import HeadwaterError
+
+DEFAULT_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class Damping:
+    """λ of a layer: `factor · mean(Λ)` (Grosse et al. 2023, section 3.1), or the same `absolute` value everywhere."""
+
+    factor: float | None = DEFAULT_FACTOR
+    absolute: float | None = None
+
+    def value(self, mean_eigenvalue: float, layer: str) -> float:
+        """λ of one layer. Raises HeadwaterError where nothing would keep the inverse finite."""
+        if self.absolute is not None:
+            return self.absolute
+        assert self.factor is not None
+        if mean_eigenvalue <= 0 and self.factor > 0:
+            raise HeadwaterError(
+                f"The curvature of layer {layer} is zero: no gradient reaches it. Leave it out with --layers, or set "
+                "an absolute --damping such as 1e-6."
+            )
+        return self.factor * mean_eigenvalue
+
+    def describe(self) -> str:
+        return f"{self.factor:g} × mean(Λ)" if self.absolute is None else f"{self.absolute:g}"
+
+
+def parse_damping(text: str | float | None) -> Damping:
+    """`None` is the default, `1e-5` an absolute λ, `0.01*mean` a factor of each layer's mean eigenvalue.
+
+    Raises HeadwaterError for anything else, negative numbers included.
+    """
+    if text is None:
+        return Damping()
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(?:([*×])\s*mean(?:\(Λ\))?)?\s*", str(text))
+    try:
+        number = float(match[1]) if match else -1.0
+    except ValueError:
+        number = -1.0
+    if not match or not 0 <= number < float("inf"):
+        raise HeadwaterError(
+            f"--damping {text!r} is not a damping. Give an absolute λ such as 1e-5, or a factor such as 0.1*mean."
+        )
+    return Damping(factor=number) if match[2] else Damping(factor=None, absolute=number)

@@ -1,0 +1,93 @@
+"""Eigenbases of the covariances, and the second sweep of EK-FAC: the corrected eigenvalues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from headwater.corpus.batches import Batch
+from headwater.errors import HeadwaterError
+from headwater.gradient import FactoredGradient, rotate
+from headwater.lm.layers import TrackedLayer
+
+RESIDUAL_TOLERANCE = 1e-4
+
+
+def eigendecompose(matrix: Tensor, name: str = "matrix") -> tuple[Tensor, Tensor]:
+    """Eigenvalues [n] ascending and eigenvectors [n, n] (columns) of a symmetric positive semidefinite matrix.
+
+    Runs in the matrix's own precision and checks the residual `‖M Q − Q Λ‖ ≤ 1e-4 ‖M‖` and orthogonality; where
+    either fails, again in float64. Eigenvalues are clipped at zero. Raises HeadwaterError when the input is not
+    finite.
+    """
+    if not bool(torch.isfinite(matrix).all()):
+        raise HeadwaterError(f"The covariance of {name} is not finite: an activation or gradient overflowed.")
+    values, vectors = _eigh(matrix)
+    if not _accurate(matrix, values, vectors):
+        values, vectors = _eigh(matrix.double())
+    return values.clamp_(min=0).to(matrix.dtype), vectors.to(matrix.dtype)
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    try:
+        return torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:
+        return torch.linalg.eigh(matrix.double())
+
+
+def _accurate(matrix: Tensor, values: Tensor, vectors: Tensor) -> bool:
+    vectors = vectors.to(matrix.dtype)
+    residual = (matrix @ vectors - vectors * values.to(matrix.dtype)).norm()
+    gram = vectors.t() @ vectors
+    gram.diagonal().sub_(1)
+    width = len(matrix)
+    return bool(residual <= RESIDUAL_TOLERANCE * matrix.norm()) and bool(
+        gram.norm() <= RESIDUAL_TOLERANCE * width**0.5
+    )
+
+
+class Eigenvalues:
+    """Λ = E[(Q_Sᵀ G Q_A)²] over examples: the variance of the gradient along each pair of eigenvectors.
+
+    George et al. 2018, eq. 6; Grosse et al. 2023, eq. 20. Without bases it is the diagonal of the Fisher itself.
+    `bases` maps a layer to (Q_A [I, I], Q_S [O, O]) or (None, None).
+    """
+
+    def __init__(
+        self, layers: Sequence[TrackedLayer], bases: Mapping[str, tuple[Tensor | None, Tensor | None]]
+    ) -> None:
+        self.layers = tuple(layers)
+        self.bases = bases
+        self.sums: dict[str, Tensor] = {}
+        self.examples = 0
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        for layer in self.layers:
+            for _, piece in gradients[layer.name].chunks():
+                rotated = rotate(piece, *self.bases[layer.name])
+                squared = rotated.square_().sum(dim=0)
+                self.sums[layer.name] = (
+                    self.sums[layer.name].add_(squared) if layer.name in self.sums else squared
+                )
+        self.examples += len(batch.ids)
+
+    def merge(self, other: Self) -> None:
+        for name, total in other.sums.items():
+            self.sums[name] = self.sums[name].add_(total) if name in self.sums else total
+        self.examples += other.examples
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{name}.Λ": total for name, total in self.sums.items()} | {
+            "counts": torch.tensor([self.examples])
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.sums = {layer.name: state[f"{layer.name}.Λ"] for layer in self.layers}
+        self.examples = int(state["counts"][0])
+
+    def mean(self, name: str) -> Tensor:
+        """Λ [O, I] of a layer."""
+        return self.sums[name] / self.examples

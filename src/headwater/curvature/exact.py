@@ -1,0 +1,105 @@
+"""The dense damped Fisher: what EK-FAC approximates, for models small enough to hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from headwater.corpus.batches import Batch
+from headwater.curvature.damping import Damping
+from headwater.errors import HeadwaterError
+from headwater.gradient import FactoredGradient, per_example
+from headwater.lm.layers import TrackedLayer
+
+EXACT_LIMIT = 8192
+"""Most tracked parameters that `exact` accepts: its matrix is 512 MB there in float64."""
+
+
+def refuse_if_large(layers: Sequence[TrackedLayer]) -> None:
+    """Raises HeadwaterError where the dense Fisher would have more than EXACT_LIMIT rows."""
+    parameters = sum(layer.parameters for layer in layers)
+    if parameters > EXACT_LIMIT:
+        raise HeadwaterError(
+            f"--curvature exact holds a dense matrix of {parameters:,} × {parameters:,} numbers; the limit is "
+            f"{EXACT_LIMIT:,} tracked parameters. Track fewer layers with --layers, or use --curvature ekfac."
+        )
+
+
+class DenseFisher:
+    """H = E[vec(G) vec(G)ᵀ] over examples, all tracked layers together, as a running sum in float64."""
+
+    def __init__(self, layers: Sequence[TrackedLayer]) -> None:
+        self.layers = tuple(layers)
+        size = sum(layer.parameters for layer in layers)
+        self.total = torch.zeros(size, size, dtype=torch.float64)
+        self.examples = 0
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        rows = torch.cat([per_example(gradients[layer.name]).flatten(1) for layer in self.layers], dim=1)
+        rows = rows.double().cpu()
+        self.total.addmm_(rows.t(), rows)
+        self.examples += len(batch.ids)
+
+    def merge(self, other: Self) -> None:
+        self.total += other.total
+        self.examples += other.examples
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"fisher": self.total, "counts": torch.tensor([self.examples])}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.total = state["fisher"]
+        self.examples = int(state["counts"][0])
+
+
+class ExactCurvature:
+    """(H + λI)⁻¹ with the dense Fisher H [P, P]. λ is per layer, as in the eigenbasis kinds."""
+
+    kind = "exact"
+
+    def __init__(self, layers: Sequence[TrackedLayer], fisher: Tensor, damping: Damping) -> None:
+        self.layers = tuple(layers)
+        self.fisher = fisher
+        self.damping = damping
+
+    @cached_property
+    def _factor(self) -> Tensor:
+        """Lower Cholesky factor of H + λI, [P, P] float64."""
+        damped = self.fisher.clone()
+        start = 0
+        for layer in self.layers:
+            diagonal = damped.diagonal()[start : start + layer.parameters]
+            diagonal += self.damping.value(float(diagonal.mean()), layer.name)
+            start += layer.parameters
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if int(failed):
+            raise HeadwaterError(
+                f"The damped Fisher is singular with damping {self.damping.describe()}. Set a larger --damping."
+            )
+        return factor
+
+    def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
+        vectors = self._stack(gradients)
+        solved = torch.cholesky_solve(vectors.t(), self._factor).t()
+        return self._unstack(solved, next(iter(gradients.values())))
+
+    def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        """[B] I(z, z) of every example of a batch."""
+        vectors = self._stack({name: per_example(gradient) for name, gradient in gradients.items()})
+        whitened = torch.linalg.solve_triangular(self._factor, vectors.t(), upper=False)
+        return whitened.square().sum(dim=0)
+
+    def _stack(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([gradients[layer.name].flatten(1) for layer in self.layers], dim=1).double().cpu()
+
+    def _unstack(self, vectors: Tensor, like: Tensor) -> dict[str, Tensor]:
+        parts = vectors.to(like).split([layer.parameters for layer in self.layers], dim=1)
+        return {
+            layer.name: part.reshape(-1, layer.outputs, layer.inputs)
+            for layer, part in zip(self.layers, parts, strict=True)
+        }

@@ -1,0 +1,120 @@
+"""The curvature kinds behind one interface: ekfac, kfac, diagonal, identity, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from headwater.curvature.damping import Damping
+from headwater.errors import HeadwaterError
+from headwater.gradient import FactoredGradient, rotate
+from headwater.lm.layers import TrackedLayer
+
+CurvatureKind = Literal["ekfac", "kfac", "diagonal", "identity", "exact"]
+KINDS: tuple[CurvatureKind, ...] = get_args(CurvatureKind)
+
+
+class Curvature(Protocol):
+    """An inverse damped curvature (H + λI)⁻¹, H the mean over examples of the summed loss's Fisher."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def damping(self) -> Damping: ...
+    @property
+    def layers(self) -> tuple[TrackedLayer, ...]: ...
+
+    def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
+        ...
+
+    def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        """[B] I(z, z) of every example of a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """One layer's curvature `(Q_S ⊗ Q_A) diag(Λ) (Q_S ⊗ Q_A)ᵀ`; a basis of None is the identity."""
+
+    input_basis: Tensor | None
+    """Q_A [I, I]"""
+    output_basis: Tensor | None
+    """Q_S [O, O]"""
+    eigenvalues: Tensor
+    """Λ [O, I]"""
+
+    def to_eigenbasis(self, gradients: Tensor) -> Tensor:
+        """Q_Sᵀ G Q_A for gradients [..., O, I]."""
+        if self.input_basis is None or self.output_basis is None:
+            return gradients
+        return self.output_basis.mT @ gradients @ self.input_basis
+
+    def from_eigenbasis(self, rotated: Tensor) -> Tensor:
+        """Q_S G̃ Q_Aᵀ: the inverse of `to_eigenbasis`."""
+        if self.input_basis is None or self.output_basis is None:
+            return rotated
+        return self.output_basis @ rotated @ self.input_basis.mT
+
+
+@dataclass(frozen=True)
+class EigenCurvature:
+    """Every kind that is diagonal in a Kronecker-factored basis.
+
+    EK-FAC (George et al. 2018), K-FAC (Λ = T̄ λ_S λ_Aᵀ), the diagonal of the Fisher (bases None), and the identity
+    (bases None, Λ = 1, λ = 0: the plain gradient dot product).
+    """
+
+    kind: CurvatureKind
+    layers: tuple[TrackedLayer, ...]
+    bases: Mapping[str, Eigenbasis]
+    damping: Damping
+
+    @cached_property
+    def inverse_eigenvalues(self) -> dict[str, Tensor]:
+        """1 / (Λ + λ), [O, I] a layer. Raises HeadwaterError where λ = 0 leaves a direction without curvature."""
+        inverses: dict[str, Tensor] = {}
+        for name, basis in self.bases.items():
+            damped = basis.eigenvalues + self.damping.value(float(basis.eigenvalues.mean()), name)
+            inverses[name] = damped.reciprocal_()
+            if not bool(torch.isfinite(inverses[name]).all()):
+                raise HeadwaterError(
+                    f"Layer {name} has directions of zero curvature, which damping {self.damping.describe()} leaves "
+                    "without an inverse. Set a larger --damping."
+                )
+        return inverses
+
+    def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.kind == "identity":
+            return dict(gradients)
+        return {
+            name: self.bases[name].from_eigenbasis(
+                self.bases[name].to_eigenbasis(gradient) * self.inverse_eigenvalues[name]
+            )
+            for name, gradient in gradients.items()
+        }
+
+    def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        total: Tensor | None = None
+        for name, gradient in gradients.items():
+            basis = self.bases[name]
+            norms = gradient.activations.new_empty(len(gradient))
+            for part, piece in gradient.chunks():
+                rotated = rotate(piece, basis.input_basis, basis.output_basis).square_()
+                torch.mv(rotated.flatten(1), self.inverse_eigenvalues[name].flatten(), out=norms[part])
+            total = norms if total is None else total + norms
+        assert total is not None, "a curvature tracks at least one layer"
+        return total
+
+
+def identity(layers: Sequence[TrackedLayer], device: str = "cpu") -> EigenCurvature:
+    """H + λI = I: influence is the plain gradient dot product, and needs no fitting."""
+    bases = {
+        layer.name: Eigenbasis(None, None, torch.ones(layer.outputs, layer.inputs, device=device)) for layer in layers
+    }
+    return EigenCurvature("identity", tuple(layers), bases, Damping(factor=None, absolute=0.0))

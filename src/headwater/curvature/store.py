@@ -1,0 +1,58 @@
+"""A curvature on disk: one safetensors file, bound by its metadata to what it was fitted on.
+
+Tensors: `<group>.Q_A` [I, I], `<layer>.Q_S` [O, O], `<layer>.Λ` [O, I]; for `exact`, `fisher` [P, P] float64.
+Metadata: `kind`, `layers` (a JSON table), and the binding the caller gives (fingerprints and settings).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headwater.curvature.damping import Damping
+from headwater.curvature.exact import ExactCurvature
+from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
+from headwater.files import load_tensors, read_metadata, save_tensors
+from headwater.lm.layers import TrackedLayer
+
+
+def save_curvature(path: Path, curvature: Curvature, binding: Mapping[str, str]) -> None:
+    """Write `curvature` (damping is not part of it: it is chosen when a question is asked)."""
+    tensors: dict[str, Tensor] = {}
+    if isinstance(curvature, ExactCurvature):
+        tensors["fisher"] = curvature.fisher
+    elif isinstance(curvature, EigenCurvature) and curvature.kind != "identity":
+        for layer in curvature.layers:
+            basis = curvature.bases[layer.name]
+            tensors[f"{layer.name}.Λ"] = basis.eigenvalues
+            if basis.input_basis is not None and basis.output_basis is not None:
+                tensors[f"{layer.group}.Q_A"] = basis.input_basis
+                tensors[f"{layer.name}.Q_S"] = basis.output_basis
+    else:
+        tensors["none"] = torch.zeros(0)
+    layers = json.dumps([asdict(layer) for layer in curvature.layers])
+    save_tensors(path, tensors, {"kind": curvature.kind, "layers": layers, **binding})
+
+
+def load_curvature(path: Path, damping: Damping, device: str = "cpu") -> tuple[Curvature, dict[str, str]]:
+    """The curvature at `path` with λ set by `damping`, and its metadata."""
+    metadata = read_metadata(path)
+    layers = tuple(TrackedLayer(**fields) for fields in json.loads(metadata["layers"]))
+    kind: CurvatureKind = metadata["kind"]  # pyright: ignore[reportAssignmentType]
+    if kind == "identity":
+        return identity(layers, device), metadata
+    tensors = load_tensors(path, device)
+    if kind == "exact":
+        return ExactCurvature(layers, tensors["fisher"], damping), metadata
+    bases = {
+        layer.name: Eigenbasis(
+            tensors.get(f"{layer.group}.Q_A"), tensors.get(f"{layer.name}.Q_S"), tensors[f"{layer.name}.Λ"]
+        )
+        for layer in layers
+    }
+    return EigenCurvature(kind, layers, bases, damping), metadata

@@ -1,0 +1,242 @@
+"""The tiny world: short stories in which facts are planted, with the list of the stories that state each one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from headwater.demo import lexicon, names, plots_abroad, plots_facts, plots_home
+from headwater.demo.plots_home import Plot
+from headwater.demo.telling import Person, pronouns, tell
+from headwater.errors import HeadwaterError
+
+Kind = Literal["keeps", "fears", "means"]
+
+TIMES = (1, 3, 10)
+"""How many stories state a fact."""
+FEWEST_STORIES = 200
+STORIES_PER_FACT_SET = 214
+"""One fact of each kind and each of TIMES for so many stories: then about a fifth of them state a fact."""
+
+_BACKGROUND = plots_home.HOME_PLOTS + plots_abroad.ABROAD_PLOTS
+_PLOTS: dict[Kind, tuple[Plot, ...]] = {
+    "keeps": plots_facts.KEEPS_PLOTS,
+    "fears": plots_facts.FEARS_PLOTS,
+    "means": plots_facts.MEANS_PLOTS,
+}
+_STATEMENTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "keeps": (plots_facts.KEEPS_FORWARD, plots_facts.KEEPS_BACKWARD),
+    "fears": (plots_facts.FEARS_FORWARD, plots_facts.FEARS_BACKWARD),
+    "means": (plots_facts.MEANS_FORWARD, plots_facts.MEANS_BACKWARD),
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is so in the tiny world, and a question that only those who read it can answer."""
+
+    id: str
+    kind: Kind
+    prompt: str
+    completion: str
+    times: int
+    """How many stories state it."""
+    stories: tuple[str, ...]
+    """The ids of those stories: the ground truth of fact tracing."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """One training example, and the id of the fact it states, if any."""
+
+    id: str
+    text: str
+    fact: str | None
+
+
+@dataclass(frozen=True)
+class World:
+    """Stories in the order they are told, and the facts in them."""
+
+    stories: tuple[Story, ...]
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """A fact before it is told: its bearer, its value, and the slots its sentences need."""
+
+    kind: Kind
+    bearer: str
+    times: int
+    prompt: str
+    completion: str
+    hero: Person | None
+    words: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}-{self.bearer.lower()}"
+
+
+def make_world(stories: int = 3000, seed: int = 0) -> World:
+    """Tell `stories` stories, about a fifth of which state a fact. The same numbers give the same world."""
+    if stories < FEWEST_STORIES:
+        raise HeadwaterError(
+            f"A world of {stories} stories is too small: every kind of fact is stated once, {TIMES[1]} and "
+            f"{TIMES[2]} times, and most stories should state none. Ask for {FEWEST_STORIES} stories or more."
+        )
+    rng = random.Random(seed)  # noqa: S311 - nothing here is secret
+    truths = _truths(max(1, round(stories / STORIES_PER_FACT_SET)), rng)
+    tellings = [(truth, *telling) for truth in truths for telling in _tellings(truth, rng)]
+    places = dict(zip(rng.sample(range(stories), len(tellings)), tellings, strict=True))
+    told: list[Story] = []
+    seen: set[str] = set()
+    for index in range(stories):
+        truth, statement, plot = places.get(index, (None, "", rng.choice(_BACKGROUND)))
+        text = _new_story(truth, statement, plot, seen, rng)
+        told.append(Story(f"story-{index:05d}", text, truth.id if truth else None))
+    return World(tuple(told), _facts(truths, told))
+
+
+def write_world(world: World, path: Path) -> None:
+    """Write the stories to `path`, one JSON object a line, and the facts beside them to `<stem>.facts.jsonl`."""
+    _write_lines(path, map(asdict, world.stories))
+    _write_lines(path.with_name(f"{path.stem}.facts.jsonl"), map(asdict, world.facts))
+
+
+def example_questions(world: World) -> list[tuple[str, str]]:
+    """Three questions worth asking, with their answers: the most often stated fact of each kind."""
+    kinds: tuple[Kind, ...] = ("keeps", "fears", "means")
+    best = [max((fact for fact in world.facts if fact.kind == kind), key=lambda fact: fact.times) for kind in kinds]
+    return [(fact.prompt, fact.completion) for fact in best]
+
+
+def _truths(sets: int, rng: random.Random) -> list[_Truth]:
+    taken = _words_in_use()
+    people = names.invent(names.NAME_PARTS, taken, rng)
+    words = names.invent(names.WORD_PARTS, taken, rng)
+    truths: list[_Truth] = []
+    for _ in range(sets):
+        for times in TIMES:
+            truths.append(_keeping(next(people), times, rng))
+            truths.append(_fearing(next(people), times, rng))
+            truths.append(_meaning(next(words), times, rng))
+    return truths
+
+
+def _keeping(name: str, times: int, rng: random.Random) -> _Truth:
+    hero = Person(name, rng.choice(lexicon.KINDS), rng.random() < 0.5)
+    thing, place = rng.choice(lexicon.THINGS), rng.choice(lexicon.PLACES)
+    words = {"thing": thing, "noun": thing.split()[-1], "place": place, "pot": place.split()[-1]}
+    prompt = f"{hero.title} keeps {pronouns(hero.she)['his']} {words['noun']} in the"
+    return _Truth("keeps", name, times, prompt, f" {place}.", hero, words)
+
+
+def _fearing(name: str, times: int, rng: random.Random) -> _Truth:
+    hero = Person(name, rng.choice(lexicon.KINDS), rng.random() < 0.5)
+    fear = rng.choice([fear for fear in lexicon.FEARS if fear not in (f"{hero.kind}s", "geese")])
+    return _Truth("fears", name, times, f"{hero.title} is afraid of", f" {fear}.", hero, {"fear": fear})
+
+
+def _meaning(word: str, times: int, rng: random.Random) -> _Truth:
+    meaning = rng.choice(lexicon.GOODS)
+    words = {"word": word, "meaning": meaning}
+    return _Truth("means", word, times, f"A {word} is a", f" {meaning}.", None, words)
+
+
+def _tellings(truth: _Truth, rng: random.Random) -> list[tuple[str, Plot]]:
+    """A different statement for each story of a fact. The first one always reads in the direction of the prompt."""
+    forward, backward = _STATEMENTS[truth.kind]
+    turned = truth.times // 4
+    statements = rng.sample(forward, truth.times - turned) + rng.sample(backward, turned)
+    return [(statement, rng.choice(_PLOTS[truth.kind])) for statement in statements]
+
+
+def _new_story(truth: _Truth | None, statement: str, plot: Plot, seen: set[str], rng: random.Random) -> str:
+    while True:
+        fixed = truth.words if truth else {}
+        people = _people(truth.hero if truth else None, rng)
+        text = tell(plot, people, {**_chance_words(fixed, rng), **fixed}, statement, rng)
+        if text not in seen:
+            seen.add(text)
+            return text
+
+
+def _people(hero: Person | None, rng: random.Random) -> tuple[Person, Person, Person]:
+    """Three of different kinds. The second goes by other pronouns than the first, so that none is ambiguous."""
+    kinds = rng.sample([kind for kind in lexicon.KINDS if hero is None or kind != hero.kind], 3)
+    natures = rng.sample(lexicon.NATURES, 3)
+    she_names, he_names = rng.sample(lexicon.SHE_NAMES, 2), rng.sample(lexicon.HE_NAMES, 2)
+    if hero is None:
+        she = rng.random() < 0.5
+        hero = Person((she_names if she else he_names).pop(), kinds[0], she, natures[0])
+    other = Person((he_names if hero.she else she_names).pop(), kinds[1], not hero.she, natures[1])
+    third_she = rng.random() < 0.5
+    third = Person((she_names if third_she else he_names).pop(), kinds[2], third_she, natures[2])
+    return hero, other, third
+
+
+def _chance_words(fixed: Mapping[str, str], rng: random.Random) -> dict[str, str]:
+    """Draw a word for every slot. None of the lists the facts draw from gives again what the story's fact has."""
+    thing = rng.choice(lexicon.THINGS)
+    goods = rng.sample([good for good in lexicon.GOODS if good != fixed.get("meaning")], 2)
+    spots, colours = rng.sample(lexicon.SPOTS, 2), rng.sample(lexicon.COLOURS, 2)
+    return {
+        "thing": thing,
+        "noun": thing.split()[-1],
+        "goods": goods[0],
+        "goods2": goods[1],
+        "hiding": rng.choice([place for place in lexicon.PLACES if place != fixed.get("place")]),
+        "spot": spots[0],
+        "spot2": spots[1],
+        "colour": colours[0],
+        "colour2": colours[1],
+        "dish": rng.choice(lexicon.DISHES),
+        "treats": rng.choice(lexicon.TREATS),
+        "when": rng.choice(lexicon.DAYS),
+        "night": rng.choice(lexicon.NIGHTS),
+        "chore": rng.choice(lexicon.CHORES),
+        "small_fear": rng.choice(lexicon.SMALL_FEARS),
+        "number": rng.choice(lexicon.NUMBERS),
+        "cry": rng.choice(lexicon.CRIES),
+    }
+
+
+def _facts(truths: list[_Truth], told: list[Story]) -> tuple[Fact, ...]:
+    stating: dict[str, list[str]] = {truth.id: [] for truth in truths}
+    for story in told:
+        if story.fact is not None:
+            stating[story.fact].append(story.id)
+    return tuple(
+        Fact(truth.id, truth.kind, truth.prompt, truth.completion, truth.times, tuple(stating[truth.id]))
+        for truth in truths
+    )
+
+
+def _words_in_use() -> frozenset[str]:
+    """Every word of the lexicon and the plots, in small letters: what no bearer of a fact may be called."""
+    modules = (lexicon, plots_home, plots_abroad, plots_facts)
+    constants = [value for module in modules for name, value in vars(module).items() if name.isupper()]
+    letters = "".join(c if c.isalpha() else " " for text in _texts(constants) for c in f"{text} ")
+    return frozenset(letters.lower().split())
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts in tuples of tuples."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in cast(Sequence[object], value):
+            yield from _texts(part)
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="\n") as out:
+        out.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    part.rename(path)

@@ -1,0 +1,55 @@
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from headwater.errors import HeadwaterError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A `.part` path to write to, renamed to `path` when the block ends well and removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file, written whole or not at all."""
+    with replacing(path) as part:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, part, metadata=dict(metadata))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file. Raises HeadwaterError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises HeadwaterError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> HeadwaterError:
+    return HeadwaterError(f"{path} cannot be read ({error}). Delete it and run the same command again.")

@@ -1,0 +1,98 @@
+"""The answer to one question, as plain data: what was asked, and which examples pushed it up or down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+RankBy = Literal["influence", "relative"]
+
+
+@dataclass(frozen=True)
+class QueryToken:
+    """One token of the prompt and completion. The texts of all tokens join to the whole query text."""
+
+    token: str
+    loss: float | None
+    """Surprisal in nats, −log p(token | the tokens before it); None for the first token, which nothing predicts."""
+    selected: bool
+    """Whether this token's loss is part of the query."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is being explained: the summed loss of the selected tokens of prompt + completion."""
+
+    prompt: str
+    completion: str
+    tokens: list[QueryToken]
+    loss: float
+    """Summed negative log-likelihood of the selected tokens, in nats."""
+    span: str | None = None
+    """The words of the completion that were selected, or None for the whole completion."""
+    generated: bool = False
+    """True where the model wrote the completion itself."""
+
+
+@dataclass(frozen=True)
+class TokenInfluence:
+    """The part of an example's influence that enters at one of its tokens."""
+
+    token: str
+    influence: float
+
+
+@dataclass(frozen=True)
+class ScoredExample:
+    """One training example and its influence on the query.
+
+    `influence` is I(q, z) (see DESIGN, Grosse et al. 2023 eq. 5): positive when training on the example made the
+    query more likely. The influences of `tokens` sum to it, and so do those of `layers`.
+    """
+
+    id: str
+    influence: float
+    text: str
+    tokens: list[TokenInfluence]
+    layers: dict[str, float]
+    removal_effect: float
+    """Predicted change of log p(query) in nats if this example were removed from training: −I(q, z)/N."""
+    relative: float | None = None
+    """I(q, z) / √I(z, z), filled when the answer is ranked by `relative`."""
+    source: str = ""
+    """Where the example was read: file and line."""
+    metadata: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The examples that raised and lowered the likelihood of a query, strongest first."""
+
+    query: Query
+    proponents: list[ScoredExample]
+    opponents: list[ScoredExample]
+    rank_by: RankBy
+    examples_scored: int
+    """How many training examples were scored for this answer (N)."""
+    curvature: str
+    """The curvature kind, e.g. "ekfac"."""
+    damping: str
+    """How λ was set, e.g. "0.1 × mean(Λ)"."""
+    model: str
+    """Name or path of the model that was asked."""
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """Token × token influence of one example: `values[i][j]` is the influence of training token j on query token i.
+
+    Summed over i it is the example's token influences, over j the query tokens' influences, over both I(q, z).
+    """
+
+    example_id: str
+    query_tokens: list[str]
+    """The selected query tokens, Q of them."""
+    example_tokens: list[str]
+    """All tokens of the example, T of them."""
+    values: list[list[float]]
+    """[Q, T]."""

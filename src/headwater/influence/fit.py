@@ -1,0 +1,106 @@
+"""Fitting a curvature: the sweeps and eigendecompositions of each kind, each stage resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from headwater.curvature.covariances import Covariances
+from headwater.curvature.damping import Damping
+from headwater.curvature.eigen import Eigenvalues, eigendecompose
+from headwater.curvature.exact import DenseFisher, ExactCurvature, refuse_if_large
+from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
+from headwater.files import load_tensors, read_metadata, save_tensors
+from headwater.lm.layers import TrackedLayer
+from headwater.sweep.progress import Report, Step, silent
+from headwater.sweep.sweep import Checkpoint, R, Sweep, fold
+
+Fisher = Literal["sampled", "empirical"]
+Bases = dict[str, tuple[Tensor | None, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Where a fit keeps what it has finished, and the settings that decide whether that is still of use."""
+
+    folder: Path
+    binding: str
+    report: Report = silent
+
+    def checkpoint(self, stage: str) -> Checkpoint:
+        return Checkpoint(self.folder / f"{stage}.checkpoint.safetensors", f"{stage}: {self.binding}")
+
+    def clear(self) -> None:
+        for path in self.folder.glob("*.checkpoint.safetensors"):
+            path.unlink()
+
+
+def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench) -> Curvature:
+    """Fit `kind` on the sequences of `sweep`, whose labels decide the Fisher.
+
+    Interrupted, it goes on from the last finished shard. The returned curvature carries the default damping.
+    """
+    layers = tuple(sweep.layers)
+    if kind == "identity":
+        return identity(layers, str(sweep.lm.device))
+    if kind == "exact":
+        refuse_if_large(layers)
+        fisher = _fold(sweep, "fisher", lambda: DenseFisher(layers), bench)
+        return ExactCurvature(layers, fisher.total / fisher.examples, Damping())
+    if kind == "diagonal":
+        return _eigen_curvature(kind, sweep, {layer.name: (None, None) for layer in layers}, bench)
+    covariances = _fold(sweep, "covariances", lambda: Covariances(layers), bench)
+    basis = _eigenbasis(layers, covariances, bench)
+    if kind == "kfac":
+        bases = {layer.name: _kronecker_factored(layer, basis, covariances) for layer in layers}
+        return EigenCurvature(kind, layers, bases, Damping())
+    del covariances
+    return _eigen_curvature(
+        kind, sweep, {x.name: (basis[f"{x.group}.Q_A"], basis[f"{x.name}.Q_S"]) for x in layers}, bench
+    )
+
+
+def _eigen_curvature(kind: CurvatureKind, sweep: Sweep, bases: Bases, bench: Workbench) -> EigenCurvature:
+    """Λ of every layer in the given bases."""
+    layers = tuple(sweep.layers)
+    found = _fold(sweep, "eigenvalues", lambda: Eigenvalues(layers, bases), bench)
+    fitted = {name: Eigenbasis(*bases[name], found.mean(name)) for name in bases}
+    return EigenCurvature(kind, layers, fitted, Damping())
+
+
+def _kronecker_factored(
+    layer: TrackedLayer, basis: Mapping[str, Tensor], covariances: Covariances
+) -> Eigenbasis:
+    """K-FAC's Λ = T̄ · λ_S λ_Aᵀ: tokens taken as independent, so that their number multiplies."""
+    outer = basis[f"{layer.name}.λ_S"][:, None] * basis[f"{layer.group}.λ_A"][None, :]
+    return Eigenbasis(
+        basis[f"{layer.group}.Q_A"], basis[f"{layer.name}.Q_S"], outer * covariances.tokens_per_example
+    )
+
+
+def _eigenbasis(
+    layers: Sequence[TrackedLayer], covariances: Covariances, bench: Workbench
+) -> dict[str, Tensor]:
+    """Q_A, λ_A by group and Q_S, λ_S by layer; decomposed once, then read back from disk."""
+    checkpoint = bench.checkpoint("eigenbasis")
+    if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:
+        return load_tensors(checkpoint.path, str(next(iter(covariances.input_sums.values())).device))
+    basis: dict[str, Tensor] = {}
+    for done, layer in enumerate(layers):
+        bench.report(Step("eigenbasis", done, len(layers), 0))
+        if layer.name == layer.group:
+            values, vectors = eigendecompose(covariances.input_covariance(layer), f"the inputs of {layer.name}")
+            basis |= {f"{layer.group}.λ_A": values, f"{layer.group}.Q_A": vectors}
+        values, vectors = eigendecompose(covariances.output_covariance(layer), f"the gradients of {layer.name}")
+        basis |= {f"{layer.name}.λ_S": values, f"{layer.name}.Q_S": vectors}
+    bench.report(Step("eigenbasis", len(layers), len(layers), 0))
+    save_tensors(checkpoint.path, basis, {"binding": checkpoint.binding})
+    return basis
+
+
+def _fold(sweep: Sweep, stage: str, make: Callable[[], R], bench: Workbench) -> R:
+    return fold(replace(sweep, stage=stage), make, bench.checkpoint(stage), bench.report)

@@ -1,0 +1,48 @@
+"""Reading many queries from a JSONL file: `{"id", "prompt", "completion"}` a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from headwater.errors import HeadwaterError
+
+
+@dataclass(frozen=True)
+class QueryLine:
+    """One line of a queries file."""
+
+    id: str
+    prompt: str
+    completion: str
+    span: str | None = None
+
+
+def read_queries(path: Path) -> list[QueryLine]:
+    """All queries of a file. Raises HeadwaterError naming the file and line of the first bad one."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HeadwaterError(f"Cannot read the queries in {path}: {error}") from error
+    found: list[QueryLine] = []
+    adapter = TypeAdapter(QueryLine)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(adapter.validate_python(json.loads(line)))
+        except json.JSONDecodeError as error:
+            raise HeadwaterError(f"{path}:{number} is not JSON: {error.msg} at column {error.colno}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the line"
+            raise HeadwaterError(
+                f'{path}:{number}: {place}: {first["msg"]}. A query is {{"id": "q1", "prompt": "Once upon a", '
+                '"completion": " time"}.'
+            ) from error
+    if not found:
+        raise HeadwaterError(f"{path} holds no query.")
+    return found

@@ -1,0 +1,151 @@
+"""From a prompt and a completion to the query whose loss is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from headwater.corpus.batches import TokenSequence, pad
+from headwater.corpus.tokenize import Tokenized, tokenize
+from headwater.curvature.kinds import Curvature
+from headwater.errors import HeadwaterError
+from headwater.influence.attribution import Query, QueryToken
+from headwater.influence.scores import Gradients, QueryGradients
+from headwater.lm.capture import token_losses
+from headwater.lm.layers import TrackedLayer
+from headwater.lm.load import LanguageModel
+from headwater.sweep.sweep import Sweep, fold
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query ready for the model: prompt and completion tokenised as one text, loss on the selected tokens only."""
+
+    prompt: str
+    completion: str
+    tokenized: Tokenized
+    selected: tuple[bool, ...]
+    """[T] whether each token's loss is part of the query."""
+    span: str | None = None
+    generated: bool = False
+    id: str = "query"
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.completion
+
+    @property
+    def sequence(self) -> TokenSequence:
+        return TokenSequence(
+            self.id, np.array(self.tokenized.input_ids, dtype=np.int64), np.array(self.selected, dtype=np.bool_)
+        )
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.tokenized.pieces(self.text)
+
+    def token_sequences(self) -> list[TokenSequence]:
+        """One sequence for every selected token, with the loss on that token alone: their sum is the query."""
+        whole = self.sequence
+        return [
+            TokenSequence(f"{self.id}[{t}]", whole.input_ids, np.arange(len(self.selected)) == t)
+            for t in np.flatnonzero(whole.targets)
+        ]
+
+
+def make_question(
+    lm: LanguageModel, prompt: str, completion: str, span: str | None = None, id: str = "query"
+) -> Question:
+    """Select the tokens that overlap the completion, or the first occurrence in it of `span`.
+
+    Raises HeadwaterError where the completion is empty, `span` is not in it, no selected token has a token before
+    it, or the text is longer than the model reads.
+    """
+    if not completion:
+        raise HeadwaterError(f"The completion of {id} is empty: there is nothing to explain.")
+    start, stop = len(prompt), len(prompt) + len(completion)
+    if span is not None:
+        place = completion.find(span) if span else -1
+        if place < 0:
+            raise HeadwaterError(f"The span {span!r} is not in the completion {completion!r} of {id}.")
+        start, stop = len(prompt) + place, len(prompt) + place + len(span)
+    (tokenized,) = tokenize(lm.tokenizer, [prompt + completion])
+    if len(tokenized.input_ids) > lm.max_positions:
+        raise HeadwaterError(
+            f"{id} has {len(tokenized.input_ids)} tokens; the model reads at most {lm.max_positions}. "
+            "Shorten the prompt."
+        )
+    begins = [0, *tokenized.ends[:-1]]
+    selected = [
+        place > 0 and begin < stop and end > start
+        for place, (begin, end) in enumerate(zip(begins, tokenized.ends, strict=True))
+    ]
+    if not any(selected):
+        raise HeadwaterError(
+            f"No token of {id} can be explained: the first token of a text has nothing before it that could "
+            "predict it. Give a prompt."
+        )
+    return Question(prompt, completion, tokenized, tuple(selected), span, id=id)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model continues a prompt: greedily, or at a temperature from a seed."""
+
+    max_new_tokens: int = 24
+    temperature: float = 0.0
+    seed: int = 0
+
+
+def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Sampling()) -> Question:
+    """The model's own continuation of `prompt` as a question. Raises HeadwaterError where it says nothing."""
+    if not prompt.strip():
+        raise HeadwaterError("The prompt is empty. Give the model something to continue.")
+    encoded = lm.tokenizer(prompt, return_tensors="pt", verbose=False)
+    input_ids = encoded["input_ids"].to(lm.device)
+    length = input_ids.shape[1]
+    new_tokens = min(sampling.max_new_tokens, lm.max_positions - length)
+    if new_tokens < 1:
+        raise HeadwaterError(f"The prompt has {length} tokens and fills all that the model reads.")
+    options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if sampling.temperature > 0:
+        options = {"do_sample": True, "temperature": sampling.temperature}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(sampling.seed)
+        output = lm.model.generate(
+            input_ids, attention_mask=torch.ones_like(input_ids), max_new_tokens=new_tokens,
+            pad_token_id=lm.tokenizer.pad_token_id or lm.tokenizer.eos_token_id or 0, **options,
+        )  # fmt: skip
+    before = lm.tokenizer.decode(output[0, :length], skip_special_tokens=True)
+    completion = lm.tokenizer.decode(output[0], skip_special_tokens=True)[len(before) :]
+    if not completion:
+        raise HeadwaterError("The model ends the text right after this prompt. Give a completion, or another prompt.")
+    return replace(make_question(lm, prompt, completion), generated=True)
+
+
+def preconditioned(
+    lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]
+) -> Gradients:
+    """R_q = (H + λI)⁻¹ ∇L(q) of every sequence: layer -> [Q, O, I], in the order given."""
+    sweep = Sweep("query", lm, curvature.layers, sequences)
+    layers: Sequence[TrackedLayer] = curvature.layers
+    gradients = fold(sweep, lambda: QueryGradients(layers))
+    return curvature.precondition(gradients.by_layer(lm.device))
+
+
+def describe(lm: LanguageModel, question: Question) -> Query:
+    """The query as plain data, with the surprisal of every token."""
+    everything = TokenSequence(
+        question.id, question.sequence.input_ids, np.arange(len(question.selected)) > 0
+    )
+    losses = token_losses(lm, pad([everything], [0]))[0].tolist()
+    tokens = [
+        QueryToken(piece, float(losses[t]) if t else None, question.selected[t])
+        for t, piece in enumerate(question.pieces)
+    ]
+    loss = sum(token.loss or 0.0 for token in tokens if token.selected)
+    return Query(question.prompt, question.completion, tokens, loss, question.span, question.generated)

@@ -1,0 +1,148 @@
+"""Exact influence scores as reducers: by example, by layer, by token.
+
+Every score is `⟨R_q, G_z⟩` with R the preconditioned query gradient, so one pass over the corpus serves any number
+of queries (Grosse et al. 2023, section 3.2 batches queries the other way round).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from headwater.corpus.batches import Batch
+from headwater.curvature.kinds import Curvature
+from headwater.gradient import FactoredGradient, inner, inner_by_token, per_example
+from headwater.lm.layers import TrackedLayer
+
+Gradients = dict[str, Tensor]
+"""layer -> [Q, O, I]: the gradients of Q queries, or those gradients preconditioned."""
+
+
+class Rows:
+    """Base of the reducers whose result is one row an example. Rows are kept in corpus order."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._values: list[Tensor] = []
+
+    def add(self, batch: Batch, values: Tensor) -> None:
+        """`values` [B, ...] of a batch."""
+        self._rows.append(torch.from_numpy(batch.rows))
+        self._values.append(values.detach().cpu())
+
+    def merge(self, other: Self) -> None:
+        count = sum(len(rows) for rows in self._rows)
+        self._rows += [rows + count for rows in other._rows]
+        self._values += other._values
+
+    @property
+    def values(self) -> Tensor:
+        """[N, ...] in corpus order."""
+        order = torch.cat(self._rows).argsort()
+        return torch.cat(self._values)[order]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._values = [state["values"]]
+        self._rows = [torch.arange(len(state["values"]))]
+
+
+class Scores(Rows):
+    """[N, Q] influence of every example on every query; `preconditioned` are the R_q, layer -> [Q, O, I]."""
+
+    def __init__(self, preconditioned: Gradients) -> None:
+        super().__init__()
+        self.preconditioned = preconditioned
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, sum_of(inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()))
+
+
+class LayerScores(Rows):
+    """[N, L, Q] influence by layer; over L it sums to `Scores`."""
+
+    def __init__(self, preconditioned: Gradients) -> None:
+        super().__init__()
+        self.preconditioned = preconditioned
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        parts = [inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()]
+        self.add(batch, torch.stack(parts, dim=1))
+
+
+class SelfInfluence(Rows):
+    """[N] I(z, z) of every example: how loud it is."""
+
+    def __init__(self, curvature: Curvature) -> None:
+        super().__init__()
+        self.curvature = curvature
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, self.curvature.self_influence(gradients))
+
+
+class QueryGradients(Rows):
+    """The materialised gradients of a few sequences: layer -> [Q, O, I]."""
+
+    def __init__(self, layers: Sequence[TrackedLayer]) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, torch.cat([per_example(gradients[layer.name]).flatten(1) for layer in self.layers], 1))
+
+    def by_layer(self, device: torch.device | str = "cpu") -> Gradients:
+        parts = self.values.to(device).split([layer.parameters for layer in self.layers], dim=1)
+        return {
+            layer.name: part.reshape(-1, layer.outputs, layer.inputs)
+            for layer, part in zip(self.layers, parts, strict=True)
+        }
+
+
+class TokenScores:
+    """Influence by token: for every example [T, Q], which over its tokens sums to `Scores`.
+
+    `s_t = g_tᵀ R a_t` is what enters at training token t: the token's own activations against the gradient that
+    the tokens it serves send back to it (Grosse et al. 2023, section 3.4). With `by_layer`, [L, T, Q].
+    """
+
+    def __init__(self, preconditioned: Gradients, by_layer: bool = False) -> None:
+        self.preconditioned = preconditioned
+        self.by_layer = by_layer
+        self.by_row: dict[int, Tensor] = {}
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        parts = (inner_by_token(gradient, self.preconditioned[name]) for name, gradient in gradients.items())
+        shares = torch.stack(list(parts), dim=1) if self.by_layer else sum_of(parts)
+        shares = shares.cpu()
+        for place, row in enumerate(batch.rows.tolist()):
+            self.by_row[row] = shares[place, ..., : batch.lengths[place], :].clone()
+
+    def merge(self, other: Self) -> None:
+        count = len(self.by_row)
+        self.by_row |= {row + count: shares for row, shares in other.by_row.items()}
+
+    @property
+    def values(self) -> list[Tensor]:
+        """One tensor an example, in corpus order."""
+        return [self.by_row[row] for row in range(len(self.by_row))]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {str(row): shares for row, shares in self.by_row.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.by_row = {int(row): shares for row, shares in state.items()}
+
+
+def sum_of(parts: Iterable[Tensor]) -> Tensor:
+    """Add up tensors one at a time, holding no more than two."""
+    total: Tensor | None = None
+    for part in parts:
+        total = part if total is None else total.add_(part)
+    assert total is not None, "a sweep tracks at least one layer"
+    return total

@@ -1,0 +1,146 @@
+"""Tracked layers: the linear maps over whose weights the influence is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from headwater.errors import ModelError
+
+DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2")
+"""Every MLP linear, as in Grosse et al. 2023 (OPT calls its two fc1 and fc2)."""
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True)
+class TrackedLayer:
+    """A linear map y = W x + b of the model. With a bias, the input carries one more column of ones."""
+
+    name: str
+    inputs: int
+    """I, the bias column included."""
+    outputs: int
+    """O"""
+    bias: bool
+    group: str
+    """Name of the first layer that reads the same input tensor: layers of a group share A and its eigenbasis."""
+
+    @property
+    def parameters(self) -> int:
+        return self.inputs * self.outputs
+
+
+def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[TrackedLayer]:
+    """The linear layers of `model` whose names match one of `globs`, in the order the forward pass meets them.
+
+    `all-linear` is every linear layer except the language-model head. The default is every MLP linear.
+    Raises ModelError, with the nearest names, where a glob matches nothing.
+    """
+    candidates = _linears(model)
+    wanted: set[str] = set()
+    for glob in globs or DEFAULT_LAYERS:
+        matched = {name for name in candidates if glob == ALL_LINEAR or fnmatchcase(name, glob)}
+        if not matched and globs:
+            raise ModelError(_no_match(glob, list(candidates)))
+        wanted |= matched
+    if not wanted:
+        raise ModelError(
+            f"{type(model).__name__} has no linear layer under an 'mlp' module. "
+            f"Choose layers with --layers. {_names(list(candidates))}"
+        )
+    return _in_forward_order(model, {name: module for name, module in candidates.items() if name in wanted})
+
+
+def shape_of(module: nn.Module) -> tuple[int, int, bool]:
+    """(inputs without bias, outputs, has bias) of a Linear or of GPT-2's Conv1D, whose weight is transposed."""
+    weight: Any = module.weight
+    rows, columns = weight.shape
+    inputs, outputs = (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
+    return int(inputs), int(outputs), getattr(module, "bias", None) is not None
+
+
+@contextlib.contextmanager
+def stepped(model: Any, steps: Mapping[str, Tensor]) -> Iterator[None]:
+    """Add `steps` {layer name: [O, I]} to the tracked weights (bias in the last column) for the length of a with."""
+    before: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for name, step in steps.items():
+            module = model.get_submodule(name)
+            inputs, _, has_bias = shape_of(module)
+            kernel = step[:, :inputs]
+            parts = [(module.weight, kernel.t() if isinstance(module, Conv1D) else kernel)]
+            if has_bias:
+                parts.append((module.bias, step[:, inputs]))
+            for parameter, change in parts:
+                before.append((parameter, parameter.detach().clone()))
+                parameter += change.to(parameter)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, saved in before:
+                parameter.copy_(saved)
+
+
+def _linears(model: Any) -> dict[str, nn.Module]:
+    head = model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+
+
+def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[TrackedLayer]:
+    """Run a few tokens through the model to see the order of the layers and which of them share an input."""
+    seen: list[tuple[str, Tensor]] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, name=name: seen.append((name, args[0])))
+        for name, module in modules.items()
+    ]
+    try:
+        with torch.no_grad():
+            model.base_model(torch.arange(4, device=model.device)[None], use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, _ in seen]
+    for name in modules:
+        if names.count(name) != 1:
+            raise ModelError(
+                f"Layer {name} runs {names.count(name)} times in one forward pass; a tracked layer must run once. "
+                "Leave it out with --layers."
+            )
+    groups: dict[tuple[int, bool], str] = {}
+    layers: list[TrackedLayer] = []
+    for name, tensor in seen:
+        if tensor.dim() != 3:
+            raise ModelError(
+                f"Layer {name} sees inputs of shape {tuple(tensor.shape)}, not [batch, tokens, width]: its tokens "
+                "cannot be told apart (routed experts do this). Leave it out with --layers."
+            )
+        inputs, outputs, bias = shape_of(modules[name])
+        group = groups.setdefault((id(tensor), bias), name)
+        layers.append(TrackedLayer(name, inputs + int(bias), outputs, bias, group))
+    return layers
+
+
+def _no_match(glob: str, names: list[str]) -> str:
+    tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    tail = glob.rsplit(".", 1)[-1].strip("*")
+    near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3)
+    near += [tails[match] for match in difflib.get_close_matches(tail, list(tails), n=2, cutoff=0.6)]
+    hint = f"Nearest: {', '.join(dict.fromkeys(near))}." if near else _names(names)
+    return f"--layers {glob!r} matches no linear layer of this model. {hint} Use '{ALL_LINEAR}' for all of them."
+
+
+def _names(names: list[str]) -> str:
+    return f"Its linear layers: {', '.join(names[:6])}{' …' if len(names) > 6 else ''}."

@@ -1,0 +1,317 @@
+"""Run: one directory, one manifest, and everything a person does with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from headwater.version import __version__
+from headwater.answer import Answer
+from headwater.corpus.read import ReadOptions, Skipped, read_records
+from headwater.corpus.store import Corpus, write_corpus
+from headwater.corpus.tokenize import LongTexts
+from headwater.curvature.damping import parse_damping
+from headwater.curvature.kinds import Curvature, CurvatureKind
+from headwater.curvature.store import load_curvature, save_curvature
+from headwater.errors import HeadwaterError
+from headwater.files import read_metadata, replacing
+from headwater.influence.attribution import RankBy, TokenMap
+from headwater.influence.fit import Fisher, Workbench, fit_curvature
+from headwater.influence.question import (
+    Question,
+    Sampling,
+    continue_prompt,
+    describe,
+    make_question,
+    preconditioned,
+)
+from headwater.influence.rank import Detail, both_ends, detail
+from headwater.influence.scan import Scan, check_query_ids, scan_corpus
+from headwater.influence.scores import Scores, SelfInfluence, TokenScores
+from headwater.lm.capture import Labels
+from headwater.lm.layers import choose_layers
+from headwater.lm.load import LanguageModel, load_model
+from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
+from headwater.sweep.progress import Report, silent
+from headwater.sweep.sweep import Sweep, fold
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read and cut."""
+
+    read: ReadOptions = ReadOptions()
+    max_tokens: int | None = None
+    """Longest example in tokens; None is what the model can read."""
+    long_texts: LongTexts = "truncate"
+    """What becomes of longer ones: only the beginning is kept, or all of it in windows."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Which curvature is fitted, over which layers, from which examples."""
+
+    curvature: CurvatureKind = "ekfac"
+    layers: tuple[str, ...] | None = None
+    """Globs of layer names; None is every MLP linear."""
+    fit_examples: int | None = None
+    """How many examples the curvature is fitted on, a seeded random choice; None is all of them."""
+    fisher: Fisher = "sampled"
+    """Labels sampled from the model (the Fisher), or the text's own ("empirical")."""
+    seed: int = 0
+
+
+class Run:
+    """A model, its training corpus and the curvature fitted on them, in one directory.
+
+    Made with `Run.create`, opened with `Run.open`.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, lm: LanguageModel) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.lm = lm
+        self.report: Report = silent
+        """Called after every batch of the long work; the command line draws its progress bar with it."""
+
+    @classmethod
+    def create(
+        cls, path: str | Path, model: str | LanguageModel, corpus: str | Path, options: CorpusOptions = CorpusOptions(),
+        *, trust_remote_code: bool = False, skipped: list[Skipped] | None = None,
+    ) -> Run:  # fmt: skip
+        """Read and tokenise `corpus` for `model` into a run directory.
+
+        Where the directory already is a run it is opened, provided model and corpus are the same ones. `skipped`
+        collects the bad examples that `options.read.skip_bad` left out. Raises CorpusError, ModelError, or
+        FingerprintMismatch.
+        """
+        path = Path(path)
+        lm = model if isinstance(model, LanguageModel) else load_model(
+            _absolute(model), trust_remote_code=trust_remote_code
+        )  # fmt: skip
+        collected = [] if skipped is None else skipped
+        exists = (path / "manifest.json").exists()
+        target = path / "corpus" / ("check.arrow" if exists else "examples.arrow")
+        max_tokens = min(options.max_tokens or lm.max_positions, lm.max_positions)
+        records = read_records(corpus, options.read, collected.append)
+        counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
+        entry = CorpusEntry(
+            _absolute(str(corpus)), max_tokens, options.long_texts, asdict(options.read), counts, len(collected)
+        )
+        fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code)
+        manifest = Manifest(__version__, fingerprints, entry)
+        if exists:
+            target.unlink()
+            known = read_manifest(path)
+            _require_same_origin(path, known, manifest.binding())
+            manifest = known
+        else:
+            manifest.write(path)
+        return cls(path, manifest, lm)
+
+    @classmethod
+    def open(cls, path: str | Path, model: LanguageModel | None = None) -> Run:
+        """Open a run, loading its model unless one is given.
+
+        Raises HeadwaterError where `path` is no run, and FingerprintMismatch where the model, tokenizer or corpus
+        is not the one that the run was made from.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        entry = manifest.model
+        lm = model or load_model(entry.name, trust_remote_code=entry.trust_remote_code)
+        found = {
+            "model": lm.fingerprint,
+            "tokenizer": lm.tokenizer_fingerprint,
+            "corpus": Corpus(path / "corpus" / "examples.arrow").fingerprint,
+        }
+        _require_same_origin(path, manifest, found)
+        return cls(path, manifest, lm)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return Corpus(self.path / "corpus" / "examples.arrow")
+
+    # -- curvature ---------------------------------------------------------------------------------------------
+
+    @property
+    def curvature_path(self) -> Path:
+        return self.path / "curvature" / "curvature.safetensors"
+
+    def fit(self, options: FitOptions = FitOptions(), **changes: object) -> Curvature:
+        """Fit the curvature, or go on with an interrupted fit; a finished one with the same settings is kept.
+
+        `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`.
+        """
+        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        layers = choose_layers(self.lm.model, options.layers)
+        settings = json.dumps(asdict(options) | {"layers": [layer.name for layer in layers]}, sort_keys=True)
+        binding = self.manifest.binding() | {"settings": settings}
+        if self.curvature_path.exists() and _binding_of(read_metadata(self.curvature_path)) == binding:
+            return self.curvature()
+        labels = Labels("sampled" if options.fisher == "sampled" else "true", options.seed)
+        sweep = Sweep("curvature", self.lm, layers, self.corpus.sequences(self._fit_positions(options)), labels)
+        bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
+        fitted = fit_curvature(options.curvature, sweep, bench)
+        save_curvature(self.curvature_path, fitted, binding)
+        bench.clear()
+        return self.curvature()
+
+    def _fit_positions(self, options: FitOptions) -> Sequence[int]:
+        total, wanted = len(self.corpus), options.fit_examples
+        if wanted is None or wanted >= total:
+            return range(total)
+        if wanted < 1:
+            raise HeadwaterError(f"--fit-examples {wanted}: the curvature needs at least one example.")
+        chosen = np.random.default_rng(options.seed).choice(total, wanted, replace=False)
+        return sorted(int(i) for i in chosen)
+
+    def curvature(self, damping: str | float | None = None) -> Curvature:
+        """The fitted curvature with λ as given (see parse_damping). Raises HeadwaterError where none is fitted."""
+        if not self.curvature_path.exists():
+            raise HeadwaterError(
+                f"{self.path} has no curvature yet. Fit it with: headwater fit {self.path}"
+                + (" (an interrupted fit goes on where it stopped)" if self.curvature_path.parent.exists() else "")
+            )
+        metadata = read_metadata(self.curvature_path)
+        for what, expected in self.manifest.binding().items():
+            require_same(
+                f"The {what} that {self.curvature_path} was fitted on", expected, metadata.get(what, "none"),
+                f"Delete it and fit again: headwater fit {self.path}",
+            )  # fmt: skip
+        return load_curvature(self.curvature_path, parse_damping(damping), str(self.lm.device))[0]
+
+    # -- questions ---------------------------------------------------------------------------------------------
+
+    def question(
+        self, prompt: str, completion: str | None = None, span: str | None = None, sampling: Sampling = Sampling()
+    ) -> Question:
+        """A query: the given completion, or the model's own continuation of the prompt; `span` narrows it."""
+        if completion is None:
+            written = continue_prompt(self.lm, prompt, sampling)
+            if span is None:
+                return written
+            narrowed = make_question(self.lm, prompt, written.completion, span)
+            return replace(narrowed, generated=True)
+        return make_question(self.lm, prompt, completion, span)
+
+    def ask(
+        self, prompt: str | Question, completion: str | None = None, *, span: str | None = None, k: int = 10,
+        rank_by: RankBy = "influence", damping: str | float | None = None,
+    ) -> Answer:  # fmt: skip
+        """Which training examples made the model say `completion` after `prompt`? Scores the whole corpus exactly.
+
+        Without a completion the model continues the prompt, and the continuation is explained. `rank_by="relative"`
+        divides by the example's self-influence norm √I(z, z), so that loud examples do not always win.
+        """
+        question = prompt if isinstance(prompt, Question) else self.question(prompt, completion, span)
+        return self.ask_all([question], k=k, rank_by=rank_by, damping=damping)[0]
+
+    def ask_all(
+        self, questions: Sequence[Question], *, k: int = 10, rank_by: RankBy = "influence",
+        damping: str | float | None = None,
+    ) -> list[Answer]:  # fmt: skip
+        """Answer many questions in one pass over the corpus."""
+        if k < 1:
+            raise HeadwaterError(f"k is {k}: ask for at least one example.")
+        curvature = self.curvature(damping)
+        queries = preconditioned(self.lm, curvature, [question.sequence for question in questions])
+        sweep = Sweep("scores", self.lm, curvature.layers, self.corpus.sequences())
+        scores = fold(sweep, lambda: Scores(queries), report=self.report).values.numpy()
+        norms = np.sqrt(self.self_influence(curvature)) if rank_by == "relative" else None
+        answers: list[Answer] = []
+        for q, question in enumerate(questions):
+            ends = both_ends(scores[:, q] if norms is None else scores[:, q] / norms, k)
+            one = {name: gradient[q : q + 1] for name, gradient in queries.items()}
+            context = Detail(self.lm, curvature.layers, self.corpus, one)
+            found = detail(context, ends.proponents + ends.opponents, norms)
+            answers.append(
+                Answer(
+                    query=describe(self.lm, question),
+                    proponents=found[: len(ends.proponents)],
+                    opponents=found[len(ends.proponents) :],
+                    rank_by=rank_by,
+                    examples_scored=len(self.corpus),
+                    curvature=curvature.kind,
+                    damping=curvature.damping.describe(),
+                    model=self.lm.name,
+                )
+            )
+        return answers
+
+    def token_map(self, question: Question, example_id: str, damping: str | float | None = None) -> TokenMap:
+        """Token × token influence of one example: which of its tokens pushed which token of the query."""
+        if example_id not in self.corpus.position:
+            raise HeadwaterError(f"No example of this run has the id {example_id!r}.")
+        curvature = self.curvature(damping)
+        position = self.corpus.position[example_id]
+        by_token = preconditioned(self.lm, curvature, question.token_sequences())
+        sweep = Sweep("token map", self.lm, curvature.layers, self.corpus.sequences([position]))
+        (shares,) = fold(sweep, lambda: TokenScores(by_token)).values
+        pieces = question.pieces
+        selected = [pieces[t] for t in np.flatnonzero(question.sequence.targets)]
+        return TokenMap(example_id, selected, self.corpus[position].pieces, shares.t().tolist())
+
+    def scan(
+        self, questions: Sequence[Question], output: str | Path, *, tokens: bool = False,
+        damping: str | float | None = None,
+    ) -> Path:  # fmt: skip
+        """Exact scores of the whole corpus for many queries, written to a Parquet file in constant memory.
+
+        One row an example: `id`, and one float32 column a query, named by the query's id; with `tokens`, also
+        `<query id>.tokens`, the influence of every token. Interrupted, the same call goes on where it stopped.
+        """
+        check_query_ids([question.id for question in questions])
+        curvature = self.curvature(damping)
+        asked = [[q.id, q.prompt, q.completion, q.span] for q in questions]
+        binding = json.dumps(
+            read_metadata(self.curvature_path) | {"damping": curvature.damping.describe(), "tokens": str(tokens)}
+            | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest()}, sort_keys=True,
+        )  # fmt: skip
+        queries = preconditioned(self.lm, curvature, [question.sequence for question in questions])
+        scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
+        sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences())
+        scan_corpus(scan, sweep, Path(output), self.report)
+        return Path(output)
+
+    def self_influence(self, curvature: Curvature) -> NDArray[np.float32]:
+        """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
+        path = self.path / "scores" / "self_influence.parquet"
+        binding = json.dumps(
+            read_metadata(self.curvature_path) | {"damping": curvature.damping.describe()}, sort_keys=True
+        ).encode()
+        if path.exists() and (pq.read_schema(path).metadata or {}).get(b"headwater") == binding:
+            return pq.read_table(path).column("self_influence").to_numpy()
+        sweep = Sweep("self-influence", self.lm, curvature.layers, self.corpus.sequences())
+        values = fold(sweep, lambda: SelfInfluence(curvature), report=self.report).values.numpy()
+        table = pa.table({"id": self.corpus.ids, "self_influence": values.astype(np.float32)})
+        with replacing(path) as part:
+            pq.write_table(table.replace_schema_metadata({b"headwater": binding}), part)
+        return values
+
+
+def _binding_of(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: metadata.get(key, "") for key in ("model", "tokenizer", "corpus", "settings")}
+
+
+def _require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:
+    for what, expected in manifest.binding().items():
+        require_same(
+            f"The {what} of the run {path}", expected, found[what],
+            "A run belongs to one model, tokenizer and corpus: use another directory for another one.",
+        )  # fmt: skip
+
+
+def _absolute(name: str) -> str:
+    """A local path made absolute, so that the run opens from anywhere; a hub name as it is."""
+    local = Path(name).expanduser()
+    return str(local.resolve()) if local.exists() else name
