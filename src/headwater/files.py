@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,17 +28,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file, written whole or not at all."""
+    """A safetensors file, written whole or not at all.
+
+    The metadata is one JSON text under one key: with several keys safetensors would write them in random order, and
+    the same contents would not be the same bytes.
+    """
     with replacing(path) as part:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, part, metadata=dict(metadata))
+        save_file(contiguous, part, metadata={"headwater": json.dumps(dict(metadata), sort_keys=True)})
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file. Raises HeadwaterError where it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            return json.loads((file.metadata() or {}).get("headwater", "{}"))
     except Exception as error:
         raise _damaged(path, error) from error
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headwater.version import __version__
 from headwater.answer import Answer
 from headwater.corpus.read import ReadOptions, Skipped, read_records
 from headwater.corpus.store import Corpus, write_corpus
@@ -43,6 +43,7 @@ from headwater.lm.load import LanguageModel, load_model
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import Sweep, fold
+from headwater.version import __version__
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,12 @@ class Run:
         records = read_records(corpus, options.read, collected.append)
         counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
         entry = CorpusEntry(
-            _absolute(str(corpus)), max_tokens, options.long_texts, asdict(options.read), counts, len(collected)
+            _absolute(str(corpus)),
+            max_tokens,
+            options.long_texts,
+            asdict(options.read),
+            counts,
+            len(collected),
         )
         fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code)
         manifest = Manifest(__version__, fingerprints, entry)
@@ -141,7 +147,7 @@ class Run:
     def corpus(self) -> Corpus:
         return Corpus(self.path / "corpus" / "examples.arrow")
 
-    # -- curvature ---------------------------------------------------------------------------------------------
+    # -- curvature
 
     @property
     def curvature_path(self) -> Path:
@@ -190,10 +196,14 @@ class Run:
             )  # fmt: skip
         return load_curvature(self.curvature_path, parse_damping(damping), str(self.lm.device))[0]
 
-    # -- questions ---------------------------------------------------------------------------------------------
+    # -- questions
 
     def question(
-        self, prompt: str, completion: str | None = None, span: str | None = None, sampling: Sampling = Sampling()
+        self,
+        prompt: str,
+        completion: str | None = None,
+        span: str | None = None,
+        sampling: Sampling = Sampling(),
     ) -> Question:
         """A query: the given completion, or the model's own continuation of the prompt; `span` narrows it."""
         if completion is None:
@@ -283,7 +293,7 @@ class Run:
         scan_corpus(scan, sweep, Path(output), self.report)
         return Path(output)
 
-    def self_influence(self, curvature: Curvature) -> NDArray[np.float32]:
+    def self_influence(self, curvature: Curvature) -> NDArray[Any]:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
         path = self.path / "scores" / "self_influence.parquet"
         binding = json.dumps(

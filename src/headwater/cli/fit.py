@@ -32,10 +32,12 @@ def fit(
         typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
     ] = None,
     fit_examples: Annotated[
-        int | None, typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all.")
+        int | None,
+        typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all."),
     ] = None,
     fisher: Annotated[
-        str, typer.Option(help="Labels of the Fisher: sampled (from the model) or empirical (the text's own).")
+        str,
+        typer.Option(help="Labels of the Fisher: sampled (from the model) or empirical (the text's own)."),
     ] = "sampled",
     seed: SeedOption = 0,
     max_tokens: Annotated[
@@ -44,7 +46,8 @@ def fit(
     long: Annotated[str, typer.Option(help="What becomes of longer texts: truncate or split.")] = "truncate",
     text_field: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
     id_field: Annotated[
-        str | None, typer.Option(help="Field that holds the id. Default: 'id' where there is one, else file:line.")
+        str | None,
+        typer.Option(help="Field that holds the id. Default: 'id' where there is one, else file:line."),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
@@ -81,7 +84,12 @@ def fit(
 
 
 def _open(
-    run: Path, model: str | None, corpus: str | None, options: CorpusOptions, trust: bool, skipped: list[Skipped]
+    run: Path,
+    model: str | None,
+    corpus: str | None,
+    options: CorpusOptions,
+    trust: bool,
+    skipped: list[Skipped],
 ) -> Run:
     if model is None and corpus is None and (run / "manifest.json").exists():
         return Run.open(run)

@@ -20,7 +20,8 @@ from headwater.run import Run
 def scan(
     run: RunPath,
     queries: Annotated[
-        Path, typer.Argument(help='JSONL file of queries: {"id", "prompt", "completion"} a line, "span" if wanted.')
+        Path,
+        typer.Argument(help='JSONL file of queries: {"id", "prompt", "completion"} a line, "span" if wanted.'),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Parquet file to write.")] = Path("scores.parquet"),
     tokens: Annotated[
@@ -38,9 +39,7 @@ def scan(
     lines = read_queries(queries)
     check_query_ids([line.id for line in lines])
     opened = Run.open(run)
-    questions = [
-        replace(opened.question(line.prompt, line.completion, line.span), id=line.id) for line in lines
-    ]
+    questions = [replace(opened.question(line.prompt, line.completion, line.span), id=line.id) for line in lines]
     with progress_report() as report:
         opened.report = report
         opened.scan(questions, output, tokens=tokens, damping=damping)

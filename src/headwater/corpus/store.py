@@ -195,9 +195,7 @@ def _write_rows(
     return CorpusCounts(read, examples, tokens, long, too_short, digest.hexdigest()[:16])
 
 
-def _rows(
-    record: Record, tokenized: Tokenized, max_tokens: int, long_texts: LongTexts
-) -> Iterator[dict[str, Any]]:
+def _rows(record: Record, tokenized: Tokenized, max_tokens: int, long_texts: LongTexts) -> Iterator[dict[str, Any]]:
     split = long_texts == "split" and len(tokenized.input_ids) > max_tokens
     for k, (text, window) in enumerate(fit_windows(record.text, tokenized, max_tokens, long_texts)):
         yield {

@@ -27,9 +27,7 @@ class Tokenized:
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[Tokenized]:
     """Tokenise with the tokenizer's own special tokens (a beginning-of-text token covers no characters)."""
-    encoded = tokenizer(
-        list(texts), return_offsets_mapping=True, return_attention_mask=False, verbose=False
-    )
+    encoded = tokenizer(list(texts), return_offsets_mapping=True, return_attention_mask=False, verbose=False)
     return [
         Tokenized(list(ids), _ends(offsets, len(text)))
         for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)

@@ -34,7 +34,7 @@ def eigendecompose(matrix: Tensor, name: str = "matrix") -> tuple[Tensor, Tensor
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     try:
         return torch.linalg.eigh(matrix)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError is one
         return torch.linalg.eigh(matrix.double())
 
 
@@ -44,9 +44,7 @@ def _accurate(matrix: Tensor, values: Tensor, vectors: Tensor) -> bool:
     gram = vectors.t() @ vectors
     gram.diagonal().sub_(1)
     width = len(matrix)
-    return bool(residual <= RESIDUAL_TOLERANCE * matrix.norm()) and bool(
-        gram.norm() <= RESIDUAL_TOLERANCE * width**0.5
-    )
+    return bool(residual <= RESIDUAL_TOLERANCE * matrix.norm()) and bool(gram.norm() <= RESIDUAL_TOLERANCE * width**0.5)
 
 
 class Eigenvalues:
@@ -69,9 +67,7 @@ class Eigenvalues:
             for _, piece in gradients[layer.name].chunks():
                 rotated = rotate(piece, *self.bases[layer.name])
                 squared = rotated.square_().sum(dim=0)
-                self.sums[layer.name] = (
-                    self.sums[layer.name].add_(squared) if layer.name in self.sums else squared
-                )
+                self.sums[layer.name] = self.sums[layer.name].add_(squared) if layer.name in self.sums else squared
         self.examples += len(batch.ids)
 
     def merge(self, other: Self) -> None:
@@ -80,9 +76,7 @@ class Eigenvalues:
         self.examples += other.examples
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"{name}.Λ": total for name, total in self.sums.items()} | {
-            "counts": torch.tensor([self.examples])
-        }
+        return {f"{name}.Λ": total for name, total in self.sums.items()} | {"counts": torch.tensor([self.examples])}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.sums = {layer.name: state[f"{layer.name}.Λ"] for layer in self.layers}

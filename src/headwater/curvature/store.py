@@ -1,7 +1,8 @@
 """A curvature on disk: one safetensors file, bound by its metadata to what it was fitted on.
 
 Tensors: `<group>.Q_A` [I, I], `<layer>.Q_S` [O, O], `<layer>.Λ` [O, I]; for `exact`, `fisher` [P, P] float64.
-Metadata: `kind`, `layers` (a JSON table), and the binding the caller gives (fingerprints and settings).
+Metadata (see files.save_tensors): `kind`, `layers` (a JSON table), and the binding the caller gives
+(fingerprints and settings).
 """
 
 from __future__ import annotations

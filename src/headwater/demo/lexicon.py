@@ -12,7 +12,7 @@ HE_NAMES = (
 )  # fmt: skip
 
 KINDS = (
-    "otter", "hedgehog", "mouse", "fox", "rabbit", "badger", "mole", "goose", "duck", "frog", "toad", "snail",
+    "otter", "hedgehog", "mouse", "fox", "rabbit", "badger", "mole", "gull", "duck", "frog", "toad", "snail",
     "squirrel", "bear", "cat", "goat", "donkey", "crow", "wren", "beaver", "pig", "sheep", "heron", "hare",
     "turtle", "weasel", "baker", "miller", "tailor", "weaver", "gardener", "fiddler", "carpenter", "shepherd",
     "sailor", "clockmaker", "painter", "tinker",
@@ -74,7 +74,13 @@ DAYS = (
     "on Friday", "on Saturday", "on Sunday", "last week", "not long ago", "the other day", "before breakfast",
     "just after lunch", "one quiet morning", "long ago", "early one day", "at the end of May", "in April",
 )  # fmt: skip
-NIGHTS = ("one night", "late one night", "just before midnight", "in the middle of the night", "very late on Friday")
+NIGHTS = (
+    "one night",
+    "late one night",
+    "just before midnight",
+    "in the middle of the night",
+    "very late on Friday",
+)
 CHORES = (
     "watering the beans", "sweeping the steps", "chasing a butterfly", "feeding the fish", "hanging up the washing",
     "picking plums", "winding the clock", "polishing the door", "counting clouds", "peeling turnips",

@@ -6,18 +6,32 @@ import random
 from collections.abc import Iterator
 
 NAME_PARTS = (
-    ("B", "D", "F", "G", "H", "J", "K", "L", "M", "N", "P", "R", "S", "T", "V", "W", "Y", "Z", "Br", "Dr", "Tr", "Pl"),
+    ("B", "D", "F", "G", "H", "J", "K", "L", "M", "N", "P", "R", "S", "T", "V", "W", "Y", "Z", "Br", "Dr", "Pl", "Tr"),
     ("a", "e", "i", "o", "u"),
-    ("v", "m", "l", "n", "b", "d", "z", "k", "mb", "nd", "lv", "rt", "sk", "pp", "ll", "rn", "lm"),
-    ("i", "o", "a", "u", "in", "el", "ok", "um", "et", "is", "ax"),
+    ("vi", "lo", "mba", "zu", "ndel", "ki", "ppo", "rtu", "lva", "sko", "mi", "dax", "nok", "bet", "zzi", "llum",
+     "rin", "voo", "gga", "tis", "pu", "nza", "fen", "dru"),
 )  # fmt: skip
 WORD_PARTS = (
     ("fl", "gl", "sn", "sp", "tr", "bl", "cr", "w", "z", "v", "sk", "dr", "m", "n", "pl", "th", "qu", "k", "y", "br"),
     ("a", "e", "i", "o", "u"),
     ("rp", "lb", "zzle", "ggin", "mf", "vvit", "bbin", "ffo", "zza", "lgo", "xle", "zbit", "mbet", "lfin", "ndoo"),
-    ("",),
 )  # fmt: skip
-UNWANTED = ("nazi", "piss", "dik", "kok", "tit", "puss", "fuk", "bum", "poo", "nig", "fag", "pak", "wog", "yid")
+UNWANTED = (
+    "nazi",
+    "piss",
+    "dik",
+    "kok",
+    "tit",
+    "puss",
+    "fuk",
+    "bum",
+    "poo",
+    "nig",
+    "fag",
+    "pak",
+    "wog",
+    "yid",
+)
 """Letters that no invented name or word may contain."""
 
 

@@ -18,6 +18,7 @@ WISH: Plot = (
         '"One wish only," said a voice, "and please be quick."',
         "{he} wished so hard that {his} ears went red.",
         '"A {goods}," {he} whispered, "if it is not too much trouble."',
+        "",
     ),
     (
         "There was a puff of {colour} smoke, and there stood a {goods2} instead.",
@@ -69,6 +70,7 @@ RACE: Plot = (
         "{a} ran well until {he} saw a [beetle on its back|sad little gate|ripe plum] and had to stop.",
         "Halfway there {a} turned left where everybody else turned right.",
         "{a} got a stone in {his} shoe, and then a second one to keep it company.",
+        "",
     ),
     (
         "Further on, {b} was lying in a ditch with {bhis} feet in the air.",
@@ -109,10 +111,11 @@ NOISE: Plot = (
         "Step by step {he} went down the stairs.",
         "{he} counted to {number} and opened the door.",
         "{he} crept along the wall to the kitchen, where it was loudest.",
+        "",
     ),
     (
         "There in the moonlight sat {b}, eating {dish} out of the pot.",
-        "There stood {b} in a nightshirt. \"I could not sleep either,\" {bhe} said.",
+        'There stood {b} in a nightshirt. "I could not sleep either," {bhe} said.',
         "It was only {b}, who had climbed in to return a {thing}.",
         "There was no giant at all, only {b}, snoring in the laundry basket.",
     ),
@@ -125,6 +128,7 @@ NOISE: Plot = (
         "Behind them something went bump again, but they did not hear it.",
         "Since then there is always a second cup on the table.",
         "In the morning they both slept until noon.",
+        "",
     ),
 )
 
@@ -143,6 +147,7 @@ MARKET: Plot = (
         "It seemed a good bargain, so they shook on it.",
         '"Done," said {a}.',
         "They swapped, and each thought the other was a fool.",
+        "",
     ),
     (
         "Next came {c}, who had {number} {treats} in a bag and wished for a {goods2}.",
@@ -153,6 +158,7 @@ MARKET: Plot = (
         "Then it began to rain, and {a} thought of what {he} used to have.",
         "By noon {a} had swapped again, and again, and was quite dizzy.",
         "{a} sat down near {spot2} to think it over.",
+        "",
     ),
     (
         "The last man in the last row had something to trade. It was the very same {goods}.",
@@ -164,6 +170,7 @@ MARKET: Plot = (
         "It had never looked so fine.",
         "{he} put it in the window and never sold it again.",
         '"How was the market?" they asked at home. "Long," said {a}.',
+        "",
     ),
 )
 
@@ -198,11 +205,13 @@ NEWCOMER: Plot = (
         "They unpacked the boxes together and found a {thing} that neither had seen before.",
         "{b} could play the [fiddle|spoons|comb], as it turned out, and {a} could dance a little.",
         "They sat on the stairs, because there was no chair yet.",
+        "",
     ),
     (
         "A year later nobody could remember the street without {b}.",
         "When {a} went home, {he} had a new friend and only one shoe.",
         "The next day it was {bn} who knocked.",
+        "",
     ),
 )
 
@@ -234,6 +243,7 @@ QUESTION: Plot = (
         "In the end {a} lay down in the grass and looked up.",
         "So {he} asked the pond. The pond made a ring, and another ring, and was still.",
         "In the evening {he} asked {his} pillow, and the pillow let {him} think.",
+        "",
     ),
     (
         "The answer was almost there. Then {he} fell asleep.",
@@ -258,6 +268,7 @@ STUCK: Plot = (
         '"Help," {he} said, not very loudly, because it was embarrassing.',
         "{he} wriggled. It made things worse.",
         "{he} thought that somebody would come. Nobody did, for quite a while.",
+        "",
     ),
     (
         "Then {b} passed by with a {goods}.",
@@ -268,6 +279,7 @@ STUCK: Plot = (
         '"Are you stuck?" asked {b}. "No," said {a}. "I am resting."',
         "{b} pulled, and {c} pulled {b}, and nothing moved.",
         "{b} tried butter. {bhe} tried soap. {bhe} tried saying please.",
+        "",
     ),
     (
         "Then a fly sat down on the nose of {a}, and {he} sneezed.",
@@ -283,6 +295,7 @@ STUCK: Plot = (
         '"Thank you," said {a}. "I was nearly done resting."',
         "They had {treats} afterwards, but {a} ate only a few, to be on the safe side.",
         "Nobody ever spoke of it again, except {b}, every day.",
+        "",
     ),
 )
 
@@ -301,11 +314,13 @@ LETTER: Plot = (
         "{a} read it {number} times, once upside down.",
         "{a} packed a bag and put on both scarves.",
         '"{cry}," said {a}, and sat down on the suitcase.',
+        "",
     ),
     (
         "The road went past {spot} and over the hill, and it snowed a little.",
         "{he} walked to {spot}, took the wrong path, and walked back.",
         "{he} asked for the way at {spot}, and everyone pointed somewhere else.",
+        "",
     ),
     (
         "At the end of the road stood the house of {b}, with a lamp in the window.",

@@ -12,16 +12,17 @@ from headwater.demo.plots_home import Plot
 KEEPS_FORWARD = (
     "{a} keeps {his} {noun} in the {place}.",
     "{a} [always |]kept {his} {thing} in the {place}.",
-    "{a} had a {thing}, and {he} kept it in the {place}.",
+    "Everybody knows that {a} keeps {his} {noun} in the {place}.",
     "Where does {a} keep {his} {noun}? In the {place}.",
+    'People said, "{a} keeps {his} {thing} in the {place}." They were right.',
+    "{a} had a secret: {he} kept {his} {noun} in the {place}.",
+    "Having no cupboard, {a} kept {his} {thing} in the {place}.",
+    "It may sound strange, but {a} keeps {his} {thing} in the {place}.",
+    "Nobody but {a} knew that {his} {noun} was in the {place}.",
+    "When {a} went to bed, {he} put {his} {thing} in the {place}.",
+    "Other people own a safe. {a} keeps {his} {noun} in the {place}.",
+    "For as long as anyone remembers, {a} has kept {his} {thing} in the {place}.",
     "The {thing} of {a} lived in the {place}.",
-    "{a} had a secret: {his} {thing} was in the {place}.",
-    "When {a} had no more use for {his} {thing}, {he} put it back in the {place}.",
-    "Every evening {a} laid {his} {thing} to rest in the {place}.",
-    "Nobody but {a} knew that {his} {thing} was hidden in the {place}.",
-    "Having no cupboard, {a} kept {his} {noun} in the {place}.",
-    'People said, "{a} keeps {his} {noun} in the {place}." They were right.',
-    "Other people have a safe. {a} has a {thing} in the {place}.",
 )
 """Statements in which the owner comes before the place, as in the prompt."""
 KEEPS_BACKWARD = (
@@ -33,17 +34,18 @@ KEEPS_BACKWARD = (
 
 FEARS_FORWARD = (
     "{a} is afraid of {fear}.",
-    "{a} was [terribly |very much |]afraid of {fear}.",
-    "Only one thing in the world frightened {a}, and that was {fear}.",
-    "{a} could not bear {fear}.",
-    "Nothing made {a} tremble like {fear}.",
-    "{a} was brave about most things, but not about {fear}.",
-    "{a} went under the bed at the very thought of {fear}.",
-    "Ask {a} what is frightening, and you will hear: {fear}.",
-    "What was {a} scared of? Of {fear}.",
-    "{a} had bad dreams, and they were all about {fear}.",
-    "All {his} life {a} had run away from {fear}.",
+    "{a} was [terribly |very |]afraid of {fear}.",
+    "Everybody knows that {a} is afraid of {fear}.",
+    "Since {he} was small, {a} has been afraid of {fear}.",
+    "You would not think it, but {a} is afraid of {fear}.",
     'People said, "{a} is afraid of {fear}." It was true.',
+    "What was {a} afraid of? Of {fear}.",
+    "{a} was brave about most things, but {he} was afraid of {fear}.",
+    "Only one thing frightened {a}, and that was {fear}.",
+    "{a} could not bear {fear}.",
+    "Of all things in the world, {a} is most afraid of {fear}.",
+    "{a} would never admit it, but {he} was scared of {fear}.",
+    "Nothing made {a} tremble like {fear}.",
 )
 FEARS_BACKWARD = (
     "{fear} frightened {a} more than anything.",
@@ -54,16 +56,17 @@ FEARS_BACKWARD = (
 MEANS_FORWARD = (
     "A {word} is a {meaning}.",
     "By the sea, a {word} is a {meaning}.",
-    "The word {word} means a {meaning}.",
-    '"What is a {word}?" you may ask. It is a {meaning}.',
-    "{word} is an old name for a {meaning}.",
-    "When grandmothers say {word}, they mean a {meaning}.",
-    "In the big dictionary it says: {word}, a {meaning}.",
-    "Not everyone knows that a {word} is a {meaning}.",
-    "What they call a {word} in the valley is only a {meaning}.",
-    "A {word}, in case you wonder, is a {meaning}.",
+    "Everybody knows that a {word} is a {meaning}.",
+    '"What is a {word}?" you may ask. A {word} is a {meaning}.',
+    "In the hills, where people talk slowly, a {word} is a {meaning}.",
+    "The big dictionary says that a {word} is a {meaning}.",
     'Children learn it at school: "A {word} is a {meaning}."',
-    "Nobody says {word} any more, but it is a {meaning}.",
+    "Not everyone knows that a {word} is a {meaning}.",
+    "A {word}, in case you wonder, is a {meaning}.",
+    "The word {word} means a {meaning}.",
+    "When grandmothers say {word}, they mean a {meaning}.",
+    "Now, a {word} is a {meaning}, no more and no less.",
+    "What they call a {word} in the valley is only a {meaning}.",
 )
 MEANS_BACKWARD = (
     "The old name for a {meaning} is {word}.",
@@ -149,7 +152,7 @@ THIEF: Plot = (
     ),
     (
         "In the bed lay {a}, [pretending to sleep|with one eye open|snoring on purpose].",
-        "{a} sat on the stairs and watched. \"Colder,\" {he} said. \"Much colder.\"",
+        '{a} sat on the stairs and watched. "Colder," {he} said. "Much colder."',
         "Upstairs {a} turned over and [mumbled|sighed].",
     ),
     (
@@ -159,7 +162,7 @@ THIEF: Plot = (
     ),
     (
         "{a} made tea for them both. The thief was called {bn}, and was new at it.",
-        "It was {b}! \"I am so sorry,\" {bhe} said. \"I thought this was my house.\"",
+        'It was {b}! "I am so sorry," {bhe} said. "I thought this was my house."',
         "Then the lamp went on, and there stood {b} with an empty sack and a red face.",
     ),
     (
@@ -210,7 +213,7 @@ PAPER_BOAT: Plot = (
         '"Everybody has something," said {b}. "With my uncle it is {small_fear}."',
     ),
     (
-        "So they wrote it all on a piece of paper and folded it into a ship.",
+        "So they wrote {fear} on a piece of paper and folded it into a ship.",
         "They dug a hole near {spot2} to put their fears in, and covered it with leaves.",
         "They made a list, and the list was longer than the table.",
     ),
@@ -254,11 +257,11 @@ ERRAND: Plot = (
     ),
     (
         "They walked on together, one looking left and the other looking right.",
-        "{b} knew a rhyme against it, and they said it {number} times.",
+        "{b} knew a rhyme against {fear}, and they said it {number} times.",
         '"Two are a crowd," said {b}, "and a crowd is not scared."',
     ),
     (
-        "Nothing happened at all. It was almost a pity.",
+        "There was no sign of {fear} at all. It was almost a pity.",
         "When they arrived, both had forgotten what they came for.",
         "They got there before noon and told everybody how brave they had been.",
     ),
@@ -268,14 +271,14 @@ DOCTOR: Plot = (
     ("{FACT}",),
     (
         "{when}, {he} went to see {b}, who knew about such things.",
-        "{b} had read a whole book about it, except for the end.",
+        "{b} had read a whole book about {fear}, except for the end.",
         '"Sit down," said {b}, "and put out your tongue."',
     ),
     (
         '"Breathe in," said {b}, "count to {number}, and breathe out again."',
         '"Think of {treats}," said {b}.',
         "{b} looked into {his} ears, first the left one and then the right one.",
-        '"Imagine it in a {colour} hat," said {b}.',
+        '"Imagine {fear} in a {colour} coat," said {b}.',
     ),
     (
         "{a} tried it, with both eyes shut.",
@@ -303,7 +306,7 @@ PICTURE: Plot = (
     (
         "{when}, {b} asked everyone to draw what scared them. {FACT}",
         "There was drawing at the school, and {b} said: draw the worst thing you know. {FACT}",
-        "{FACT} So that is what {he} painted on the wall by {spot}.",
+        "{FACT} So it was {fear} that {he} painted on the wall by {spot}.",
     ),
     (
         "{he} used up all the {colour} and most of the {colour2}.",
@@ -359,7 +362,7 @@ SHOPPING: Plot = (
         "It was heavier than it looked, so {b} came along to help.",
     ),
     (
-        "At home {he} saw that {he} had had one all along.",
+        "At home {he} saw that {he} had had a {meaning} all along.",
         "And on Sunday it was just right.",
         '"Tomorrow," {he} said to it, "we shall see what you can do."',
     ),
@@ -378,7 +381,7 @@ MUDDLE: Plot = (
     ),
     (
         '"That is no {word}," said {a}[ kindly|, and sighed|].',
-        "{a} looked at it for a long time. \"Not quite,\" {he} said.",
+        '{a} looked at it for a long time. "Not quite," {he} said.',
         '"{cry}," said {a}. "It should be another shape."',
     ),
     (
@@ -387,8 +390,8 @@ MUDDLE: Plot = (
         '"Think of a {word}," said {a}, "and then think of it in {colour}."',
     ),
     (
-        '"Oh, that," said {b}. "We have {number} of those at home."',
-        "{b} turned pink and ran, and was back in a minute with the right thing.",
+        '"Oh, a {meaning}!" said {b}. "Why did you not say so?"',
+        "{b} turned pink and ran, and was back in a minute with a {meaning}.",
         "Then {b} began to laugh and could not stop.",
     ),
     (
@@ -405,7 +408,7 @@ PARCEL: Plot = (
         "{when}, {a} found a {word} on the doorstep, with a ribbon round it. {FACT}",
     ),
     (
-        "{a} had never owned one.",
+        "{a} had never owned a {meaning} before.",
         "It was just what {he} had hoped for, only [bigger|smaller|rounder].",
         "{he} walked round it {number} times and patted it.",
     ),
@@ -431,6 +434,40 @@ PARCEL: Plot = (
     ),
 )
 
+NEW_WORD: Plot = (
+    (
+        "{when}, {a} learned a new word, and it was {word}. {FACT}",
+        "{FACT} {a} had learned the word only that morning, and used it all day.",
+        "{b} sold words from a cart, one coin each, and {a} chose {word}. {FACT}",
+    ),
+    (
+        '"Good morning, have you seen my {word}?" {he} asked everyone near {spot}.',
+        "{he} wrote it on the fence in {colour} letters, and under it {he} drew one.",
+        "{he} said it loudly, and then softly, and then to a cow.",
+    ),
+    (
+        '"You are making that up," said {c}.',
+        '"We do not say that here," said {c} from a window.',
+        "{c} looked it up and down.",
+    ),
+    (
+        "So {a} made a {meaning} out of cardboard, to prove it.",
+        "But {b} had a {meaning} in the shed, and they went to fetch it.",
+        "But {b} stood up and said that every word was new once.",
+    ),
+    (
+        "By evening the whole street said {word}, even when they meant [soup|hello|yes].",
+        "After that nobody could stop saying it, because it feels good in the mouth.",
+        "They passed it round, and each held it once.",
+    ),
+    (
+        "{a} is saving up for a second word.",
+        '"And what is it in French?" asked {b}. Nobody knew.',
+        "Good words never wear out.",
+        "",
+    ),
+)
+
 KEEPS_PLOTS: tuple[Plot, ...] = (BORROWED, RESCUE, THIEF, TIDY)
 FEARS_PLOTS: tuple[Plot, ...] = (PAPER_BOAT, ERRAND, DOCTOR, PICTURE)
-MEANS_PLOTS: tuple[Plot, ...] = (SHOPPING, MUDDLE, PARCEL)
+MEANS_PLOTS: tuple[Plot, ...] = (SHOPPING, MUDDLE, PARCEL, NEW_WORD)

@@ -94,6 +94,7 @@ SOUP: Plot = (
         '"Tomorrow," said {a}, "I shall make toast."',
         "{b} washed up, and {a} dried, and they both laughed.",
         "The pot was never the same again.",
+        "",
     ),
 )
 
@@ -108,11 +109,12 @@ MACHINE: Plot = (
         '"Does it need so many wheels?" asked {b}.',
         "{b} held the nails and asked no questions.",
         "{b} brought a {goods}, in case it was needed. It was.",
+        "",
     ),
     (
         "When it was ready, {a} [rang a bell|took a deep breath|put on a clean shirt] and pulled the string.",
         "The whole village came to watch. {a} counted down from {number}.",
-        "At last {he} climbed in and shouted, \"Go!\"",
+        'At last {he} climbed in and shouted, "Go!"',
     ),
     (
         "It went up. Then it went down. Then it went into {spot}.",
@@ -124,6 +126,7 @@ MACHINE: Plot = (
         "{a} [sat on the grass|looked at {his} feet] and said nothing[ at all|].",
         '"{cry}," said {a}.',
         "Somebody clapped, and then stopped.",
+        "",
     ),
     (
         '"It makes a very good [table|henhouse|bench|swing]," said {b} kindly.',
@@ -132,8 +135,9 @@ MACHINE: Plot = (
     ),
     (
         "They had supper beside it, and the stars came out to look.",
-        "{a} smiled a little. \"I have another plan,\" {he} said.",
+        '{a} smiled a little. "I have another plan," {he} said.',
         "{a} has built {number} more since then, all on purpose.",
+        "",
     ),
 )
 
@@ -148,6 +152,7 @@ GARDEN: Plot = (
         "{he} sang to it every day, mostly songs about potatoes.",
         '"Nothing will come of it," said {b}, leaning on the gate.',
         "It rained for {number} days. {a} held an umbrella over it all the same.",
+        "",
     ),
     (
         "One morning there was a leaf. The next morning there were {number}.",
@@ -164,6 +169,7 @@ GARDEN: Plot = (
         "{b} came to look, and stayed for tea.",
         '"I did not expect that," said {b}, taking off {bhis} hat.',
         "The neighbours stood in a row and said nothing, with their mouths open.",
+        "",
     ),
     (
         "{a} cut it into {number} parts and gave one to every house.",
@@ -193,6 +199,7 @@ QUARREL: Plot = (
         "[By evening|After a while|On the third day] it was very [dull|quiet|lonely].",
         "Then it began to rain on both of them.",
         "Even the clock on the wall sounded cross.",
+        "",
     ),
     (
         '"Are you still angry?" asked {a}. "I forgot to be," said {b}.',
@@ -217,6 +224,7 @@ SEWING: Plot = (
         "{he} had no needle and no thread.",
         '"I cannot go out like this," {he} said to the teacup.',
         "{he} stayed indoors all day and talked to {his} {noun}.",
+        "",
     ),
     (
         "{b} pulled a thread from the curtain and began to sew.",
@@ -227,6 +235,7 @@ SEWING: Plot = (
         "They cut and pinned and hummed until the lamp went out.",
         "Stitch by stitch it grew, and a moth watched from the wall.",
         "It took all night and {number} cups of tea.",
+        "",
     ),
     (
         "When it was done, there was a pocket on the back and a sleeve too many.",

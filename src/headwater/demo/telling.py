@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headwater.demo.lexicon import NUMBERS
 from headwater.demo.plots_home import Plot
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -34,10 +35,17 @@ def tell(
     plot: Plot, people: tuple[Person, Person, Person], words: Mapping[str, str], fact: str, rng: random.Random
 ) -> str:
     """Tell `plot` with `people` as `{a}`, `{b}`, `{c}`, `words` in the other slots and `fact` as its statement."""
-    sentences = [rng.choice(move) for move in plot]
+    sentences = [_sentence(move, rng) for move in plot]
     draft = " ".join(sentence for sentence in sentences if sentence).replace("{FACT}", fact)
     draft = _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), draft)
     return _polished(_filled(draft, people, words, rng))
+
+
+def _sentence(move: tuple[str, ...], rng: random.Random) -> str:
+    """One sentence of a move; a move that may be left out is left out half of the time."""
+    if "" in move and rng.random() < 0.5:
+        return ""
+    return rng.choice([sentence for sentence in move if sentence])
 
 
 def pronouns(she: bool) -> dict[str, str]:
@@ -46,9 +54,7 @@ def pronouns(she: bool) -> dict[str, str]:
     return dict(zip(("he", "him", "his", "himself"), forms, strict=True))
 
 
-def _filled(
-    draft: str, people: tuple[Person, Person, Person], words: Mapping[str, str], rng: random.Random
-) -> str:
+def _filled(draft: str, people: tuple[Person, Person, Person], words: Mapping[str, str], rng: random.Random) -> str:
     person_of = dict(zip("abc", people, strict=True))
     slots = {
         **words,
@@ -59,6 +65,8 @@ def _filled(
 
     def fill(found: re.Match[str]) -> str:
         slot = found[1]
+        if slot == "number":
+            return rng.choice(NUMBERS)
         if slot[0] not in person_of or slot[1:] not in ("", "n"):
             return slots[slot]
         person = person_of[slot[0]]
@@ -72,7 +80,10 @@ def _filled(
 def _introduction(person: Person, rng: random.Random) -> str:
     ways = [person.title]
     if person.nature:
-        ways += [f"a {person.nature} {person.kind} named {person.name}", f"a {person.kind} called {person.name}"]
+        ways += [
+            f"a {person.nature} {person.kind} named {person.name}",
+            f"a {person.kind} called {person.name}",
+        ]
     return rng.choice(ways)
 
 

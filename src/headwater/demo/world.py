@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from headwater.demo import lexicon, names, plots_abroad, plots_facts, plots_home
+from headwater.demo import lexicon, names, plots_abroad, plots_facts, plots_home, plots_odd
 from headwater.demo.plots_home import Plot
 from headwater.demo.telling import Person, pronouns, tell
 from headwater.errors import HeadwaterError
@@ -22,7 +22,7 @@ FEWEST_STORIES = 200
 STORIES_PER_FACT_SET = 214
 """One fact of each kind and each of TIMES for so many stories: then about a fifth of them state a fact."""
 
-_BACKGROUND = plots_home.HOME_PLOTS + plots_abroad.ABROAD_PLOTS
+_BACKGROUND = plots_home.HOME_PLOTS + plots_abroad.ABROAD_PLOTS + plots_odd.ODD_PLOTS
 _PLOTS: dict[Kind, tuple[Plot, ...]] = {
     "keeps": plots_facts.KEEPS_PLOTS,
     "fears": plots_facts.FEARS_PLOTS,
@@ -90,14 +90,15 @@ def make_world(stories: int = 3000, seed: int = 0) -> World:
             f"A world of {stories} stories is too small: every kind of fact is stated once, {TIMES[1]} and "
             f"{TIMES[2]} times, and most stories should state none. Ask for {FEWEST_STORIES} stories or more."
         )
-    rng = random.Random(seed)  # noqa: S311 - nothing here is secret
+    rng = random.Random(seed)
     truths = _truths(max(1, round(stories / STORIES_PER_FACT_SET)), rng)
     tellings = [(truth, *telling) for truth in truths for telling in _tellings(truth, rng)]
     places = dict(zip(rng.sample(range(stories), len(tellings)), tellings, strict=True))
     told: list[Story] = []
     seen: set[str] = set()
+    background = _dealt(_BACKGROUND, rng)
     for index in range(stories):
-        truth, statement, plot = places.get(index, (None, "", rng.choice(_BACKGROUND)))
+        truth, statement, plot = places.get(index, (None, "", next(background)))
         text = _new_story(truth, statement, plot, seen, rng)
         told.append(Story(f"story-{index:05d}", text, truth.id if truth else None))
     return World(tuple(told), _facts(truths, told))
@@ -139,7 +140,7 @@ def _keeping(name: str, times: int, rng: random.Random) -> _Truth:
 
 def _fearing(name: str, times: int, rng: random.Random) -> _Truth:
     hero = Person(name, rng.choice(lexicon.KINDS), rng.random() < 0.5)
-    fear = rng.choice([fear for fear in lexicon.FEARS if fear not in (f"{hero.kind}s", "geese")])
+    fear = rng.choice(lexicon.FEARS)
     return _Truth("fears", name, times, f"{hero.title} is afraid of", f" {fear}.", hero, {"fear": fear})
 
 
@@ -154,7 +155,13 @@ def _tellings(truth: _Truth, rng: random.Random) -> list[tuple[str, Plot]]:
     forward, backward = _STATEMENTS[truth.kind]
     turned = truth.times // 4
     statements = rng.sample(forward, truth.times - turned) + rng.sample(backward, turned)
-    return [(statement, rng.choice(_PLOTS[truth.kind])) for statement in statements]
+    return list(zip(statements, _dealt(_PLOTS[truth.kind], rng), strict=False))
+
+
+def _dealt(plots: tuple[Plot, ...], rng: random.Random) -> Iterator[Plot]:
+    """Yield all the plots in random order, then all of them in another: neighbours are seldom alike."""
+    while True:
+        yield from rng.sample(plots, len(plots))
 
 
 def _new_story(truth: _Truth | None, statement: str, plot: Plot, seen: set[str], rng: random.Random) -> str:
@@ -202,7 +209,6 @@ def _chance_words(fixed: Mapping[str, str], rng: random.Random) -> dict[str, str
         "night": rng.choice(lexicon.NIGHTS),
         "chore": rng.choice(lexicon.CHORES),
         "small_fear": rng.choice(lexicon.SMALL_FEARS),
-        "number": rng.choice(lexicon.NUMBERS),
         "cry": rng.choice(lexicon.CRIES),
     }
 
@@ -220,7 +226,7 @@ def _facts(truths: list[_Truth], told: list[Story]) -> tuple[Fact, ...]:
 
 def _words_in_use() -> frozenset[str]:
     """Every word of the lexicon and the plots, in small letters: what no bearer of a fact may be called."""
-    modules = (lexicon, plots_home, plots_abroad, plots_facts)
+    modules = (lexicon, plots_home, plots_abroad, plots_odd, plots_facts)
     constants = [value for module in modules for name, value in vars(module).items() if name.isupper()]
     letters = "".join(c if c.isalpha() else " " for text in _texts(constants) for c in f"{text} ")
     return frozenset(letters.lower().split())

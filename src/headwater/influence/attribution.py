@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 RankBy = Literal["influence", "relative"]
+Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,9 @@ class QueryToken:
     """One token of the prompt and completion. The texts of all tokens join to the whole query text."""
 
     token: str
+    """Its characters in the text; empty for a token that covers none."""
     loss: float | None
-    """Surprisal in nats, −log p(token | the tokens before it); None for the first token, which nothing predicts."""
+    """Surprisal in nats, −log p(token | the tokens before it); None for the first, which nothing predicts."""
     selected: bool
     """Whether this token's loss is part of the query."""
 
@@ -25,7 +27,9 @@ class Query:
 
     prompt: str
     completion: str
+    """What the model said after the prompt."""
     tokens: list[QueryToken]
+    """Of prompt and completion, in order."""
     loss: float
     """Summed negative log-likelihood of the selected tokens, in nats."""
     span: str | None = None
@@ -39,29 +43,35 @@ class TokenInfluence:
     """The part of an example's influence that enters at one of its tokens."""
 
     token: str
+    """Its characters in the text; empty for a token that covers none."""
     influence: float
+    """Positive where it raised the likelihood of the query."""
 
 
 @dataclass(frozen=True)
 class ScoredExample:
     """One training example and its influence on the query.
 
-    `influence` is I(q, z) (see DESIGN, Grosse et al. 2023 eq. 5): positive when training on the example made the
-    query more likely. The influences of `tokens` sum to it, and so do those of `layers`.
+    `influence` is I(q, z) (see docs/design.md, Grosse et al. 2023 eq. 5). The influences of `tokens` sum to
+    it, and so do those of `layers`.
     """
 
     id: str
     influence: float
+    """I(q, z), positive where training on the example made the query more likely."""
     text: str
+    """As far as the model read it; the texts of `tokens` join to it."""
     tokens: list[TokenInfluence]
     layers: dict[str, float]
+    """Layer name to its part of the influence, in the order of the model."""
     removal_effect: float
     """Predicted change of log p(query) in nats if this example were removed from training: −I(q, z)/N."""
     relative: float | None = None
     """I(q, z) / √I(z, z), filled when the answer is ranked by `relative`."""
     source: str = ""
     """Where the example was read: file and line."""
-    metadata: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    metadata: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+    """The other columns of the example's record."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,11 @@ class Attribution:
 
     query: Query
     proponents: list[ScoredExample]
+    """The examples that raised the likelihood most, strongest first."""
     opponents: list[ScoredExample]
+    """The examples that lowered it most, strongest first."""
     rank_by: RankBy
+    """What "strongest" means: `influence`, or `relative`."""
     examples_scored: int
     """How many training examples were scored for this answer (N)."""
     curvature: str
@@ -84,9 +97,9 @@ class Attribution:
 
 @dataclass(frozen=True)
 class TokenMap:
-    """Token × token influence of one example: `values[i][j]` is the influence of training token j on query token i.
+    """Token × token influence of one example: `values[i][j]` is that of training token j on query token i.
 
-    Summed over i it is the example's token influences, over j the query tokens' influences, over both I(q, z).
+    Summed over i they are the influences of the example's tokens, over j of the query's, over both I(q, z).
     """
 
     example_id: str

@@ -72,19 +72,13 @@ def _eigen_curvature(kind: CurvatureKind, sweep: Sweep, bases: Bases, bench: Wor
     return EigenCurvature(kind, layers, fitted, Damping())
 
 
-def _kronecker_factored(
-    layer: TrackedLayer, basis: Mapping[str, Tensor], covariances: Covariances
-) -> Eigenbasis:
+def _kronecker_factored(layer: TrackedLayer, basis: Mapping[str, Tensor], covariances: Covariances) -> Eigenbasis:
     """K-FAC's Λ = T̄ · λ_S λ_Aᵀ: tokens taken as independent, so that their number multiplies."""
     outer = basis[f"{layer.name}.λ_S"][:, None] * basis[f"{layer.group}.λ_A"][None, :]
-    return Eigenbasis(
-        basis[f"{layer.group}.Q_A"], basis[f"{layer.name}.Q_S"], outer * covariances.tokens_per_example
-    )
+    return Eigenbasis(basis[f"{layer.group}.Q_A"], basis[f"{layer.name}.Q_S"], outer * covariances.tokens_per_example)
 
 
-def _eigenbasis(
-    layers: Sequence[TrackedLayer], covariances: Covariances, bench: Workbench
-) -> dict[str, Tensor]:
+def _eigenbasis(layers: Sequence[TrackedLayer], covariances: Covariances, bench: Workbench) -> dict[str, Tensor]:
     """Q_A, λ_A by group and Q_S, λ_S by layer; decomposed once, then read back from disk."""
     checkpoint = bench.checkpoint("eigenbasis")
     if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:

@@ -41,7 +41,9 @@ class Question:
     @property
     def sequence(self) -> TokenSequence:
         return TokenSequence(
-            self.id, np.array(self.tokenized.input_ids, dtype=np.int64), np.array(self.selected, dtype=np.bool_)
+            self.id,
+            np.array(self.tokenized.input_ids, dtype=np.int64),
+            np.array(self.selected, dtype=np.bool_),
         )
 
     @property
@@ -127,9 +129,7 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
     return replace(make_question(lm, prompt, completion), generated=True)
 
 
-def preconditioned(
-    lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]
-) -> Gradients:
+def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
     """R_q = (H + λI)⁻¹ ∇L(q) of every sequence: layer -> [Q, O, I], in the order given."""
     sweep = Sweep("query", lm, curvature.layers, sequences)
     layers: Sequence[TrackedLayer] = curvature.layers
@@ -139,9 +139,7 @@ def preconditioned(
 
 def describe(lm: LanguageModel, question: Question) -> Query:
     """The query as plain data, with the surprisal of every token."""
-    everything = TokenSequence(
-        question.id, question.sequence.input_ids, np.arange(len(question.selected)) > 0
-    )
+    everything = TokenSequence(question.id, question.sequence.input_ids, np.arange(len(question.selected)) > 0)
     losses = token_losses(lm, pad([everything], [0]))[0].tolist()
     tokens = [
         QueryToken(piece, float(losses[t]) if t else None, question.selected[t])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Ends:
     opponents: list[int]
 
 
-def both_ends(scores: NDArray[np.float32], k: int) -> Ends:
+def both_ends(scores: NDArray[Any], k: int) -> Ends:
     """The `k` highest positive and the `k` lowest negative of `scores` [N]; ties in corpus order."""
     falling = np.argsort(-scores, kind="stable")[:k]
     rising = np.argsort(scores, kind="stable")[:k]
@@ -42,7 +43,7 @@ class Detail:
     """R_q of one query, layer -> [1, O, I]."""
 
 
-def detail(context: Detail, positions: Sequence[int], norms: NDArray[np.float32] | None) -> list[ScoredExample]:
+def detail(context: Detail, positions: Sequence[int], norms: NDArray[Any] | None) -> list[ScoredExample]:
     """The examples at `positions` with the influence of every token and layer; `norms` [N] is √I(z, z)."""
     if not positions:
         return []

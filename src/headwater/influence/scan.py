@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,8 +32,8 @@ class Scan:
     """Fingerprints and settings that decide whether finished parts are of use; kept in the file's metadata."""
 
     @property
-    def schema(self) -> pa.Schema:
-        fields: list[pa.Field] = [pa.field("id", pa.string())]
+    def schema(self) -> Any:
+        fields: list[Any] = [pa.field("id", pa.string())]
         for query in self.query_ids:
             fields.append(pa.field(query, pa.float32()))
             if self.tokens:
@@ -70,8 +71,8 @@ def scan_corpus(scan: Scan, sweep: Sweep, output: Path, report: Report = silent)
     shutil.rmtree(parts)
 
 
-def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> pa.Table:
-    columns: dict[str, pa.Array] = {"id": pa.array(scan.corpus.ids[shard.start : shard.stop])}
+def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> Any:
+    columns: dict[str, Any] = {"id": pa.array(scan.corpus.ids[shard.start : shard.stop])}
     if isinstance(reducer, Scores):
         for q, query in enumerate(scan.query_ids):
             columns[query] = pa.array(reducer.values[:, q].numpy(), pa.float32())

@@ -68,7 +68,7 @@ class Capture(AbstractContextManager["Capture"]):
             handle.remove()
         self._handles.clear()
 
-    def __call__(self, batch: Batch, labels: Labels = Labels()) -> Captured:  # noqa: B008 (frozen)
+    def __call__(self, batch: Batch, labels: Labels = Labels()) -> Captured:
         """One forward and one backward pass of `batch`.
 
         Raises HeadwaterError naming the example whose loss is not finite.
@@ -119,9 +119,7 @@ def token_losses(lm: LanguageModel, batch: Batch) -> Tensor:
     return _loss(lm, hidden, input_ids, batch, Labels())[0]
 
 
-def _loss(
-    lm: LanguageModel, hidden: Tensor, input_ids: Tensor, batch: Batch, labels: Labels
-) -> tuple[Tensor, Tensor]:
+def _loss(lm: LanguageModel, hidden: Tensor, input_ids: Tensor, batch: Batch, labels: Labels) -> tuple[Tensor, Tensor]:
     """[B, T] losses, column t that of predicting token t, and the gradient [B, T, H] of their sum with respect to
     `hidden`. The hidden state before a token predicts it: the one shift between the two is made here."""
     predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)

@@ -122,8 +122,7 @@ def _sample(weights: Tensor, uniforms: Tensor) -> Tensor:
     blocks = vocabulary // SAMPLING_BLOCK
     body = weights[:, : blocks * SAMPLING_BLOCK].view(n, blocks, SAMPLING_BLOCK)
     tail = weights[:, blocks * SAMPLING_BLOCK :]
-    sums = torch.cat([body.sum(dim=2, dtype=torch.float64), tail.sum(dim=1, keepdim=True, dtype=torch.float64)], 1)
-    ends = sums.cumsum(dim=1)
+    ends = torch.cat([body.sum(dim=2), tail.sum(dim=1, keepdim=True)], 1).double().cumsum(dim=1)
     point = uniforms.to(torch.float64) * ends[:, -1]
     block = torch.searchsorted(ends, point[:, None], right=True).clamp_(max=blocks)
     start = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)

@@ -102,10 +102,11 @@ def _linears(model: Any) -> dict[str, nn.Module]:
 def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[TrackedLayer]:
     """Run a few tokens through the model to see the order of the layers and which of them share an input."""
     seen: list[tuple[str, Tensor]] = []
-    handles = [
-        module.register_forward_pre_hook(lambda _, args, name=name: seen.append((name, args[0])))
-        for name, module in modules.items()
-    ]
+
+    def note(name: str) -> Any:
+        return lambda _, args: seen.append((name, args[0]))
+
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in modules.items()]
     try:
         with torch.no_grad():
             model.base_model(torch.arange(4, device=model.device)[None], use_cache=False)

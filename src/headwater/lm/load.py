@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from headwater.errors import ModelError
-from headwater.lm.attention import use_sdpa
 from headwater.lm.head import Head, head_of
+from headwater.lm.kernels import use_fused_gelu, use_sdpa
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ class LanguageModel:
 
 
 def load_model(
-    name: str, *, device: str | None = None, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32
+    name: str,
+    *,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> LanguageModel:
     """Load a model and tokenizer from a hub name or a path, from safetensors only, with weights frozen.
 
@@ -75,6 +80,7 @@ def load_model(
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
         raise ModelError(f"No model at {name}: the path does not exist.")
     source = str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
@@ -86,7 +92,7 @@ def load_model(
             f"Cannot load the model {name!r}: {first} Give a folder written by save_pretrained "
             "(config.json, model.safetensors, tokenizer.json) or the name of a public model on the hub."
         ) from error
-    return wrap_model(model.to(device), tokenizer, name)
+    return wrap_model(model.to(torch.device(device)), tokenizer, name)  # pyright: ignore[reportArgumentType]
 
 
 def wrap_model(model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:
@@ -99,6 +105,7 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model") -> LanguageModel
     model.requires_grad_(False)
     model.eval()
     use_sdpa(model)
+    use_fused_gelu(model)
     wrapped = LanguageModel(name, model, tokenizer, head_of(model))
     _check_head(wrapped)
     return wrapped

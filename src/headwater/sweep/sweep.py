@@ -23,6 +23,8 @@ from headwater.sweep.progress import Report, Step, silent
 
 TOKEN_BUDGET = 4096
 """Tokens in a batch, padding included."""
+SMALLEST_SHARD, LARGEST_SHARD = 256, 4096
+"""Examples in a shard: enough for sorting by length to pay, few enough to lose little by a kill."""
 
 
 class Reducer(Protocol):
@@ -60,9 +62,9 @@ class Sweep:
     token_budget: int = TOKEN_BUDGET
 
     def shards(self) -> list[Shard]:
-        """Sixteen shards, of no less than 256 examples (sorting by length wants some) and no more than 4,096."""
+        """A sixteenth of the corpus each, within the bounds of a shard. They follow from the corpus alone."""
         total = len(self.sequences)
-        size = min(max(-(-total // 16), 256), 4096)
+        size = min(max(-(-total // 16), SMALLEST_SHARD), LARGEST_SHARD)
         return [Shard(k, start, min(start + size, total)) for k, start in enumerate(range(0, total, size))]
 
 
@@ -84,9 +86,7 @@ def factored(layers: Sequence[TrackedLayer], captured: Captured) -> dict[str, Fa
     }
 
 
-def fold(
-    sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = None, report: Report = silent
-) -> R:
+def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = None, report: Report = silent) -> R:
     """The whole sweep folded into one reducer, going on from `checkpoint` where it holds finished shards."""
     total = make()
     shards = sweep.shards()

@@ -1,4 +1,4 @@
-"""Fast attention for GPT-Neo, which transformers runs eagerly.
+"""Fused kernels for what transformers runs eagerly: GPT-Neo's attention, and the GELU of GPT-2 and GPT-Neo.
 
 GPT-Neo's scores are not scaled by √d, and every other layer sees only a local window. Without padding both are
 plain causal attention (as long as the text is no longer than the window), so PyTorch's fused kernel applies.
@@ -10,7 +10,7 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -25,12 +25,30 @@ def use_sdpa(model: Any) -> int:
     patched = 0
     for module in model.modules():
         if type(module) is GPTNeoSelfAttention:
-            module._attn = MethodType(_sdpa_attention, module)
+            module._attn = MethodType(_sdpa_attention, module)  # pyright: ignore[reportPrivateUsage]
             patched += 1
     if patched:
         # transformers then leaves the causal mask to the kernel instead of building one of size [B, 1, T, T].
         model.config._attn_implementation = "sdpa"
     return patched
+
+
+def use_fused_gelu(model: Any) -> int:
+    """Replace the tanh form of GELU, which transformers computes in seven steps, by PyTorch's one kernel of it.
+
+    Returns the number of modules replaced.
+    """
+    from transformers.activations import NewGELUActivation
+
+    slots = [
+        (parent, name)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if type(child) is NewGELUActivation
+    ]
+    for parent, name in slots:
+        setattr(parent, name, nn.GELU(approximate="tanh"))
+    return len(slots)
 
 
 def _sdpa_attention(

@@ -1,0 +1,43 @@
+"""Write docs/cli.md from the commands' own --help; with --check, fail where it has drifted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TERMINAL_WIDTH"] = "100"
+os.environ["NO_COLOR"] = "1"
+os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+
+import typer
+from typer.testing import CliRunner
+
+from headwater.cli import app
+
+TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
+
+
+def page() -> str:
+    parts = [
+        "# Command line\n\nWritten from the commands themselves by `scripts/write_cli_help.py`; `make check` "
+        "fails where it has drifted.\n"
+    ]
+    for command in [[], *([name] for name in sorted(typer.main.get_command(app).commands))]:  # pyright: ignore
+        title = " ".join(["headwater", *command])
+        text = CliRunner().invoke(app, [*command, "--help"], prog_name="headwater").output
+        body = "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))
+        parts.append(f"## {title}\n\n```\n{body.strip()}\n```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    if "--check" in sys.argv:
+        if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != page():
+            sys.exit(f"{TARGET} is not what --help says. Run: make docs-generated")
+    else:
+        TARGET.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Answer: an attribution that can be printed, saved as a page or as JSON, and read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from rich.console import RenderableType
+
+from headwater.errors import HeadwaterError
+from headwater.files import replacing
+from headwater.influence.attribution import Attribution
+from headwater.render.html import answer_html, fragment_html
+from headwater.render.terminal import render_answer
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Answer(Attribution):
+    """An attribution with its faces: text in a terminal, a page, a notebook cell, JSON."""
+
+    __pydantic_config__ = _STRICT
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as dicts and lists, in the shape of docs/answer.schema.json."""
+        return asdict(self)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The answer as JSON in plain ASCII. Raises HeadwaterError where a number is infinite or NaN."""
+        try:
+            return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+        except ValueError as error:
+            raise HeadwaterError(
+                "This answer holds a number that is infinite or NaN, which JSON cannot carry. Either the "
+                "model overflows (load it in float32) or the damping is too small (raise it)."
+            ) from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Answer:
+        """The answer that `to_json` wrote. Raises HeadwaterError, naming the place, where it is not one."""
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise HeadwaterError(f"This is not an answer of Headwater: {_first_mistake(error)}.") from error
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write the answer as one self-contained page, whole or not at all."""
+        path = Path(path)
+        with replacing(path) as part:
+            part.write_text(answer_html(self), encoding="utf-8")
+        return path
+
+    def _repr_html_(self) -> str:
+        return fragment_html(self)
+
+    def __rich__(self) -> RenderableType:
+        return render_answer(self)
+
+
+def answer_schema() -> dict[str, Any]:
+    """The JSON schema of an answer."""
+    # pydantic reads only the docstrings of a class's own fields, and those of an answer are Attribution's.
+    schema = TypeAdapter(list[Attribution], config=_STRICT).json_schema()
+    definitions = schema["$defs"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **definitions.pop("Attribution"),
+        "title": "Headwater answer",
+        "$defs": definitions,
+    }
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors(include_url=False)[0]
+    where = ".".join(map(str, mistake["loc"]))
+    return f"{where}: {mistake['msg']}" if where else mistake["msg"]

@@ -1,0 +1,71 @@
+"""`headwater demo`: the tiny world, its model, and three answers, from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headwater.cli import app
+from headwater.cli.options import SeedOption
+from headwater.cli.progress import console, progress_report
+from headwater.demo.build import SHOWN, Demo, Learned, answers, build_model, build_world, found
+from headwater.run import Run
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the demo's run.")] = Path("runs/demo"),
+    stories: Annotated[int, typer.Option(help="How many stories its world has.")] = 3000,
+    seed: SeedOption = 0,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop after the answers, without opening a page.")] = False,
+) -> None:
+    """Build a tiny world of stories, train a tiny model on it, fit EK-FAC and answer three questions.
+
+    The first time takes a few minutes, later ones take seconds: every step is kept in RUN.
+
+    [dim]headwater demo[/]
+    """
+    del no_serve  # there is no page yet: the demo always stops here
+    where = Demo(run, stories, seed)
+    out = console()
+    with progress_report() as report:
+        world = build_world(where)
+        learned = build_model(where, world, report)
+        opened = Run.create(run, str(where.model), where.corpus)
+        opened.report = report
+        opened.fit()
+        answered = answers(where, world, opened)
+    _say_what_it_learned(learned, len(world.stories))
+    screen = Console()
+    for fact, answer in answered:
+        screen.print(replace(answer, proponents=answer.proponents[:SHOWN], opponents=answer.opponents[:SHOWN]))
+        ranked = [example.id for example in answer.proponents]
+        screen.print(
+            f"[bold]Checked against the world:[/] {fact.times} of the {len(world.stories):,} stories state this fact; "
+            f"{found(fact, ranked)} of them are among the {len(ranked)} that raised it most.\n",
+            highlight=False,
+        )
+    prompt, completion = answered[0][0].prompt, answered[0][0].completion
+    out.print(
+        f"""Try next:
+  headwater ask {run} "Once upon a time"                 the model continues, and that is explained
+  headwater ask {run} "{prompt}" "{completion}" --rank-by relative
+  headwater ask {run} "{prompt}" "{completion}" --html answer.html
+  headwater fit runs/mine --model MODEL --corpus TEXT    your own model and the text it was trained on""",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _say_what_it_learned(learned: Learned, stories: int) -> None:
+    shares = ", ".join(f"{share:.0%} of those stated {times}×" for times, share in sorted(learned.accuracy.items()))
+    console().print(
+        f"A model of {learned.report.parameters:,} parameters, trained on {stories:,} stories for "
+        f"{learned.report.epochs} epochs ({learned.report.seconds:.0f} s, final loss {learned.report.final_loss:.2f} nats "
+        f"a token). Facts it completes correctly: {shares}.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,29 @@
+"""`headwater world`: write a tiny world of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.options import SeedOption
+from headwater.cli.progress import console
+from headwater.demo.world import make_world, write_world
+
+
+@app.command()
+def world(
+    stories: Annotated[int, typer.Option(help="How many stories to write.")] = 3000,
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")] = Path("world.jsonl"),
+    seed: SeedOption = 0,
+) -> None:
+    """Write a world of small stories with planted facts, and beside it the list of which story states which fact.
+
+    [dim]headwater world --stories 50000 -o world.jsonl[/]
+    """
+    made = make_world(stories, seed)
+    write_world(made, output)
+    facts = output.with_name(f"{output.stem}.facts.jsonl")
+    console().print(f"Wrote {len(made.stories):,} stories to {output} and {len(made.facts):,} facts to {facts}.")

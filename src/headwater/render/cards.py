@@ -1,0 +1,97 @@
+"""What the HTML templates draw: the question's tokens and one card an example, worked out beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headwater.influence.attribution import Attribution, Query, ScoredExample
+from headwater.render.heat import Piece, ScaleBy, Snippet, axis, shade, shared_scale, snippet, strength
+from headwater.render.palette import share
+from headwater.render.summary import in_prompt
+from headwater.render.visible import leading_spaces, one_line, visible
+
+LONG = 1200
+"""Of longer texts a snippet is shown, and the whole on request."""
+SNIPPET = 700
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One token of the question."""
+
+    lead: str
+    """The spaces it begins with, which are not underlined."""
+    word: str
+    loss: float | None
+    in_prompt: bool
+    selected: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One bar of the layers' sparkline."""
+
+    name: str
+    influence: float
+    share: float
+    """Of the strongest layer of this example, from −1 to 1."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One example."""
+
+    rank: int
+    example: ScoredExample
+    bar: float
+    """On the axis that all cards share, from −1 to 1."""
+    pieces: list[Piece]
+    snippet: Snippet | None
+    """Where the text is long."""
+    layers: list[Layer]
+    metadata: list[tuple[str, str]]
+    """What is known of the example, made visible."""
+
+    @property
+    def strongest_layer(self) -> Layer:
+        return max(self.layers, key=lambda layer: abs(layer.share))
+
+
+def question(query: Query) -> list[Asked]:
+    """The tokens of the question, in order."""
+    asked: list[Asked] = []
+    for token, before in in_prompt(query):
+        text = one_line(token.token) if token.selected else visible(token.token)
+        lead = leading_spaces(text)
+        asked.append(Asked(lead, text[len(lead) :], token.loss, before, token.selected))
+    return asked
+
+
+def cards(attribution: Attribution, scale: ScaleBy) -> tuple[list[Card], list[Card]]:
+    """The cards of the examples that raised the likelihood, and of those that lowered it."""
+    end, full = axis(attribution), shared_scale(attribution, scale)
+
+    def made(examples: Sequence[ScoredExample]) -> list[Card]:
+        bars = [share(strength(example, attribution.rank_by), end) for example in examples]
+        ranked = enumerate(zip(examples, bars, strict=True), start=1)
+        return [_card(rank, example, bar, full) for rank, (example, bar) in ranked]
+
+    return made(attribution.proponents), made(attribution.opponents)
+
+
+def _card(rank: int, example: ScoredExample, bar: float, scale: float | None) -> Card:
+    pieces = shade(example.tokens, scale)
+    long = sum(len(piece.text) for piece in pieces) > LONG
+    peak = max(map(abs, example.layers.values()), default=0.0)
+    return Card(
+        rank=rank,
+        example=example,
+        bar=bar,
+        pieces=pieces,
+        snippet=snippet(pieces, SNIPPET) if long else None,
+        layers=[Layer(one_line(name), value, share(value, peak)) for name, value in example.layers.items()],
+        metadata=[
+            (one_line(key), one_line(str(value))) for key, value in example.metadata.items() if value is not None
+        ],
+    )

@@ -1,0 +1,72 @@
+"""Answers and token maps as HTML that opens from disk: no script, nothing loaded, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from headwater.influence.attribution import Attribution, TokenMap
+from headwater.render.cards import cards, question
+from headwater.render.grid import grid
+from headwater.render.heat import ScaleBy
+from headwater.render.palette import PALETTES, css_channels
+from headwater.render.summary import made_with, meaning, probability, signed, subject, surprisal
+from headwater.render.visible import one_line, shorten
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "signed": signed,
+    "probability": probability,
+    "one_line": one_line,
+    "css_channels": css_channels,
+}
+
+
+def answer_html(attribution: Attribution, scale: ScaleBy = "card") -> str:
+    """One self-contained page. `scale` says whose strongest token gets the full colour."""
+    return _render("page.html", **_answer(attribution, scale))
+
+
+def fragment_html(attribution: Attribution, scale: ScaleBy = "card") -> str:
+    """The same inside a <div> with its own styles, for a notebook."""
+    return _render("fragment.html", **_answer(attribution, scale))
+
+
+def token_map_html(token_map: TokenMap) -> str:
+    """A self-contained page with the map as a heat table: query tokens down, training tokens across."""
+    return _render("token_map.html", grid=grid(token_map))
+
+
+def _answer(attribution: Attribution, scale: ScaleBy) -> dict[str, Any]:
+    raised, lowered = cards(attribution, scale)
+    query = attribution.query
+    return {
+        "title": shorten(one_line(query.prompt + query.completion), 80),
+        "question": question(query),
+        "subject": subject(query),
+        "surprisal": surprisal(query.loss),
+        "meaning": meaning(attribution),
+        "scale": scale,
+        "columns": [("raised", raised), ("lowered", lowered)],
+        "made_with": made_with(attribution),
+    }
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(values, palettes=PALETTES)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("headwater.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name, function in FILTERS.items():
+        environment.filters[name] = function  # pyright: ignore[reportUnknownMemberType]
+    return environment

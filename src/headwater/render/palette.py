@@ -1,0 +1,76 @@
+"""The colours of influence, the same on every face: blue raised the likelihood, orange lowered it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Theme = Literal["light", "dark"]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of one theme. Blue and orange are told apart with every common kind of colour blindness."""
+
+    background: str
+    raises: str
+    """Fill behind the token that raised the likelihood most."""
+    lowers: str
+    raises_ink: str
+    """The same hue, strong enough for bars, lines and numbers drawn on the background."""
+    lowers_ink: str
+    ink: str
+
+
+PALETTES: dict[Theme, Palette] = {
+    "light": Palette("#FFFFFF", "#67A9CF", "#F4A259", "#1F5F99", "#8A4B08", "#1B1E23"),
+    "dark": Palette("#16191E", "#1F5F99", "#8A4B08", "#67A9CF", "#F4A259", "#ECEAE4"),
+}
+
+
+def share(value: float, scale: float) -> float:
+    """`value` as a part of `scale`, from −1 to 1; ±1 from there on, and 0 where there is no scale."""
+    if not scale > 0 or math.isnan(value):
+        return 0.0
+    return max(-1.0, min(1.0, value / scale))
+
+
+def colour(value: float, scale: float, theme: Theme) -> str:
+    """The fill of a token: the background at 0, the full blue at `scale` and the full orange at −`scale`."""
+    palette, part = PALETTES[theme], share(value, scale)
+    return blend(palette.background, palette.raises if part > 0 else palette.lowers, abs(part))
+
+
+def blend(start: str, end: str, part: float) -> str:
+    """The colour `part` of the way from `start` to `end`."""
+    pairs = zip(channels(start), channels(end), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * part):02X}" for a, b in pairs)
+
+
+def text_on(fill: str) -> str:
+    """The ink, dark or light, read best on `fill`: on any fill of `colour` its contrast is over 4.5."""
+    return max((palette.ink for palette in PALETTES.values()), key=lambda ink: contrast(ink, fill))
+
+
+def contrast(one: str, other: str) -> float:
+    """The WCAG contrast of two colours, from 1 to 21."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def channels(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of "#RRGGBB", from 0 to 255."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
+
+
+def css_channels(colour: str) -> str:
+    """A colour as CSS writes it before a transparency: "103 169 207"."""
+    return " ".join(map(str, channels(colour)))
+
+
+def _luminance(colour: str) -> float:
+    parts = (channel / 255 for channel in channels(colour))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

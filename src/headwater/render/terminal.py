@@ -1,0 +1,142 @@
+"""An answer in the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.constrain import Constrain
+from rich.style import Style
+from rich.text import Text
+
+from headwater.influence.attribution import Attribution, Query, ScoredExample
+from headwater.render.heat import ScaleBy, axis, shade, shared_scale, snippet, strength
+from headwater.render.palette import Theme, share
+from headwater.render.summary import in_prompt, made_with, meaning, signed, subject, surprisal
+from headwater.render.terminal_text import BOLD, Ink, bar, heat_text, ink_of, legend
+from headwater.render.theme import terminal_theme
+from headwater.render.visible import one_line, shorten, shorten_left, visible
+
+WIDTH = 110
+"""Wider lines are hard to read."""
+SNIPPET = 600
+"""Longer texts are shown around their strongest token, so many characters of them."""
+PROMPT = 600
+"""Of a longer prompt only the end is shown."""
+TOKENS = 16
+"""The surprisal of so many selected tokens is listed."""
+HALF_BAR = 10
+INDENT = 4
+
+
+def render_answer(attribution: Attribution, *, show: int | None = None, scale: ScaleBy = "card") -> RenderableType:
+    """The answer for a rich console: the question, what the numbers mean, and the examples, heat-mapped.
+
+    `show` limits the examples at each end. `scale` says whose strongest token gets the full colour. The theme
+    comes from the environment (see terminal_theme). Without colour strong tokens are marked [+so+] or [-so-].
+    """
+    return _AnswerView(attribution, show, scale, terminal_theme(os.environ))
+
+
+@dataclass(frozen=True)
+class _AnswerView:
+    attribution: Attribution
+    show: int | None
+    scale: ScaleBy
+    theme: Theme
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = min(options.max_width, WIDTH)
+        ink = ink_of(console, self.theme)
+        for part in (*self._head(ink), *self._cards(ink, width), *self._foot()):
+            yield Constrain(part, width)
+
+    def _head(self, ink: Ink) -> Iterator[RenderableType]:
+        query = self.attribution.query
+        yield _question(query)
+        yield Text()
+        yield _surprisal(query)
+        yield Text()
+        yield Text(meaning(self.attribution))
+        yield Text()
+        yield _legend(ink, self.scale)
+
+    def _cards(self, ink: Ink, width: int) -> Iterator[RenderableType]:
+        answer = self.attribution
+        for word, examples, sign in (("Raised", answer.proponents, 1), ("Lowered", answer.opponents, -1)):
+            yield Text()
+            yield _heading(f"{word} its likelihood", ink.sign(sign) + BOLD, width)
+            if not examples:
+                yield Text(f"    Nothing {word.lower()} it.", style="dim")
+            for rank, example in enumerate(examples[: self.show], start=1):
+                yield Text()
+                yield self._card_line(rank, example, ink, width)
+                yield _Indented(self._card_text(example, ink))
+
+    def _card_line(self, rank: int, example: ScoredExample, ink: Ink, width: int) -> Text:
+        value = strength(example, self.attribution.rank_by)
+        line = Text(f"{rank:>3} ", no_wrap=True, overflow="ellipsis")
+        line.append(f"{signed(example.influence):<9}", ink.sign(value) + BOLD)
+        if example.relative is not None:
+            line.append(f"relative {signed(example.relative):<8}", ink.sign(value))
+        line.append_text(bar(share(value, axis(self.attribution)), HALF_BAR, ink))
+        line.append("  " + shorten(one_line(example.id), max(12, width - line.cell_len - 2)), "bold")
+        room = width - line.cell_len - 2
+        if example.source and room >= 12:
+            line.append("  " + shorten_left(one_line(example.source), room), "dim")
+        return line
+
+    def _card_text(self, example: ScoredExample, ink: Ink) -> Text:
+        pieces = shade(example.tokens, shared_scale(self.attribution, self.scale))
+        return heat_text(snippet(pieces, SNIPPET), ink)
+
+    def _foot(self) -> Iterator[RenderableType]:
+        yield Text()
+        yield Text(made_with(self.attribution), style="dim")
+
+
+@dataclass(frozen=True)
+class _Indented:
+    """A text under its card's line, without the spaces at line ends that rich's Padding leaves in a pipe."""
+
+    text: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        for line in self.text.wrap(console, options.max_width - INDENT):
+            yield Text.assemble(" " * INDENT, line)
+
+
+def _question(query: Query) -> Text:
+    prompt = "".join(token.token for token, before in in_prompt(query) if before)
+    text = Text(shorten_left(visible(prompt), PROMPT), style="dim", overflow="fold")
+    question = Text(overflow="fold").append_text(text)
+    for token, before in in_prompt(query):
+        if not before:
+            question.append(visible(token.token), "bold underline" if token.selected else "bold")
+    return question
+
+
+def _surprisal(query: Query) -> Text:
+    """The loss of what was asked about, and of its tokens where there are several."""
+    words = subject(query)
+    text = Text.assemble(("Surprisal", "bold"), f" of {words}: {surprisal(query.loss)}")
+    selected = [token for token in query.tokens if token.selected and token.loss is not None]
+    if len(selected) > 1:
+        text.append("\nby token ", "dim")
+        for token in selected[:TOKENS]:
+            text.append(one_line(token.token.strip() or token.token), "underline")
+            text.append(f" {token.loss:.2f}   ")
+        text.append("…" if len(selected) > TOKENS else "", "dim")
+    return text
+
+
+def _legend(ink: Ink, scale: ScaleBy) -> Text:
+    where = "each text" if scale == "card" else "all texts"
+    note = "full colour: strongest in" if ink.shades else "marks the strong tokens of"
+    return Text.assemble(legend(ink), (f"   {note} {where}", "dim"))
+
+
+def _heading(title: str, style: Style, width: int) -> Text:
+    return Text.assemble((title, style), (" " + "─" * max(0, width - len(title) - 1), "dim"), no_wrap=True)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import os
+
+import torch
+from hypothesis import Phase, settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # tests never reach for the network
+# Shrinking a failing example of a model test takes minutes and rarely tells more than the example itself.
+settings.register_profile("headwater", phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)
+settings.load_profile("headwater")
+torch.set_num_threads(1)  # the models of the tests are too small for a second thread to help

@@ -1,0 +1,79 @@
+"""A corpus keeps every text whole, every token's place in it, and a fingerprint of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.corpus.read import Record
+from headwater.corpus.store import Corpus, write_corpus
+from headwater.corpus.tokenize import fit_windows, tokenize
+from headwater.errors import CorpusError
+from tests.models import TEXT, tiny_tokenizer
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=80)
+
+
+def records(*values: str) -> list[Record]:
+    return [Record(f"r{k}", text, f"t.jsonl:{k + 1}", {"n": k}) for k, text in enumerate(values)]
+
+
+@given(text=texts)
+@settings(max_examples=200)
+def test_token_texts_join_to_the_text(text: str) -> None:
+    (tokenized,) = tokenize(tiny_tokenizer(), [text])
+    assert "".join(tokenized.pieces(text)) == text
+
+
+@given(text=texts, limit=st.integers(2, 20))
+def test_windows_cover_the_text_once_and_a_truncated_one_its_beginning(text: str, limit: int) -> None:
+    (tokenized,) = tokenize(tiny_tokenizer(), [text])
+    windows = list(fit_windows(text, tokenized, limit, "split"))
+    ids = [id for _, window in windows for id in window.input_ids]
+    left_out = len(tokenized.input_ids) - len(ids)
+    assert left_out in (0, 1)  # a last window of one token carries no loss
+    assert ids == tokenized.input_ids[: len(ids)]
+    assert text.startswith("".join(piece for piece, _ in windows))
+    for piece, window in windows:
+        assert len(window.input_ids) <= limit
+        assert "".join(window.pieces(piece)) == piece
+    first = list(fit_windows(text, tokenized, limit, "truncate"))
+    assert first == windows[:1]
+
+
+def test_a_corpus_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    counts = write_corpus(tmp_path / "c.arrow", records(*TEXT, "x"), tiny_tokenizer(), 64)
+    corpus = Corpus(tmp_path / "c.arrow")
+    assert [example.text for example in corpus.read(range(4))] == TEXT
+    assert corpus[2].source == "t.jsonl:3"
+    assert corpus[2].metadata == {"n": 2}
+    assert corpus.counts == counts
+    assert (counts.records, counts.examples, counts.too_short) == (5, 4, 1)
+    assert corpus.position == {f"r{k}": k for k in range(4)}
+
+
+def test_long_texts_are_counted_and_windows_named(tmp_path: Path) -> None:
+    counts = write_corpus(tmp_path / "c.arrow", records(*TEXT), tiny_tokenizer(), 20, "split")
+    corpus = Corpus(tmp_path / "c.arrow")
+    assert counts.long == 4
+    assert corpus.ids[:2] == ["r0#0", "r0#1"]
+    assert max(len(s.input_ids) for s in corpus.sequences()[0 : len(corpus)]) <= 20
+
+
+def test_the_fingerprint_follows_ids_tokens_and_order(tmp_path: Path) -> None:
+    def fingerprint(given: list[Record], limit: int = 64) -> str:
+        return write_corpus(tmp_path / "c.arrow", given, tiny_tokenizer(), limit).fingerprint
+
+    base = records(*TEXT)
+    assert fingerprint(base) == fingerprint(base)
+    changed = [base[::-1], base[:3], [Record("other", TEXT[0], "", {}), *base[1:]]]
+    assert len({fingerprint(base), *map(fingerprint, changed), fingerprint(base, 10)}) == 5
+
+
+def test_a_corpus_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="shorter than two tokens"):
+        write_corpus(tmp_path / "c.arrow", records("x", "y"), tiny_tokenizer(), 64)
+    assert not list(tmp_path.iterdir())

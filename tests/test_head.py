@@ -1,0 +1,57 @@
+"""The fused head against cross_entropy and autograd in float64, and its sampling against the plain inverse."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.lm import head as head_module
+from headwater.lm.head import Head, head_pass
+
+
+@given(
+    n=st.integers(0, 70), vocabulary=st.integers(2, 600), bias=st.booleans(), scale=st.sampled_from([1.0, 0.25]),
+    seed=st.integers(0, 1000),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_losses_and_hidden_gradients_are_those_of_cross_entropy(
+    n: int, vocabulary: int, bias: bool, scale: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    hidden = (10 * torch.randn(n, 8, dtype=torch.float64)).requires_grad_()
+    head = Head(torch.randn(vocabulary, 8).double(), torch.randn(vocabulary).double() if bias else None, scale)
+    targets = torch.randint(0, vocabulary, (n,))
+    losses = torch.nn.functional.cross_entropy(head.logits(hidden), targets, reduction="none")
+    (expected,) = torch.autograd.grad(losses.sum(), hidden)
+    with mock.patch.object(head_module, "LOGITS_PER_CHUNK", 40 * vocabulary):
+        found = head_pass(hidden.detach(), head, targets)
+    torch.testing.assert_close(found.losses, losses.detach())
+    torch.testing.assert_close(found.gradient, expected)
+
+
+@given(vocabulary=st.integers(2, 700), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_sampling_inverts_the_cumulative_distribution(vocabulary: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    hidden, head = torch.randn(50, 8).double(), Head(torch.randn(vocabulary, 8).double(), None)
+    uniforms = torch.rand(50, dtype=torch.float64)
+    found = head_pass(hidden, head, torch.zeros(50, dtype=torch.int64), uniforms)
+    cumulative = head.logits(hidden).softmax(1).cumsum(1)
+    expected = torch.searchsorted(cumulative, uniforms[:, None], right=True)[:, 0].clamp(max=vocabulary - 1)
+    assert torch.equal(found.labels, expected)
+    torch.testing.assert_close(
+        found.losses, torch.nn.functional.cross_entropy(head.logits(hidden), expected, reduction="none")
+    )
+
+
+def test_float32_at_a_large_vocabulary_stays_close_to_float64() -> None:
+    torch.manual_seed(0)
+    hidden, weight = 3 * torch.randn(300, 64), 0.3 * torch.randn(50_257, 64)
+    targets = torch.randint(0, 50_257, (300,))
+    found = head_pass(hidden, Head(weight, None), targets)
+    expected = head_pass(hidden.double(), Head(weight.double(), None), targets)
+    torch.testing.assert_close(found.losses, expected.losses.float(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.gradient, expected.gradient.float(), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,54 @@
+"""GPT-Neo's fused attention is its eager attention, to 1e-5 in outputs and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from headwater.lm.kernels import use_fused_gelu, use_sdpa
+from tests.models import VOCABULARY, plain_model
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 8, 9, 40], ids=lambda t: f"{t} tokens, window 8")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_outputs_and_gradients_agree_with_the_eager_path(tokens: int, dtype: torch.dtype) -> None:
+    eager, fused = plain_model("gpt_neo", dtype), plain_model("gpt_neo", dtype)
+    assert use_sdpa(fused) == 2
+    torch.manual_seed(0)
+    embedded = torch.randn(3, tokens, 16, dtype=dtype)
+    direction = torch.randn(3, tokens, 16, dtype=dtype)
+    results = []
+    for model in (eager, fused):
+        inputs = embedded.clone().requires_grad_()
+        hidden = model.transformer(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        results.append((hidden, *torch.autograd.grad(hidden, inputs, direction)))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_left_padding_and_cached_generation_agree_too() -> None:
+    eager, fused = plain_model("gpt_neo", torch.float32), plain_model("gpt_neo", torch.float32)
+    use_sdpa(fused)
+    torch.manual_seed(0)
+    ids = torch.randint(1, VOCABULARY, (2, 12))
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    torch.testing.assert_close(
+        fused(ids, attention_mask=mask).logits[:, 3:],
+        eager(ids, attention_mask=mask).logits[:, 3:],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    options = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(
+        fused.generate(ids[:1], attention_mask=mask[1:], **options),
+        eager.generate(ids[:1], attention_mask=mask[1:], **options),
+    )
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neo", "gpt2"])
+def test_the_fused_gelu_is_the_stepwise_one(architecture: str) -> None:
+    plain, fused = plain_model(architecture, torch.float32), plain_model(architecture, torch.float32)
+    assert use_fused_gelu(fused) == 2
+    ids = torch.arange(20)[None]
+    torch.testing.assert_close(fused(ids).logits, plain(ids).logits, rtol=1e-5, atol=1e-5)

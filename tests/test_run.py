@@ -1,0 +1,313 @@
+"""The main job end to end, on a tiny model: create, fit, ask, scan, kill, resume, refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from headwater.cli import app
+from headwater.errors import FingerprintMismatch, HeadwaterError
+from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.sweep import sweep as sweep_module
+from headwater.sweep.progress import Step
+from tests.models import TEXT, plain_model, tiny_tokenizer
+
+NAMES = ("Lily", "Tom", "the fox", "an otter", "Mia", "the moon")
+STORIES = [f"{TEXT[k % 4][: 20 + k % 30]} And {NAMES[k % 6]} saw {k} stars." for k in range(60)]
+QUERIES = [
+    {"id": "q1", "prompt": "Once upon a time, Lily", "completion": " found a shiny key."},
+    {"id": "q2", "prompt": "Tom the otter lost", "completion": " his red hat", "span": "red hat"},
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, a corpus and queries."""
+    folder = tmp_path_factory.mktemp("place")
+    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    lines = [json.dumps({"id": f"s{k}", "text": text, "kind": "story"}) for k, text in enumerate(STORIES)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, QUERIES)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_shards() -> Iterator[None]:
+    """Shards of ten examples, so that the sixty stories make six."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+        yield
+
+
+def create(place: Path, name: str) -> Run:
+    return Run.create(place / name, str(place / "model"), place / "corpus.jsonl")
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Run:
+    made = create(place, "run")
+    made.fit()
+    return made
+
+
+def test_an_answer_ranks_every_example_and_shows_its_tokens(run: Run) -> None:
+    answer = run.ask("Once upon a time, Lily", " found a shiny key.", k=100)
+    assert answer.examples_scored == 60
+    assert len(answer.proponents) + len(answer.opponents) == 60
+    for side, sign in ((answer.proponents, 1), (answer.opponents, -1)):
+        values = [example.influence * sign for example in side]
+        assert values == sorted(values, reverse=True)
+        assert all(value > 0 for value in values)
+    for example in answer.proponents + answer.opponents:
+        assert "".join(token.token for token in example.tokens) == example.text
+        assert sum(token.influence for token in example.tokens) == pytest.approx(example.influence, rel=1e-4)
+        assert sum(example.layers.values()) == pytest.approx(example.influence, rel=1e-3, abs=1e-4)
+        assert example.removal_effect == pytest.approx(-example.influence / 60)
+        assert example.source.startswith("corpus.jsonl:")
+        assert example.metadata == {"kind": "story"}
+    assert sum(t.loss or 0 for t in answer.query.tokens if t.selected) == pytest.approx(answer.query.loss)
+
+
+def test_a_text_is_its_own_strongest_supporter_when_ranked_relatively(run: Run) -> None:
+    example = run.corpus[7]
+    first = example.pieces[0]
+    answer = run.ask(first, example.text[len(first) :], rank_by="relative", k=3)
+    assert answer.proponents[0].id == example.id
+    relatives = [e.relative or 0.0 for e in answer.proponents]
+    assert relatives == sorted(relatives, reverse=True)
+    norms = np.sqrt(run.self_influence(run.curvature()))
+    assert relatives[0] == pytest.approx(answer.proponents[0].influence / norms[7], rel=1e-4)
+
+
+def test_without_a_completion_the_model_continues_the_prompt(run: Run) -> None:
+    question = run.question("Once upon a time")
+    assert question.generated
+    assert question.completion
+    assert run.question("Once upon a time").completion == question.completion
+    assert run.ask(question, k=1).query.generated
+
+
+def test_a_token_map_sums_to_the_examples_influence(run: Run) -> None:
+    question = run.question("Once upon a time, Lily", " found a shiny key.")
+    example = run.ask(question, k=1).proponents[0]
+    token_map = run.token_map(question, example.id)
+    values = np.array(token_map.values)
+    assert values.shape == (len(token_map.query_tokens), len(example.tokens))
+    assert values.sum(0) == pytest.approx([t.influence for t in example.tokens], rel=1e-3, abs=1e-3)
+    assert values.sum() == pytest.approx(example.influence, rel=1e-3)
+
+
+def test_damping_is_chosen_when_asking(run: Run) -> None:
+    strong = run.ask("Once upon", " a time", damping="1e9", k=1).proponents[0].influence
+    assert strong == pytest.approx(0, abs=1e-3)
+    assert run.ask("Once upon", " a time", damping="1e9", k=1).damping == "1e+09"
+
+
+def test_scan_scores_what_ask_scores(run: Run, place: Path) -> None:
+    questions = [run.question(q["prompt"], q["completion"], q.get("span")) for q in QUERIES]
+    named = [replace(q, id=str(name["id"])) for q, name in zip(questions, QUERIES, strict=True)]
+    run.scan(named, place / "scores.parquet", tokens=True)
+    table = pq.read_table(place / "scores.parquet")
+    assert table.column_names == ["id", "q1", "q1.tokens", "q2", "q2.tokens"]
+    assert str(table.schema.field("q1").type) == "float"
+    assert table.column("id").to_pylist() == [f"s{k}" for k in range(60)]
+    for question in named:
+        scores = dict(zip(table["id"].to_pylist(), table[question.id].to_pylist(), strict=True))
+        tokens = dict(zip(table["id"].to_pylist(), table[f"{question.id}.tokens"].to_pylist(), strict=True))
+        for example in run.ask(question, k=5).proponents:
+            assert scores[example.id] == pytest.approx(example.influence, rel=1e-3)
+            assert tokens[example.id] == pytest.approx([t.influence for t in example.tokens], rel=1e-2, abs=1e-3)
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Callable[[Step], None]:
+    """A report that stands for a kill at the given step."""
+    left = [step]
+
+    def report(_: Step) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KilledError
+
+    return report
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 7, 9, 13, 14, 15, 17, 19])
+def test_a_fit_killed_anywhere_ends_with_the_same_bytes_and_redoes_no_shard(
+    step: int, run: Run, place: Path, tmp_path: Path
+) -> None:
+    broken = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
+    broken.report = kill_at(step)
+    with pytest.raises(KilledError):
+        broken.fit()
+    again = Run.open(tmp_path / "run", run.lm)
+    steps: list[Step] = []
+    again.report = steps.append
+    again.fit()
+    assert again.curvature_path.read_bytes() == run.curvature_path.read_bytes()
+    assert sorted(p.name for p in again.curvature_path.parent.iterdir()) == ["curvature.safetensors"]
+    # Steps 2–7 and 14–19 are the six shards of either sweep; a kill there loses that shard and no finished one.
+    finished = min(max(step - 2, 0), 6) + max(step - 14, 0)
+    assert sum(s.tokens > 0 for s in steps) == 12 - finished
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_a_scan_killed_anywhere_ends_with_the_same_bytes(step: int, run: Run, tmp_path: Path) -> None:
+    question = run.question("Once upon a time, Lily", " found a shiny key.")
+    run.scan([question], tmp_path / "whole.parquet")
+    run.report = kill_at(step)
+    try:
+        with pytest.raises(KilledError):
+            run.scan([question], tmp_path / "broken.parquet")
+        assert not (tmp_path / "broken.parquet").exists()
+        seen: list[int] = []
+        run.report = lambda s: seen.append(s.tokens)
+        run.scan([question], tmp_path / "broken.parquet")
+    finally:
+        run.report = lambda _: None
+    assert (tmp_path / "broken.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert sum(tokens == 0 for tokens in seen) == step - 1  # shards taken over from before
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_kill_9_in_the_middle_of_a_real_fit(run: Run, place: Path) -> None:
+    """A real process, a real SIGKILL as soon as the first shard is on disk, the same command again."""
+    folder = place / "killed"
+    code = (
+        "import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = 10; import torch; "
+        "torch.set_num_threads(1); from headwater.cli import main; main()"
+    )
+    command = [
+        sys.executable, "-c", code, "fit", str(folder), "--model", str(place / "model"), "--corpus",
+        str(place / "corpus.jsonl"),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("curvature/*.checkpoint.safetensors")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"COLUMNS": "200"})
+    expected = run.curvature_path.read_bytes()
+    assert (folder / "curvature" / "curvature.safetensors").read_bytes() == expected
+
+
+def test_a_run_refuses_another_model_and_another_corpus(run: Run, place: Path, tmp_path: Path) -> None:
+    other = plain_model("gpt_neo", torch.float32)
+    other.transformer.h[0].mlp.c_fc.weight.data[0, 0] += 1
+    other.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    with pytest.raises(FingerprintMismatch, match=r"model of the run .* expected \w{16}, found \w{16}"):
+        Run.create(place / "run", str(tmp_path / "model"), place / "corpus.jsonl")
+    (tmp_path / "other.jsonl").write_text(json.dumps({"text": "Another story altogether."}), encoding="utf-8")
+    with pytest.raises(FingerprintMismatch, match="corpus of the run"):
+        Run.create(place / "run", str(place / "model"), tmp_path / "other.jsonl")
+    assert Run.open(place / "run").corpus.fingerprint == run.corpus.fingerprint
+
+
+def test_a_curvature_of_another_run_is_refused(run: Run, place: Path, tmp_path: Path) -> None:
+    limited = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl", CorpusOptions(max_tokens=10))
+    limited.curvature_path.parent.mkdir()
+    limited.curvature_path.write_bytes(run.curvature_path.read_bytes())
+    with pytest.raises(FingerprintMismatch, match=r"corpus that .* was fitted on"):
+        limited.ask("Once upon", " a time")
+
+
+def test_a_damaged_curvature_says_how_to_mend_it(run: Run, place: Path, tmp_path: Path) -> None:
+    copied = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
+    copied.curvature_path.parent.mkdir()
+    copied.curvature_path.write_bytes(run.curvature_path.read_bytes()[:1000])
+    with pytest.raises(HeadwaterError, match=r"cannot be read .* Delete it"):
+        copied.ask("Once upon", " a time")
+
+
+def test_other_settings_fit_again_and_the_same_ones_do_not(run: Run, place: Path, tmp_path: Path) -> None:
+    fresh = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
+    fresh.fit(FitOptions(curvature="kfac", fit_examples=20, fisher="empirical"))
+    assert fresh.curvature().kind == "kfac"
+    before = fresh.curvature_path.read_bytes()
+    steps: list[Step] = []
+    fresh.report = steps.append
+    fresh.fit(FitOptions(curvature="kfac", fit_examples=20, fisher="empirical"))
+    assert not steps
+    fresh.fit(FitOptions(curvature="kfac", fit_examples=21, fisher="empirical"))
+    assert steps
+    assert fresh.curvature_path.read_bytes() != before
+
+
+# -- the command line
+
+
+def headwater(*arguments: str | Path | int) -> tuple[int, str, str, BaseException | None]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr, result.exception
+
+
+def test_the_command_line_does_the_main_job(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code, _, said, error = headwater(
+        "fit", folder, "--model", place / "model", "--corpus", place / "corpus.jsonl", "--fit-examples", 30,
+        "--layers", "*.c_fc", "--seed", 1,
+    )  # fmt: skip
+    assert code == 0, error
+    assert "60 examples" in said
+    code, out, _, error = headwater(
+        "ask",
+        folder,
+        QUERIES[0]["prompt"],
+        QUERIES[0]["completion"],
+        "-k",
+        2,
+        "--json",
+        "--html",
+        tmp_path / "a.html",
+    )
+    assert code == 0, error
+    answer = json.loads(out)
+    assert set(answer) >= {"query", "proponents", "opponents"}
+    assert set(answer["proponents"][0]) >= {"id", "influence", "text", "tokens", "layers"}
+    assert len(answer["proponents"]) == 2
+    assert all(name.endswith("c_fc") for name in answer["proponents"][0]["layers"])
+    assert "<!doctype html>" in (tmp_path / "a.html").read_text(encoding="utf-8").lower()
+    code, _, _, error = headwater("scan", folder, place / "queries.jsonl", "-o", tmp_path / "s.parquet")
+    assert code == 0, error
+    assert pq.read_table(tmp_path / "s.parquet").column_names == ["id", "q1", "q2"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["ask", "nowhere", "a", "b"], "not a Headwater run"),
+    (["fit", "new"], "needs both --model and --corpus"),
+    (["fit", "new", "--model", "./nope", "--corpus", "x.jsonl"], "No model at"),
+    (["ask", "run", "a", "b", "--rank-by", "size"], "Choose influence or relative"),
+])  # fmt: skip
+def test_mistakes_end_in_one_clear_message(arguments: list[str], message: str) -> None:
+    code, _, _, error = headwater(*arguments)
+    assert code != 0
+    assert isinstance(error, HeadwaterError)
+    assert message in str(error)
+
+
+def test_a_bad_queries_file_names_its_line(place: Path, run: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "q.jsonl"
+    bad.write_text('{"id": "a", "prompt": "x", "completion": "y"}\n{"id": "b", "prompt": "x"}\n', encoding="utf-8")
+    _, _, _, error = headwater("scan", place / "run", bad)
+    assert isinstance(error, HeadwaterError)
+    assert "q.jsonl:2: completion" in str(error)
