@@ -4,6 +4,7 @@ Same model, stories, queries, tracked layers and damping (0.1 × mean Λ, which 
 differ is which labels each samples for its Fisher. On a CPU kronfluence is installed beside the `bench` extra with
 `pip install --no-deps kronfluence==1.0.1 einconv`: its dependency torchvision has no CPU build.
 """
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false
 
 from __future__ import annotations
 
@@ -105,12 +106,13 @@ def kronfluence(stories: Sequence[TokenSequence], queries: Sequence[TokenSequenc
         "scores", "ekfac", query, train, per_device_query_batch_size=8, per_device_train_batch_size=16,
         score_args=ScoreArguments(damping_factor=None),
     )  # fmt: skip
-    return analyzer.load_pairwise_scores("scores")["all_modules"].numpy()
+    scores = analyzer.load_pairwise_scores("scores")
+    assert scores is not None
+    return scores["all_modules"].numpy()
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.argsort(np.argsort(one)), np.argsort(np.argsort(other)))[0, 1])
 
 
 def overlap(one: np.ndarray, other: np.ndarray, k: int = 20) -> int:

@@ -56,7 +56,6 @@ def texts(count: int) -> tuple[Any, list[TokenSequence], str]:
         origin = "TinyStories"
     else:
         from headwater.demo.tiny_lm import train_tokenizer
-
         from headwater.demo.world import make_world
 
         stories = [story.text for story in make_world(max(count, 300)).stories][:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,4 +77,11 @@ def test_the_fingerprint_follows_ids_tokens_and_order(tmp_path: Path) -> None:
 def test_a_corpus_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="shorter than two tokens"):
         write_corpus(tmp_path / "c.arrow", records("x", "y"), tiny_tokenizer(), 64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_window_never_takes_the_id_of_another_example(tmp_path: Path) -> None:
+    long, short = records(TEXT[0] * 9, TEXT[1][:9])
+    with pytest.raises(CorpusError, match=r"t\.jsonl:2: the id 'r0#1' is used twice"):
+        write_corpus(tmp_path / "c.arrow", [long, replace(short, id="r0#1")], tiny_tokenizer(), 20, "split")
     assert not list(tmp_path.iterdir())

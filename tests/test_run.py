@@ -117,6 +117,18 @@ def test_damping_is_chosen_when_asking(run: Run) -> None:
     assert run.ask("Once upon", " a time", damping="1e9", k=1).damping == "1e+09"
 
 
+def test_damping_given_to_fit_holds_for_every_later_question_and_refits_nothing(run: Run) -> None:
+    before = run.curvature_path.stat().st_mtime_ns
+    run.fit(damping="1e9")
+    assert Run.open(run.path).ask("Once upon", " a time", k=1).damping == "1e+09"
+    assert run.ask("Once upon", " a time", damping="0.1*mean", k=1).damping == "0.1 × mean(Λ)"
+    with pytest.raises(HeadwaterError, match="is not a damping"):
+        run.fit(damping="much")
+    run.fit()
+    assert run.ask("Once upon", " a time", k=1).damping == "0.1 × mean(Λ)"
+    assert run.curvature_path.stat().st_mtime_ns == before
+
+
 def test_scan_scores_what_ask_scores(run: Run, place: Path) -> None:
     questions = [run.question(q["prompt"], q["completion"], q.get("span")) for q in QUERIES]
     named = [replace(q, id=str(name["id"])) for q, name in zip(questions, QUERIES, strict=True)]

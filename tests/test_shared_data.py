@@ -13,12 +13,14 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"no real stories at {DATA}: only the tiny models are tested")
 
 
-def test_a_question_about_a_key_is_answered_with_a_story_about_a_key(tmp_path: Path) -> None:
+def test_a_sentence_of_a_story_is_traced_to_that_story(tmp_path: Path) -> None:
     options = CorpusOptions(ReadOptions(limit=300), max_tokens=128)
     run = Run.create(tmp_path / "run", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl", options)
     run.fit(FitOptions(fit_examples=60))
-    answer = run.ask("Once upon a time, Lily found a", " shiny key in the garden.", span="shiny key", k=5)
-    assert any("key" in example.text for example in answer.proponents)
-    for example in answer.proponents + answer.opponents:
-        assert "".join(token.token for token in example.tokens) == example.text
-        assert sum(t.influence for t in example.tokens) == pytest.approx(example.influence, rel=1e-4)
+    stories = list(run.corpus.read([17, 170, 270]))
+    questions = [run.question(story.text[:200], story.text[200:300]) for story in stories]
+    for story, answer in zip(stories, run.ask_all(questions, k=3), strict=True):
+        assert answer.proponents[0].id == story.id
+        for example in answer.proponents + answer.opponents:
+            assert "".join(token.token for token in example.tokens) == example.text
+            assert sum(t.influence for t in example.tokens) == pytest.approx(example.influence, rel=1e-4)

@@ -6,9 +6,9 @@ import os
 # (measured: more than ten times slower). OpenMP reads this once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from headwater.answer import Answer  # noqa: E402
-from headwater.errors import HeadwaterError  # noqa: E402
-from headwater.run import CorpusOptions, FitOptions, Run  # noqa: E402
-from headwater.version import __version__  # noqa: E402
+from headwater.answer import Answer
+from headwater.errors import HeadwaterError
+from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.version import __version__
 
 __all__ = ["Answer", "CorpusOptions", "FitOptions", "HeadwaterError", "Run", "__version__"]

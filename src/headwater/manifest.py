@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ class Manifest:
     model: ModelEntry
     corpus: CorpusEntry
     format: int = FORMAT
-    fits: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Settings of the curvature in this run."""
+    damping: str | float | None = None
+    """λ of the questions that name none, as given to `fit`."""
 
     def binding(self) -> dict[str, str]:
         """The three fingerprints that every artefact of this run carries."""

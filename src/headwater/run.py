@@ -69,6 +69,8 @@ class FitOptions:
     fisher: Fisher = "sampled"
     """Labels sampled from the model (the Fisher), or the text's own ("empirical")."""
     seed: int = 0
+    damping: str | float | None = None
+    """λ of the questions that name none (see parse_damping); None is 0.1 × each layer's mean eigenvalue."""
 
 
 class Run:
@@ -159,9 +161,10 @@ class Run:
         `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        self._set_damping(options.damping)
         layers = choose_layers(self.lm.model, options.layers)
-        settings = json.dumps(asdict(options) | {"layers": [layer.name for layer in layers]}, sort_keys=True)
-        binding = self.manifest.binding() | {"settings": settings}
+        settings = asdict(replace(options, damping=None)) | {"layers": [layer.name for layer in layers]}
+        binding = self.manifest.binding() | {"settings": json.dumps(settings, sort_keys=True)}
         if self.curvature_path.exists() and _binding_of(read_metadata(self.curvature_path)) == binding:
             return self.curvature()
         labels = Labels("sampled" if options.fisher == "sampled" else "true", options.seed)
@@ -171,6 +174,12 @@ class Run:
         save_curvature(self.curvature_path, fitted, binding)
         bench.clear()
         return self.curvature()
+
+    def _set_damping(self, damping: str | float | None) -> None:
+        parse_damping(damping)
+        if damping != self.manifest.damping:
+            self.manifest = replace(self.manifest, damping=damping)
+            self.manifest.write(self.path)
 
     def _fit_positions(self, options: FitOptions) -> Sequence[int]:
         total, wanted = len(self.corpus), options.fit_examples
@@ -182,7 +191,10 @@ class Run:
         return sorted(int(i) for i in chosen)
 
     def curvature(self, damping: str | float | None = None) -> Curvature:
-        """The fitted curvature with λ as given (see parse_damping). Raises HeadwaterError where none is fitted."""
+        """The fitted curvature with λ as given (see parse_damping), or else as given to `fit`.
+
+        Raises HeadwaterError where none is fitted.
+        """
         if not self.curvature_path.exists():
             raise HeadwaterError(
                 f"{self.path} has no curvature yet. Fit it with: headwater fit {self.path}"
@@ -194,7 +206,8 @@ class Run:
                 f"The {what} that {self.curvature_path} was fitted on", expected, metadata.get(what, "none"),
                 f"Delete it and fit again: headwater fit {self.path}",
             )  # fmt: skip
-        return load_curvature(self.curvature_path, parse_damping(damping), str(self.lm.device))[0]
+        chosen = parse_damping(self.manifest.damping if damping is None else damping)
+        return load_curvature(self.curvature_path, chosen, str(self.lm.device))[0]
 
     # -- questions
 

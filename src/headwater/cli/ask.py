@@ -11,7 +11,7 @@ from rich.console import Console
 from headwater.cli import app
 from headwater.cli.options import DampingOption, RunPath, SeedOption
 from headwater.cli.progress import console, progress_report
-from headwater.errors import HeadwaterError
+from headwater.influence.attribution import RankBy
 from headwater.influence.question import Sampling
 from headwater.run import Run
 
@@ -26,7 +26,7 @@ def ask(
     span: Annotated[str | None, typer.Option(help="Explain only these words of the completion.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many examples to show at each end.", min=1)] = 10,
     rank_by: Annotated[
-        str, typer.Option(help="influence, or relative: divided by each example's own norm √I(z, z).")
+        RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z).")
     ] = "influence",
     damping: DampingOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24,
@@ -39,8 +39,6 @@ def ask(
 
     [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key in the garden." --span "shiny key"[/]
     """
-    if rank_by not in ("influence", "relative"):
-        raise HeadwaterError(f"--rank-by {rank_by!r} is not known. Choose influence or relative.")
     opened = Run.open(run)
     question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed))
     with progress_report() as report:

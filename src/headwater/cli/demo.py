@@ -21,7 +21,9 @@ def demo(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the demo's run.")] = Path("runs/demo"),
     stories: Annotated[int, typer.Option(help="How many stories its world has.")] = 3000,
     seed: SeedOption = 0,
-    no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop after the answers, without opening a page.")] = False,
+    no_serve: Annotated[
+        bool, typer.Option("--no-serve", help="Stop after the answers, without opening a page.")
+    ] = False,
 ) -> None:
     """Build a tiny world of stories, train a tiny model on it, fit EK-FAC and answer three questions.
 
@@ -65,7 +67,7 @@ def _say_what_it_learned(learned: Learned, stories: int) -> None:
     shares = ", ".join(f"{share:.0%} of those stated {times}×" for times, share in sorted(learned.accuracy.items()))
     console().print(
         f"A model of {learned.report.parameters:,} parameters, trained on {stories:,} stories for "
-        f"{learned.report.epochs} epochs ({learned.report.seconds:.0f} s, final loss {learned.report.final_loss:.2f} nats "
-        f"a token). Facts it completes correctly: {shares}.",
+        f"{learned.report.epochs} epochs ({learned.report.seconds:.0f} s, final loss {learned.report.final_loss:.2f} "
+        f"nats a token). Facts it completes correctly: {shares}.",
         soft_wrap=True,
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 import typer
 
 from headwater.cli import app
-from headwater.cli.options import RunPath, SeedOption
+from headwater.cli.options import DampingOption, RunPath, SeedOption
 from headwater.cli.progress import console, progress_report
 from headwater.corpus.read import ReadOptions, Skipped
 from headwater.corpus.tokenize import LongTexts
-from headwater.curvature.kinds import KINDS, CurvatureKind
+from headwater.curvature.kinds import CurvatureKind
 from headwater.errors import HeadwaterError
 from headwater.influence.fit import Fisher
 from headwater.run import CorpusOptions, FitOptions, Run
@@ -24,9 +24,11 @@ def fit(
     model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None,
     corpus: Annotated[
         str | None,
-        typer.Option(help="Training text: JSONL, Parquet, CSV, plain text, a directory of these, or a dataset name."),
+        typer.Option(
+            help="Training text: JSONL, Parquet, CSV, plain text (or .gz), a directory of these, or a dataset's name."
+        ),
     ] = None,
-    curvature: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "ekfac",
+    curvature: Annotated[CurvatureKind, typer.Option(help="How the curvature is approximated.")] = "ekfac",
     layers: Annotated[
         list[str] | None,
         typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
@@ -36,19 +38,22 @@ def fit(
         typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all."),
     ] = None,
     fisher: Annotated[
-        str,
-        typer.Option(help="Labels of the Fisher: sampled (from the model) or empirical (the text's own)."),
+        Fisher, typer.Option(help="Labels of the Fisher: sampled from the model, or the text's own (empirical).")
     ] = "sampled",
+    damping: DampingOption = None,
     seed: SeedOption = 0,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest example in tokens. Default: what the model can read.")
     ] = None,
-    long: Annotated[str, typer.Option(help="What becomes of longer texts: truncate or split.")] = "truncate",
+    long: Annotated[
+        LongTexts, typer.Option(help="Longer texts keep only their beginning, or are split into windows.")
+    ] = "truncate",
     text_field: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
     id_field: Annotated[
         str | None,
         typer.Option(help="Field that holds the id. Default: 'id' where there is one, else file:line."),
     ] = None,
+    split: Annotated[str, typer.Option(help="Split of a dataset read by name.")] = "train",
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
@@ -59,15 +64,9 @@ def fit(
 
     [dim]headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl[/]
     """
-    read = ReadOptions(text_field=text_field, id_field=id_field, limit=limit, skip_bad=skip_bad)
-    options = CorpusOptions(read, max_tokens, _one_of("--long", long, get_args(LongTexts)))
-    fits = FitOptions(
-        _one_of("--curvature", curvature, get_args(CurvatureKind)),
-        tuple(layers) if layers else None,
-        fit_examples,
-        _one_of("--fisher", fisher, get_args(Fisher)),
-        seed,
-    )
+    read = ReadOptions(text_field, id_field, limit, skip_bad, split)
+    options = CorpusOptions(read, max_tokens, long)
+    fits = FitOptions(curvature, tuple(layers) if layers else None, fit_examples, fisher, seed, damping)
     skipped: list[Skipped] = []
     opened = _open(run, model, corpus, options, trust_remote_code, skipped)
     _say_corpus(opened, skipped)
@@ -115,9 +114,3 @@ def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
             out.print(f"  {bad.source}: {bad.reason}", markup=False)
         if len(skipped) > 20:
             out.print(f"  … and {len(skipped) - 20:,} more")
-
-
-def _one_of(option: str, value: str, allowed: tuple[Any, ...]) -> Any:
-    if value not in allowed:
-        raise HeadwaterError(f"{option} {value!r} is not known. Choose one of: {', '.join(allowed)}.")
-    return value

@@ -170,6 +170,7 @@ def _write_rows(
     path: Path, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts
 ) -> CorpusCounts:
     digest = hashlib.sha256()
+    numbered: set[str] = set()
     read = examples = tokens = long = too_short = 0
     pending: list[dict[str, Any]] = []
     stream = iter(records)
@@ -183,6 +184,7 @@ def _write_rows(
                     continue
                 long += len(tokenized.input_ids) > max_tokens
                 for row in _rows(record, tokenized, max_tokens, long_texts):
+                    _check_window_id(row["id"], record, numbered)
                     ids = np.asarray(row["tokens"], dtype=np.int32)
                     digest.update(row["id"].encode() + b"\0" + ids.tobytes() + b"\0")
                     examples, tokens = examples + 1, tokens + len(ids)
@@ -193,6 +195,18 @@ def _write_rows(
         if pending:
             writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=SCHEMA))
     return CorpusCounts(read, examples, tokens, long, too_short, digest.hexdigest()[:16])
+
+
+def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
+    """Raises CorpusError where a window would be called what another example is; `numbered` holds the ids with a #."""
+    if "#" not in id:
+        return
+    if id in numbered:
+        raise CorpusError(
+            f"{record.source}: the id {id!r} is used twice, because the windows of a long text are called by its id, "
+            "# and a number. Use ids without #, or --long truncate."
+        )
+    numbered.add(id)
 
 
 def _rows(record: Record, tokenized: Tokenized, max_tokens: int, long_texts: LongTexts) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from headwater.gradient import FactoredGradient, rotate
 from headwater.lm.layers import TrackedLayer
 
 CurvatureKind = Literal["ekfac", "kfac", "diagonal", "identity", "exact"]
-KINDS: tuple[CurvatureKind, ...] = get_args(CurvatureKind)
 
 
 class Curvature(Protocol):

@@ -130,7 +130,7 @@ MACHINE: Plot = (
     ),
     (
         '"It makes a very good [table|henhouse|bench|swing]," said {b} kindly.',
-        "But {b} turned the biggest part upside down, and it was the best [bathtub|slide|cupboard] anyone had ever seen.",
+        "But {b} turned the biggest part upside down, and it was the best [bathtub|slide|cupboard] anyone had seen.",
         "That evening {b} found a {thing} under it, and that was just the part that had been missing.",
     ),
     (

@@ -68,7 +68,8 @@ def train(
     """
     start = time.monotonic()
     tokenizer = train_tokenizer(stories)
-    sequences = [ids[: POSITIONS - 1] + [tokenizer.eos_token_id] for ids in tokenizer(list(stories))["input_ids"]]
+    end: Any = tokenizer.eos_token_id
+    sequences = [[*ids[: POSITIONS - 1], end] for ids in tokenizer(list(stories))["input_ids"]]
     torch.manual_seed(seed)
     model: Any = GPTNeoForCausalLM(_config(len(tokenizer)))
     use_sdpa(model)

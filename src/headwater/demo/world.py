@@ -13,6 +13,7 @@ from headwater.demo import lexicon, names, plots_abroad, plots_facts, plots_home
 from headwater.demo.plots_home import Plot
 from headwater.demo.telling import Person, pronouns, tell
 from headwater.errors import HeadwaterError
+from headwater.files import replacing
 
 Kind = Literal["keeps", "fears", "means"]
 
@@ -242,7 +243,5 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as out:
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         out.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    part.rename(path)
