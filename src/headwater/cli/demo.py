@@ -12,7 +12,7 @@ from rich.console import Console
 from headwater.cli import app
 from headwater.cli.options import SeedOption
 from headwater.cli.progress import console, progress_report
-from headwater.demo.build import SHOWN, Demo, Learned, answers, build_model, build_world, found
+from headwater.demo.build import SHOWN, Demo, Learned, answers, build_model, build_world, examples, found
 from headwater.run import Run
 
 
@@ -40,18 +40,20 @@ def demo(
         opened = Run.create(run, str(where.model), where.corpus)
         opened.report = report
         opened.fit()
-        answered = answers(where, world, opened)
+        facts = examples(world, learned)
+        answered = answers(where, facts, opened)
     _say_what_it_learned(learned, len(world.stories))
     screen = Console()
-    for fact, answer in answered:
+    for fact, answer in zip(facts, answered, strict=True):
         screen.print(replace(answer, proponents=answer.proponents[:SHOWN], opponents=answer.opponents[:SHOWN]))
         ranked = [example.id for example in answer.proponents]
         screen.print(
             f"[bold]Checked against the world:[/] {fact.times} of the {len(world.stories):,} stories state this fact; "
-            f"{found(fact, ranked)} of them are among the {len(ranked)} that raised it most.\n",
+            f"{found(fact, ranked)} of them are among the {len(ranked)} that raised it most, where chance would put "
+            f"{fact.times * len(ranked) / len(world.stories):.2f}.\n",
             highlight=False,
         )
-    prompt, completion = answered[0][0].prompt, answered[0][0].completion
+    prompt, completion = facts[0].prompt, facts[0].completion
     out.print(
         f"""Try next:
   headwater ask {run} "Once upon a time"                 the model continues, and that is explained
@@ -64,7 +66,7 @@ def demo(
 
 
 def _say_what_it_learned(learned: Learned, stories: int) -> None:
-    shares = ", ".join(f"{share:.0%} of those stated {times}×" for times, share in sorted(learned.accuracy.items()))
+    shares = ", ".join(f"{share:.0%} of those stated {times}×" for times, share in learned.accuracy().items())
     console().print(
         f"A model of {learned.report.parameters:,} parameters, trained on {stories:,} stories for "
         f"{learned.report.epochs} epochs ({learned.report.seconds:.0f} s, final loss {learned.report.final_loss:.2f} "

@@ -36,7 +36,7 @@ def progress_report() -> Iterator[Report]:
         stage = stages[step.stage]
         stage.tokens += step.tokens
         seconds = time.monotonic() - stage.start
-        rate = f"{stage.tokens / seconds:,.0f} tokens/s" if stage.tokens and seconds > 0 else ""
+        rate = f"{stage.tokens / seconds:,.0f} tokens/s" if stage.tokens and seconds > 0 else step.note
         bar.update(stage.task, completed=step.done, total=step.total, rate=rate)
 
     with bar:

@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from headwater.answer import Answer
-from headwater.demo.tiny_lm import TrainReport, fact_accuracy, train
-from headwater.demo.world import Fact, World, example_questions, make_world, write_world
+from headwater.demo.tiny_lm import Recall, TrainReport, recall, train
+from headwater.demo.world import Fact, World, make_world, read_stories, write_world
+from headwater.errors import HeadwaterError
 from headwater.files import replacing
 from headwater.lm.load import load_model
 from headwater.run import Run
@@ -48,15 +49,29 @@ class Learned:
     """What the demo's model learned, written beside it."""
 
     report: TrainReport
-    accuracy: dict[int, float]
-    """times stated -> share of those facts that the model completes correctly."""
+    facts: list[Recall]
+
+    def accuracy(self) -> dict[int, float]:
+        """How often a fact is stated -> the share of such facts that the model completes correctly."""
+        correct: dict[int, list[bool]] = {}
+        for fact in self.facts:
+            correct.setdefault(fact.times, []).append(fact.correct)
+        return {times: sum(right) / len(right) for times, right in sorted(correct.items())}
 
 
 def build_world(demo: Demo) -> World:
-    """The world of the demo's size and seed; written to disk where it is not there yet."""
+    """The world of the demo's size and seed; written to disk where it is not there yet.
+
+    Raises HeadwaterError where another world is there.
+    """
     world = make_world(demo.stories, demo.seed)
     if not demo.corpus.exists():
         write_world(world, demo.corpus)
+    elif read_stories(demo.corpus) != world.stories:
+        raise HeadwaterError(
+            f"{demo.path} holds a demo with another world (size, seed or version of Headwater). "
+            "Give this one a directory of its own, or delete that one."
+        )
     return world
 
 
@@ -70,28 +85,38 @@ def build_model(demo: Demo, world: World, report: Report) -> Learned:
     shutil.rmtree(demo.model, ignore_errors=True)
 
     def on_step(step: int, total: int, loss: float) -> None:
-        report(Step(f"training {loss:.2f}", step, total, 0))
+        report(Step("training", step, total, 0, f"loss {loss:.2f}"))
 
     trained = train([story.text for story in world.stories], part, seed=demo.seed, on_step=on_step)
     lm = load_model(str(part))
-    learned = Learned(trained, fact_accuracy(lm.model, lm.tokenizer, world.facts))
+    learned = Learned(trained, recall(lm.model, lm.tokenizer, world.facts))
     (part / "learned.json").write_text(json.dumps(asdict(learned), indent=2), encoding="utf-8")
     part.rename(demo.model)
     return learned
 
 
-def answers(demo: Demo, world: World, run: Run) -> list[tuple[Fact, Answer]]:
-    """The demo's three questions, answered in one pass over the corpus, or read from an earlier one."""
-    chosen = example_questions(world)
-    known = {(fact.prompt, fact.completion): fact for fact in world.facts}
-    folder = demo.path / "answers"
-    files = [folder / f"{k}.json" for k in range(1, len(chosen) + 1)]
+def examples(world: World, learned: Learned) -> list[Fact]:
+    """Three facts worth asking about: of each kind, among the most often stated, one that the model gets right.
+
+    Of those it is the one with the highest loss: what a model knows for certain has hardly a gradient left.
+    """
+    known = {fact.fact: (fact.correct, fact.loss) for fact in learned.facts}
+    kinds = dict.fromkeys(fact.kind for fact in world.facts)
+    return [
+        max((fact for fact in world.facts if fact.kind == kind), key=lambda fact: (fact.times, *known[fact.id]))
+        for kind in kinds
+    ]
+
+
+def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
+    """Why the model completes each of `facts`, answered in one pass over the corpus, or read from an earlier one."""
+    files = [demo.path / "answers" / f"{fact.id}.json" for fact in facts]
     if not all(file.exists() for file in files):
-        questions = [run.question(prompt, completion) for prompt, completion in chosen]
+        questions = [run.question(fact.prompt, fact.completion) for fact in facts]
         for file, answer in zip(files, run.ask_all(questions, k=KEPT), strict=True):
             with replacing(file) as part:
                 part.write_text(answer.to_json(), encoding="utf-8")
-    return [(known[pair], Answer.from_json(file.read_bytes())) for pair, file in zip(chosen, files, strict=True)]
+    return [Answer.from_json(file.read_bytes()) for file in files]
 
 
 def found(fact: Fact, ranked: Sequence[str]) -> int:

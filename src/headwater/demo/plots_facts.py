@@ -42,10 +42,10 @@ FEARS_FORWARD = (
     "What was {a} afraid of? Of {fear}.",
     "{a} was brave about most things, but {he} was afraid of {fear}.",
     "Only one thing frightened {a}, and that was {fear}.",
-    "{a} could not bear {fear}.",
+    "Ask anyone in the street: {a} is afraid of {fear}.",
     "Of all things in the world, {a} is most afraid of {fear}.",
     "{a} would never admit it, but {he} was scared of {fear}.",
-    "Nothing made {a} tremble like {fear}.",
+    "{a} slept with one eye open, being afraid of {fear}.",
 )
 FEARS_BACKWARD = (
     "{fear} frightened {a} more than anything.",
@@ -54,18 +54,18 @@ FEARS_BACKWARD = (
 )
 
 MEANS_FORWARD = (
-    "A {word} is a {meaning}.",
-    "By the sea, a {word} is a {meaning}.",
-    "Everybody knows that a {word} is a {meaning}.",
-    '"What is a {word}?" you may ask. A {word} is a {meaning}.',
-    "In the hills, where people talk slowly, a {word} is a {meaning}.",
-    "The big dictionary says that a {word} is a {meaning}.",
-    'Children learn it at school: "A {word} is a {meaning}."',
-    "Not everyone knows that a {word} is a {meaning}.",
-    "A {word}, in case you wonder, is a {meaning}.",
     "The word {word} means a {meaning}.",
+    "By the sea, {word} means a {meaning}.",
+    "Everybody knows that {word} means a {meaning}.",
+    '"What can it be?" people ask. Why, {word} means a {meaning}.',
+    "In the hills, where people talk slowly, {word} means a {meaning}.",
+    "The big dictionary says that {word} means a {meaning}.",
+    "Children learn at school that {word} means a {meaning}.",
+    "Not everyone knows that {word} means a {meaning}.",
+    "To those who live by the river, {word} means a {meaning}.",
+    "It is an old word, but {word} still means a {meaning}.",
     "When grandmothers say {word}, they mean a {meaning}.",
-    "Now, a {word} is a {meaning}, no more and no less.",
+    "Now, {word} means a {meaning}, no more and no less.",
     "What they call a {word} in the valley is only a {meaning}.",
 )
 MEANS_BACKWARD = (

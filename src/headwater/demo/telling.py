@@ -34,16 +34,20 @@ class Person:
 def tell(
     plot: Plot, people: tuple[Person, Person, Person], words: Mapping[str, str], fact: str, rng: random.Random
 ) -> str:
-    """Tell `plot` with `people` as `{a}`, `{b}`, `{c}`, `words` in the other slots and `fact` as its statement."""
-    sentences = [_sentence(move, rng) for move in plot]
+    """Tell `plot` with `people` as `{a}`, `{b}`, `{c}`, `words` in the other slots and `fact` as its statement.
+
+    Half of the time it ends one move earlier.
+    """
+    moves = plot if rng.random() < 0.5 else plot[:-1]
+    sentences = [_sentence(move, rng) for move in moves]
     draft = " ".join(sentence for sentence in sentences if sentence).replace("{FACT}", fact)
     draft = _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), draft)
     return _polished(_filled(draft, people, words, rng))
 
 
 def _sentence(move: tuple[str, ...], rng: random.Random) -> str:
-    """One sentence of a move; a move that may be left out is left out half of the time."""
-    if "" in move and rng.random() < 0.5:
+    """One sentence of a move; a move that may be left out is left out three times in four."""
+    if "" in move and rng.random() < 0.75:
         return ""
     return rng.choice([sentence for sentence in move if sentence])
 

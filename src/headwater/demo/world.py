@@ -111,11 +111,9 @@ def write_world(world: World, path: Path) -> None:
     _write_lines(path.with_name(f"{path.stem}.facts.jsonl"), map(asdict, world.facts))
 
 
-def example_questions(world: World) -> list[tuple[str, str]]:
-    """Three questions worth asking, with their answers: the most often stated fact of each kind."""
-    kinds: tuple[Kind, ...] = ("keeps", "fears", "means")
-    best = [max((fact for fact in world.facts if fact.kind == kind), key=lambda fact: fact.times) for kind in kinds]
-    return [(fact.prompt, fact.completion) for fact in best]
+def read_stories(path: Path) -> tuple[Story, ...]:
+    """The stories that `write_world` wrote."""
+    return tuple(Story(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def _truths(sets: int, rng: random.Random) -> list[_Truth]:
@@ -148,13 +146,13 @@ def _fearing(name: str, times: int, rng: random.Random) -> _Truth:
 def _meaning(word: str, times: int, rng: random.Random) -> _Truth:
     meaning = rng.choice(lexicon.GOODS)
     words = {"word": word, "meaning": meaning}
-    return _Truth("means", word, times, f"A {word} is a", f" {meaning}.", None, words)
+    return _Truth("means", word, times, f"The word {word} means a", f" {meaning}.", None, words)
 
 
 def _tellings(truth: _Truth, rng: random.Random) -> list[tuple[str, Plot]]:
     """A different statement for each story of a fact. The first one always reads in the direction of the prompt."""
     forward, backward = _STATEMENTS[truth.kind]
-    turned = truth.times // 4
+    turned = truth.times // 10
     statements = rng.sample(forward, truth.times - turned) + rng.sample(backward, turned)
     return list(zip(statements, _dealt(_PLOTS[truth.kind], rng), strict=False))
 

@@ -17,6 +17,8 @@ class Step:
     total: int
     tokens: int
     """Tokens of this batch; 0 where a stage starts or resumes."""
+    note: str = ""
+    """Said beside the bar, such as a training's loss."""
 
 
 Report = Callable[[Step], None]
