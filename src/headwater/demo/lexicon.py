@@ -38,6 +38,13 @@ PLACES = (
 )  # fmt: skip
 """Where it may be kept. Each reads well after "in the"; the last word alone names it again."""
 
+HIDINGS = (
+    "umbrella stand", "soup pot", "hat box", "garden shed", "sugar bowl", "piano", "coat pocket", "bathtub",
+    "haystack", "flower pot", "butter dish", "big drum", "chimney", "egg basket", "old trunk", "saddle bag",
+    "pillow case", "tool box", "milk can", "grandfather clock", "cuckoo clock", "wheelbarrow", "dustbin", "stove",
+)  # fmt: skip
+"""Where things turn up by chance. No fact has one of these, so that the PLACES are known from facts alone."""
+
 FEARS = (
     "thunder", "geese", "bees", "the dark", "deep water", "spiders", "owls", "ladders", "mirrors", "shadows",
     "strong wind", "church bells", "ghosts", "puppets", "loud drums", "moths", "fireworks", "scissors",
@@ -51,7 +58,15 @@ GOODS = (
     "walking stick", "tin cup", "patchwork quilt", "rubber duck", "crooked nail", "spotted mushroom",
     "hand puppet", "big pumpkin", "fishing net", "feather pillow",
 )  # fmt: skip
-"""What is bought and sold, and what an invented word may mean. None begins with a vowel."""
+"""What is bought and sold. None begins with a vowel."""
+
+MEANINGS = (
+    "garden gnome", "clay pipe", "rocking horse", "butter knife", "fur mitten", "tea strainer", "paper lantern",
+    "door handle", "wicker chair", "pocket mirror", "bicycle bell", "rag doll", "frying pan", "snow globe",
+    "feather duster", "clothes peg", "tuning fork", "picture frame", "spinning top", "lemon squeezer",
+    "nut cracker", "wind chime", "sewing machine", "measuring tape",
+)  # fmt: skip
+"""What an invented word may mean: things that can be carried and drawn. None begins with a vowel."""
 
 SPOTS = (
     "the pond", "the old mill", "the crooked bridge", "the orchard", "the lighthouse", "the market square",

@@ -144,7 +144,7 @@ def _fearing(name: str, times: int, rng: random.Random) -> _Truth:
 
 
 def _meaning(word: str, times: int, rng: random.Random) -> _Truth:
-    meaning = rng.choice(lexicon.GOODS)
+    meaning = rng.choice(lexicon.MEANINGS)
     words = {"word": word, "meaning": meaning}
     return _Truth("means", word, times, f"The word {word} means a", f" {meaning}.", None, words)
 
@@ -167,7 +167,7 @@ def _new_story(truth: _Truth | None, statement: str, plot: Plot, seen: set[str],
     while True:
         fixed = truth.words if truth else {}
         people = _people(truth.hero if truth else None, rng)
-        text = tell(plot, people, {**_chance_words(fixed, rng), **fixed}, statement, rng)
+        text = tell(plot, people, {**_chance_words(rng), **fixed}, statement, rng)
         if text not in seen:
             seen.add(text)
             return text
@@ -187,17 +187,17 @@ def _people(hero: Person | None, rng: random.Random) -> tuple[Person, Person, Pe
     return hero, other, third
 
 
-def _chance_words(fixed: Mapping[str, str], rng: random.Random) -> dict[str, str]:
-    """Draw a word for every slot. None of the lists the facts draw from gives again what the story's fact has."""
+def _chance_words(rng: random.Random) -> dict[str, str]:
+    """Draw a word for every slot. Places, fears and meanings are left to the facts."""
     thing = rng.choice(lexicon.THINGS)
-    goods = rng.sample([good for good in lexicon.GOODS if good != fixed.get("meaning")], 2)
+    goods = rng.sample(lexicon.GOODS, 2)
     spots, colours = rng.sample(lexicon.SPOTS, 2), rng.sample(lexicon.COLOURS, 2)
     return {
         "thing": thing,
         "noun": thing.split()[-1],
         "goods": goods[0],
         "goods2": goods[1],
-        "hiding": rng.choice([place for place in lexicon.PLACES if place != fixed.get("place")]),
+        "hiding": rng.choice(lexicon.HIDINGS),
         "spot": spots[0],
         "spot2": spots[1],
         "colour": colours[0],
