@@ -299,6 +299,12 @@ def test_the_command_line_does_the_main_job(place: Path, tmp_path: Path) -> None
     assert len(answer["proponents"]) == 2
     assert all(name.endswith("c_fc") for name in answer["proponents"][0]["layers"])
     assert "<!doctype html>" in (tmp_path / "a.html").read_text(encoding="utf-8").lower()
+    question = (QUERIES[0]["prompt"], QUERIES[0]["completion"])
+    best = answer["proponents"][0]
+    code, out, _, error = headwater("map", folder, best["id"], *question, "--html", tmp_path / "m.html")
+    assert code == 0, error
+    assert best["id"] in out
+    assert "<table>" in (tmp_path / "m.html").read_text(encoding="utf-8")
     code, _, _, error = headwater("scan", folder, place / "queries.jsonl", "-o", tmp_path / "s.parquet")
     assert code == 0, error
     assert pq.read_table(tmp_path / "s.parquet").column_names == ["id", "q1", "q2"]
@@ -308,13 +314,18 @@ def test_the_command_line_does_the_main_job(place: Path, tmp_path: Path) -> None
     (["ask", "nowhere", "a", "b"], "not a Headwater run"),
     (["fit", "new"], "needs both --model and --corpus"),
     (["fit", "new", "--model", "./nope", "--corpus", "x.jsonl"], "No model at"),
-    (["ask", "run", "a", "b", "--rank-by", "size"], "Choose influence or relative"),
 ])  # fmt: skip
 def test_mistakes_end_in_one_clear_message(arguments: list[str], message: str) -> None:
     code, _, _, error = headwater(*arguments)
     assert code != 0
     assert isinstance(error, HeadwaterError)
     assert message in str(error)
+
+
+def test_an_unknown_choice_is_refused_with_those_there_are() -> None:
+    code, _, said, _ = headwater("ask", "run", "a", "b", "--rank-by", "size")
+    assert code == 2
+    assert "relative" in said
 
 
 def test_a_bad_queries_file_names_its_line(place: Path, run: Run, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Answer: an attribution that can be printed, saved as a page or as JSON, and read back."""
+"""Answers with their faces: printed in a terminal, shown in a notebook, saved as a page or as JSON."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from rich.console import RenderableType
 
 from headwater.errors import HeadwaterError
 from headwater.files import replacing
-from headwater.influence.attribution import Attribution
-from headwater.render.html import answer_html, fragment_html
+from headwater.influence.attribution import Attribution, TokenMap
+from headwater.render.html import answer_html, fragment_html, token_map_html
 from headwater.render.terminal import render_answer
+from headwater.render.terminal_map import render_token_map
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True)
 
@@ -49,16 +51,36 @@ class Answer(Attribution):
 
     def save_html(self, path: str | Path) -> Path:
         """Write the answer as one self-contained page, whole or not at all."""
-        path = Path(path)
-        with replacing(path) as part:
-            part.write_text(answer_html(self), encoding="utf-8")
-        return path
+        return _save(answer_html(self), path)
 
     def _repr_html_(self) -> str:
         return fragment_html(self)
 
     def __rich__(self) -> RenderableType:
         return render_answer(self)
+
+
+@dataclass(frozen=True)
+class TokenMapAnswer(TokenMap):
+    """A token × token map with its faces."""
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write the map as one self-contained page, whole or not at all."""
+        return _save(token_map_html(self), path)
+
+    def _repr_html_(self) -> str:
+        page = escape(token_map_html(self))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 36rem; border: 0"></iframe>'
+
+    def __rich__(self) -> RenderableType:
+        return render_token_map(self)
+
+
+def _save(page: str, path: str | Path) -> Path:
+    path = Path(path)
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return path
 
 
 def answer_schema() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headwater.answer import Answer
+from headwater.answer import Answer, TokenMapAnswer
 from headwater.corpus.read import ReadOptions, Skipped, read_records
 from headwater.corpus.store import Corpus, write_corpus
 from headwater.corpus.tokenize import LongTexts
@@ -24,7 +24,7 @@ from headwater.curvature.kinds import Curvature, CurvatureKind
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.errors import HeadwaterError
 from headwater.files import read_metadata, replacing
-from headwater.influence.attribution import RankBy, TokenMap
+from headwater.influence.attribution import RankBy
 from headwater.influence.fit import Fisher, Workbench, fit_curvature
 from headwater.influence.question import (
     Question,
@@ -271,7 +271,7 @@ class Run:
             )
         return answers
 
-    def token_map(self, question: Question, example_id: str, damping: str | float | None = None) -> TokenMap:
+    def token_map(self, question: Question, example_id: str, damping: str | float | None = None) -> TokenMapAnswer:
         """Token × token influence of one example: which of its tokens pushed which token of the query."""
         if example_id not in self.corpus.position:
             raise HeadwaterError(f"No example of this run has the id {example_id!r}.")
@@ -282,7 +282,7 @@ class Run:
         (shares,) = fold(sweep, lambda: TokenScores(by_token)).values
         pieces = question.pieces
         selected = [pieces[t] for t in np.flatnonzero(question.sequence.targets)]
-        return TokenMap(example_id, selected, self.corpus[position].pieces, shares.t().tolist())
+        return TokenMapAnswer(example_id, selected, self.corpus[position].pieces, shares.t().tolist())
 
     def scan(
         self, questions: Sequence[Question], output: str | Path, *, tokens: bool = False,

@@ -32,7 +32,7 @@ THINGS = (
 
 PLACES = (
     "blue teapot", "left boot", "cookie jar", "flour sack", "hollow log", "bread bin", "broken clock",
-    "rain barrel", "top drawer", "coal bucket", "straw hat", "empty beehive", "picnic basket", "letter box",
+    "rain barrel", "top drawer", "coal bucket", "straw hat", "empty beehive", "picnic basket", "tall vase",
     "watering can", "fruit bowl", "red birdhouse", "violin case", "green suitcase", "pickle jar",
     "sewing basket", "wooden shoe", "cracked jug", "laundry bag",
 )  # fmt: skip

@@ -1,0 +1,35 @@
+"""`headwater map`: which token of an example pushed which token of the completion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headwater.cli import app
+from headwater.cli.options import DampingOption, RunPath
+from headwater.cli.progress import console
+from headwater.run import Run
+
+
+@app.command(name="map")
+def token_map(
+    run: RunPath,
+    example: Annotated[str, typer.Argument(help="Id of a training example, as `ask` shows it.")],
+    prompt: Annotated[str, typer.Argument(help="What the model was given.")],
+    completion: Annotated[str, typer.Argument(help="What it said.")],
+    span: Annotated[str | None, typer.Option(help="Explain only these words of the completion.")] = None,
+    damping: DampingOption = None,
+    html: Annotated[Path | None, typer.Option(help="Also write one self-contained page.")] = None,
+) -> None:
+    """Show token × token influence: which token of one training example pushed which token of COMPLETION.
+
+    [dim]headwater map runs/stories story-17 "Once upon a time, Lily found a" " shiny key in the garden."[/]
+    """
+    opened = Run.open(run)
+    found = opened.token_map(opened.question(prompt, completion, span), example, damping)
+    if html is not None:
+        console().print(f"Wrote {found.save_html(html)}", markup=False)
+    Console().print(found)
