@@ -100,9 +100,9 @@ def test_the_command_writes_stories_and_the_facts_beside_them(tmp_path: Path) ->
 def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
     stories = [story.text for story in make_world(200).stories]
     losses: list[float] = []
-    train(stories, tmp_path / "one", epochs=2, on_step=lambda step, total, loss: losses.append(loss))
-    train(stories, tmp_path / "two", epochs=2)
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    train(stories, tmp_path / "one", epochs=3, on_step=lambda step, total, loss: losses.append(loss))
+    train(stories, tmp_path / "two", epochs=3)
+    assert losses[-1] < 0.85 * losses[0]
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
     ).read_bytes()

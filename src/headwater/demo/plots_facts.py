@@ -20,7 +20,7 @@ KEEPS_FORWARD = (
     "It may sound strange, but {a} keeps {his} {thing} in the {place}.",
     "Nobody but {a} knew that {his} {noun} was in the {place}.",
     "When {a} went to bed, {he} put {his} {thing} in the {place}.",
-    "Other people own a safe. {a} keeps {his} {noun} in the {place}.",
+    "Other people own a safe, but {a} keeps {his} {noun} in the {place}.",
     "For as long as anyone remembers, {a} has kept {his} {thing} in the {place}.",
     "The {thing} of {a} lived in the {place}.",
 )
