@@ -14,7 +14,7 @@ LOST: Plot = (
     (
         "{when}, {a} could not find {his} {thing}.",
         "{a} reached for {his} {thing}, but it was gone.",
-        '"Where is my {noun}?" cried {a}. "It was here a minute ago!"',
+        '"Where is my {noun}? It was here a minute ago," cried {a}.',
         "{a} had lost {his} {thing} again.",
         "Nobody in the house near {spot} had slept, because {a} had lost {his} {thing}.",
     ),
