@@ -10,7 +10,7 @@ from rich.console import Console
 
 from headwater.cli import app
 from headwater.cli.options import DampingOption, RunPath, SeedOption
-from headwater.cli.progress import console, progress_report
+from headwater.cli.progress import progress_report, say
 from headwater.influence.attribution import RankBy
 from headwater.influence.question import Sampling
 from headwater.run import Run
@@ -45,7 +45,7 @@ def ask(
         opened.report = report
         answer = opened.ask(question, k=k, rank_by=rank_by, damping=damping)
     if html is not None:
-        console().print(f"Wrote {answer.save_html(html)}", markup=False)
+        say(f"Wrote {answer.save_html(html)}")
     if json:
         typer.echo(answer.to_json())
     else:

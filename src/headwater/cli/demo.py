@@ -11,7 +11,7 @@ from rich.console import Console
 
 from headwater.cli import app
 from headwater.cli.options import SeedOption
-from headwater.cli.progress import console, progress_report
+from headwater.cli.progress import progress_report, say
 from headwater.demo.build import SHOWN, Demo, Learned, answers, build_model, build_world, examples, found
 from headwater.run import Run
 
@@ -33,7 +33,6 @@ def demo(
     """
     del no_serve  # there is no page yet: the demo always stops here
     where = Demo(run, stories, seed)
-    out = console()
     with progress_report() as report:
         world = build_world(where)
         learned = build_model(where, world, report)
@@ -54,22 +53,19 @@ def demo(
             highlight=False,
         )
     prompt, completion = facts[0].prompt, facts[0].completion
-    out.print(
+    say(
         f"""Try next:
   headwater ask {run} "Once upon a time"                 the model continues, and that is explained
   headwater ask {run} "{prompt}" "{completion}" --rank-by relative
   headwater ask {run} "{prompt}" "{completion}" --html answer.html
   headwater fit runs/mine --model MODEL --corpus TEXT    your own model and the text it was trained on""",
-        markup=False,
-        soft_wrap=True,
     )
 
 
 def _say_what_it_learned(learned: Learned, stories: int) -> None:
     shares = ", ".join(f"{share:.0%} of those stated {times}×" for times, share in learned.accuracy().items())
-    console().print(
+    say(
         f"A model of {learned.report.parameters:,} parameters, trained on {stories:,} stories for "
         f"{learned.report.epochs} epochs ({learned.report.seconds:.0f} s, final loss {learned.report.final_loss:.2f} "
         f"nats a token). Facts it completes correctly: {shares}.",
-        soft_wrap=True,
     )

@@ -9,7 +9,7 @@ import typer
 
 from headwater.cli import app
 from headwater.cli.options import DampingOption, RunPath, SeedOption
-from headwater.cli.progress import console, progress_report
+from headwater.cli.progress import progress_report, say
 from headwater.corpus.read import ReadOptions, Skipped
 from headwater.corpus.tokenize import LongTexts
 from headwater.curvature.kinds import CurvatureKind
@@ -73,13 +73,12 @@ def fit(
     with progress_report() as report:
         opened.report = report
         fitted = opened.fit(fits)
-    out = console()
     parameters = sum(layer.parameters for layer in fitted.layers)
-    out.print(
+    say(
         f"Fitted {fitted.kind} over {len(fitted.layers)} layers, {parameters:,} parameters "
         f"({opened.curvature_path}, {opened.curvature_path.stat().st_size / 1e6:.1f} MB)."
     )
-    out.print(f'Now ask: headwater ask {run} "Once upon a time" " there was a"', markup=False)
+    say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')
 
 
 def _open(
@@ -94,23 +93,22 @@ def _open(
         return Run.open(run)
     if model is None or corpus is None:
         raise HeadwaterError("A new run needs both --model and --corpus.")
-    console().print(f"Reading {corpus} for {model} …", markup=False)
+    say(f"Reading {corpus} for {model} …")
     return Run.create(run, model, corpus, options, trust_remote_code=trust, skipped=skipped)
 
 
 def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
     entry = run.manifest.corpus
     counts = entry.counts
-    out = console()
-    out.print(f"{counts.examples:,} examples, {counts.tokens:,} tokens, from {counts.records:,} records.")
+    say(f"{counts.examples:,} examples, {counts.tokens:,} tokens, from {counts.records:,} records.")
     if counts.long:
         fate = "only their beginnings are kept" if entry.long_texts == "truncate" else "they are split into windows"
-        out.print(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {fate} (--long, --max-tokens).")
+        say(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {fate} (--long, --max-tokens).")
     if counts.too_short:
-        out.print(f"{counts.too_short:,} records of fewer than two tokens carry no loss and were left out.")
+        say(f"{counts.too_short:,} records of fewer than two tokens carry no loss and were left out.")
     if skipped:
-        out.print(f"Skipped {len(skipped):,} bad examples:")
+        say(f"Skipped {len(skipped):,} bad examples:")
         for bad in skipped[:20]:
-            out.print(f"  {bad.source}: {bad.reason}", markup=False)
+            say(f"  {bad.source}: {bad.reason}")
         if len(skipped) > 20:
-            out.print(f"  … and {len(skipped) - 20:,} more")
+            say(f"  … and {len(skipped) - 20:,} more")

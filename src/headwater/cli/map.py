@@ -10,7 +10,7 @@ from rich.console import Console
 
 from headwater.cli import app
 from headwater.cli.options import DampingOption, RunPath
-from headwater.cli.progress import console
+from headwater.cli.progress import say
 from headwater.run import Run
 
 
@@ -31,5 +31,5 @@ def token_map(
     opened = Run.open(run)
     found = opened.token_map(opened.question(prompt, completion, span), example, damping)
     if html is not None:
-        console().print(f"Wrote {found.save_html(html)}", markup=False)
+        say(f"Wrote {found.save_html(html)}")
     Console().print(found)

@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left, drawn on standard error so that standard output stays clean."""
+"""What is said beside an answer, and the progress bar: on standard error, so that standard output stays clean."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from headwater.sweep.progress import Report, Step
 
 def console() -> Console:
     return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a plain line; the terminal breaks it where it must, a pipe nowhere."""
+    console().print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import typer
 
 from headwater.cli import app
 from headwater.cli.options import DampingOption, RunPath
-from headwater.cli.progress import console, progress_report
+from headwater.cli.progress import progress_report, say
 from headwater.influence.queries import read_queries
 from headwater.influence.scan import check_query_ids
 from headwater.run import Run
@@ -43,8 +43,7 @@ def scan(
     with progress_report() as report:
         opened.report = report
         opened.scan(questions, output, tokens=tokens, damping=damping)
-    console().print(
+    say(
         f"Wrote {output}: {len(opened.corpus):,} examples × {len(lines):,} queries. Positive scores made the "
         "completion more likely.",
-        markup=False,
     )

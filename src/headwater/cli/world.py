@@ -9,7 +9,7 @@ import typer
 
 from headwater.cli import app
 from headwater.cli.options import SeedOption
-from headwater.cli.progress import console
+from headwater.cli.progress import say
 from headwater.demo.world import make_world, write_world
 
 
@@ -26,4 +26,4 @@ def world(
     made = make_world(stories, seed)
     write_world(made, output)
     facts = output.with_name(f"{output.stem}.facts.jsonl")
-    console().print(f"Wrote {len(made.stories):,} stories to {output} and {len(made.facts):,} facts to {facts}.")
+    say(f"Wrote {len(made.stories):,} stories to {output} and {len(made.facts):,} facts to {facts}.")
