@@ -1,6 +1,6 @@
 """Write docs/pictures/answer.svg, the README's picture, from an answer of `headwater demo`.
 
-python scripts/write_picture.py runs/demo/answers/1.json
+python scripts/write_picture.py runs/demo/answers/fears-tesko.json
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,7 @@ SHOWN = 2
 
 def main(answer_file: Path) -> None:
     os.environ["HEADWATER_THEME"] = "light"
-    answer = Answer.from_json(answer_file.read_bytes())
+    answer = replace(Answer.from_json(answer_file.read_bytes()), model=str(answer_file.parents[1] / "model"))
     console = Console(record=True, width=104, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(render_answer(answer, show=SHOWN))
     paper, ink = channels(PALETTES["light"].background), channels(PALETTES["light"].ink)

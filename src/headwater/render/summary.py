@@ -76,7 +76,7 @@ def in_prompt(query: Query) -> list[tuple[QueryToken, bool]]:
 def _signs(attribution: Attribution) -> str:
     return (
         f"Positive influence: training on the example made {subject(attribution.query)} more likely. "
-        "Negative: less likely."
+        "Negative: less likely. A token is shaded where the model was taught, mostly about the token that follows."
     )
 
 
