@@ -88,6 +88,8 @@ def test_gate_and_up_share_their_input_in_a_gated_mlp() -> None:
 def test_a_glob_without_a_match_names_the_nearest_layers() -> None:
     with pytest.raises(HeadwaterError, match=r"c_fcc.*matches no linear layer.*mlp\.c_fc"):
         choose_layers(tiny_lm("gpt_neo").model, ("*.mlp.c_fcc",))
+    with pytest.raises(HeadwaterError, match=r"Nearest: transformer\.h\.\*\.mlp\."):
+        choose_layers(tiny_lm("gpt_neo").model, ("*.mpl.*",))
 
 
 def test_a_loss_that_is_not_finite_names_the_example() -> None:

@@ -132,7 +132,7 @@ def _object(number: int, line: str) -> Row | Bad:
     try:
         value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
-        return Bad(number, f"not JSON: {error.msg} at column {error.colno}")
+        return Bad(number, f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
     except RecursionError:
         return Bad(number, "the JSON is nested too deeply")
     return _as_row(number, value)

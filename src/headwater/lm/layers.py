@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -135,12 +136,13 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
 
 
 def _no_match(glob: str, names: list[str]) -> str:
-    tails = {name.rsplit(".", 1)[-1]: name for name in names}
-    tail = glob.rsplit(".", 1)[-1].strip("*")
-    near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3)
-    near += [tails[match] for match in difflib.get_close_matches(tail, list(tails), n=2, cutoff=0.6)]
-    hint = f"Nearest: {', '.join(dict.fromkeys(near))}." if near else _names(names)
-    return f"--layers {glob!r} matches no linear layer of this model. {hint} Use '{ALL_LINEAR}' for all of them."
+    """What to say where `glob` matches nothing: the most similar names, written as globs over the blocks."""
+    globs = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names)
+    near = sorted(globs, key=lambda name: -difflib.SequenceMatcher(None, name, glob.replace("*", "")).ratio())
+    return (
+        f"--layers {glob!r} matches no linear layer of this model. Nearest: {', '.join(near[:4])}. "
+        f"Use '{ALL_LINEAR}' for all of them."
+    )
 
 
 def _names(names: list[str]) -> str:
