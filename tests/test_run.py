@@ -322,6 +322,13 @@ def test_mistakes_end_in_one_clear_message(arguments: list[str], message: str) -
     assert message in str(error)
 
 
+def test_a_corpus_that_cannot_be_read_leaves_no_run_behind(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "one two three"}\n{"text": \n', encoding="utf-8")
+    with pytest.raises(HeadwaterError, match=r"bad\.jsonl:2"):
+        Run.create(tmp_path / "run", str(place / "model"), tmp_path / "bad.jsonl")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_choice_is_refused_with_those_there_are() -> None:
     code, _, said, _ = headwater("ask", "run", "a", "b", "--rank-by", "size")
     assert code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,7 +107,13 @@ class Run:
         target = path / "corpus" / ("check.arrow" if exists else "examples.arrow")
         max_tokens = min(options.max_tokens or lm.max_positions, lm.max_positions)
         records = read_records(corpus, options.read, collected.append)
-        counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
+        try:
+            counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
+        except BaseException:
+            for folder in (target.parent, path):
+                with suppress(OSError):  # only where nothing else is in it
+                    folder.rmdir()
+            raise
         entry = CorpusEntry(
             _absolute(str(corpus)),
             max_tokens,
