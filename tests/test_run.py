@@ -124,6 +124,9 @@ def test_damping_given_to_fit_holds_for_every_later_question_and_refits_nothing(
     assert run.ask("Once upon", " a time", damping="0.1*mean", k=1).damping == "0.1 × mean(Λ)"
     with pytest.raises(HeadwaterError, match="is not a damping"):
         run.fit(damping="much")
+    with pytest.raises(HeadwaterError, match="at least one example"):
+        run.fit(damping="1", fit_examples=0)
+    assert Run.open(run.path).ask("Once upon", " a time", k=1).damping == "1e+09"
     run.fit()
     assert run.ask("Once upon", " a time", k=1).damping == "0.1 × mean(Λ)"
     assert run.curvature_path.stat().st_mtime_ns == before

@@ -168,25 +168,20 @@ class Run:
         `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        self._set_damping(options.damping)
+        parse_damping(options.damping)
         layers = choose_layers(self.lm.model, options.layers)
         settings = asdict(replace(options, damping=None)) | {"layers": [layer.name for layer in layers]}
         binding = self.manifest.binding() | {"settings": json.dumps(settings, sort_keys=True)}
-        if self.curvature_path.exists() and _binding_of(read_metadata(self.curvature_path)) == binding:
-            return self.curvature()
-        labels = Labels("sampled" if options.fisher == "sampled" else "true", options.seed)
-        sweep = Sweep("curvature", self.lm, layers, self.corpus.sequences(self._fit_positions(options)), labels)
-        bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
-        fitted = fit_curvature(options.curvature, sweep, bench)
-        save_curvature(self.curvature_path, fitted, binding)
-        bench.clear()
-        return self.curvature()
-
-    def _set_damping(self, damping: str | float | None) -> None:
-        parse_damping(damping)
-        if damping != self.manifest.damping:
-            self.manifest = replace(self.manifest, damping=damping)
+        if not self.curvature_path.exists() or _binding_of(read_metadata(self.curvature_path)) != binding:
+            labels = Labels("sampled" if options.fisher == "sampled" else "true", options.seed)
+            sweep = Sweep("curvature", self.lm, layers, self.corpus.sequences(self._fit_positions(options)), labels)
+            bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
+            save_curvature(self.curvature_path, fit_curvature(options.curvature, sweep, bench), binding)
+            bench.clear()
+        if options.damping != self.manifest.damping:
+            self.manifest = replace(self.manifest, damping=options.damping)
             self.manifest.write(self.path)
+        return self.curvature()
 
     def _fit_positions(self, options: FitOptions) -> Sequence[int]:
         total, wanted = len(self.corpus), options.fit_examples

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from headwater.cli import app
-from headwater.cli.options import DampingOption, RunPath, SeedOption
+from headwater.cli.options import DampingOption, HtmlOption, PromptArgument, RunPath, SeedOption, SpanOption
 from headwater.cli.progress import progress_report, say
 from headwater.influence.attribution import RankBy
 from headwater.influence.question import Sampling
@@ -19,11 +18,11 @@ from headwater.run import Run
 @app.command()
 def ask(
     run: RunPath,
-    prompt: Annotated[str, typer.Argument(help="What the model was given.")],
+    prompt: PromptArgument,
     completion: Annotated[
         str | None, typer.Argument(help="What it said. Left out, the model continues the prompt itself.")
     ] = None,
-    span: Annotated[str | None, typer.Option(help="Explain only these words of the completion.")] = None,
+    span: SpanOption = None,
     k: Annotated[int, typer.Option("-k", help="How many examples to show at each end.", min=1)] = 10,
     rank_by: Annotated[
         RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z).")
@@ -33,7 +32,7 @@ def ask(
     temperature: Annotated[float, typer.Option(help="0 continues greedily; above it, samples.", min=0.0)] = 0.0,
     seed: SeedOption = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON (docs/answer.schema.json).")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write one self-contained page.")] = None,
+    html: HtmlOption = None,
 ) -> None:
     """Rank the training examples that pushed COMPLETION up and down after PROMPT, with the responsible tokens shaded.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from headwater.cli import app
-from headwater.cli.options import DampingOption, RunPath
+from headwater.cli.options import DampingOption, HtmlOption, PromptArgument, RunPath, SpanOption
 from headwater.cli.progress import say
 from headwater.run import Run
 
@@ -18,11 +17,11 @@ from headwater.run import Run
 def token_map(
     run: RunPath,
     example: Annotated[str, typer.Argument(help="Id of a training example, as `ask` shows it.")],
-    prompt: Annotated[str, typer.Argument(help="What the model was given.")],
+    prompt: PromptArgument,
     completion: Annotated[str, typer.Argument(help="What it said.")],
-    span: Annotated[str | None, typer.Option(help="Explain only these words of the completion.")] = None,
+    span: SpanOption = None,
     damping: DampingOption = None,
-    html: Annotated[Path | None, typer.Option(help="Also write one self-contained page.")] = None,
+    html: HtmlOption = None,
 ) -> None:
     """Show token × token influence: which token of one training example pushed which token of COMPLETION.
 

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
+PromptArgument = Annotated[str, typer.Argument(help="What the model was given.")]
+SpanOption = Annotated[str | None, typer.Option(help="Explain only these words of the completion.")]
+HtmlOption = Annotated[Path | None, typer.Option(help="Also write one self-contained page.")]
 DampingOption = Annotated[
     str | None,
     typer.Option(

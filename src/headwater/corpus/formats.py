@@ -119,6 +119,11 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 """How the error handler surrogateescape writes a byte that is not UTF-8."""
 
 
+def _said(error: json.JSONDecodeError) -> str:
+    """What is wrong, without the "at" that some messages end with for a place of their own."""
+    return error.msg.removesuffix(" at")
+
+
 def _jsonl(file: IO[bytes]) -> Iterator[Row | Bad]:
     for number, raw in enumerate(file, start=1):  # lines end at \n alone: a text may hold other separators of lines
         line = _decode(raw, number)
@@ -132,7 +137,7 @@ def _object(number: int, line: str) -> Row | Bad:
     try:
         value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
-        return Bad(number, f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}")
+        return Bad(number, f"not JSON: {_said(error)} at column {error.colno}")
     except RecursionError:
         return Bad(number, "the JSON is nested too deeply")
     return _as_row(number, value)
@@ -203,7 +208,7 @@ class _JsonWindow:
                 if self._read_on():  # it may only have been cut off
                     continue
                 self._at = max(self._at, error.pos)
-                raise self.broken(f"{error.msg}, in item {number}") from None
+                raise self.broken(f"{_said(error)}, in item {number}") from None
             except RecursionError:
                 raise self.broken(f"item {number} is nested too deeply") from None
             if end == len(self._text) and self._read_on():  # a number may go on
