@@ -58,7 +58,7 @@ QUERY = Query(
 
 
 def answer(proponents: list[ScoredExample], opponents: list[ScoredExample], query: Query = QUERY) -> Answer:
-    return Answer(query, proponents, opponents, "influence", 3000, "ekfac", "0.1 × mean(Λ)", "tiny-stories")
+    return Answer(query, proponents, opponents, "influence", 3000, 3000, "ekfac", "0.1 × mean(Λ)", "tiny-stories")
 
 
 ANSWER = answer([example(HEN, source="stories.jsonl:413", metadata={"year": 2024, "by": None})], [example(GOAT, "s-2")])

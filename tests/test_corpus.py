@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import Record
-from headwater.corpus.store import Corpus, write_corpus
+from headwater.corpus.store import write_corpus
 from headwater.corpus.tokenize import fit_windows, tokenize
 from headwater.errors import CorpusError
 from tests.models import TEXT, tiny_tokenizer

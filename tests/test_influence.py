@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.curvature.kinds import Curvature, CurvatureKind, identity
 from headwater.errors import HeadwaterError
+from headwater.gradient import LowRank
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.influence.question import Question, make_question, preconditioned
 from headwater.influence.rank import both_ends
-from headwater.influence.scores import LayerScores, QueryGradients, Scores, SelfInfluence, TokenScores
+from headwater.influence.scores import (
+    LayerScores,
+    QueryGradients,
+    Scores,
+    SelfInfluence,
+    TokenScores,
+    WhitenedGradients,
+    of_rank,
+)
 from headwater.lm.capture import Labels, token_losses
 from headwater.lm.layers import choose_layers, stepped
 from headwater.sweep.sweep import Sweep, fold
@@ -48,6 +57,45 @@ def test_scores_are_inner_products_of_preconditioned_and_plain_gradients(curvatu
     found = fold(sweep(), lambda: Scores(preconditioned(LM, curvature, QUERIES))).values
     assert found.shape == (30, 3)
     assert_near(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["ekfac", "kfac", "diagonal", "identity", "exact"])
+def test_dot_products_of_whitened_gradients_are_influences(kind: CurvatureKind, tmp_path: Path) -> None:
+    """Every curvature kind, the dense one included: ⟨w(q), w(z)⟩ = I(q, z) and ‖w(z)‖² = I(z, z)."""
+    layers = LAYERS[:1] if kind == "exact" else LAYERS
+    fit = Sweep("fit", LM, layers, CORPUS, Labels("sampled"))
+    used = fit_curvature(kind, fit, Workbench(tmp_path, "test"))
+    corpus = Sweep("", LM, layers, CORPUS, token_budget=100)
+    scores = fold(corpus, lambda: Scores(preconditioned(LM, used, QUERIES))).values
+    whitened = fold(corpus, lambda: WhitenedGradients(used)).values
+    asked = fold(Sweep("", LM, layers, QUERIES), lambda: WhitenedGradients(used)).values
+    assert_near(whitened @ asked.t(), scores, 1e-7)
+    assert_near(whitened.square().sum(1), fold(corpus, lambda: SelfInfluence(used)).values, 1e-7)
+
+
+@given(rank=st.integers(1, 30))
+@settings(max_examples=15)
+def test_low_rank_queries_are_scored_as_their_dense_form_and_lose_nothing_at_full_rank(
+    rank: int, curvature: Curvature
+) -> None:
+    R = preconditioned(LM, curvature, QUERIES)
+    low = of_rank(R, rank)
+    dense = {name: weights.dense() for name, weights in low.items() if isinstance(weights, LowRank)}
+    assert len(dense) == len(R)
+    for make in (Scores, LayerScores):
+        found, expected = (fold(sweep(), lambda make=make, used=used: make(used)).values for used in (low, dense))
+        assert_near(found, expected)
+    by_token = zip(
+        fold(sweep(), lambda: TokenScores(low)).values, fold(sweep(), lambda: TokenScores(dense)).values, strict=True
+    )
+    for found, expected in by_token:
+        assert_near(found, expected)
+    for layer in LAYERS:
+        singular = torch.linalg.svdvals(R[layer.name])
+        lost = (R[layer.name] - dense[layer.name]).square().sum((1, 2))
+        assert_near(lost, singular[:, rank:].square().sum(1), 1e-6)  # the best of that rank (Eckart and Young)
+        if rank >= min(layer.outputs, layer.inputs):
+            assert_near(dense[layer.name], R[layer.name], 1e-9)
 
 
 def test_tokens_and_layers_sum_to_the_example(curvature: Curvature) -> None:
@@ -125,7 +173,7 @@ def test_a_small_step_on_an_example_moves_the_query_loss_by_its_influence(
     ends = both_ends(scores.numpy(), 3)
     assert len(ends.proponents) == len(ends.opponents) == 3
     before = query_loss(query)
-    for position in ends.proponents + ends.opponents:
+    for position in ends.positions:
         step = used.precondition(fold(sweep([CORPUS[position]]), lambda: QueryGradients(LAYERS)).by_layer())
         size = sum(float(part.square().sum()) for part in step.values()) ** 0.5
         epsilon = 1e-5 / size
@@ -171,8 +219,10 @@ def test_a_query_without_meaning_is_refused(prompt: str, completion: str, span: 
 @given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), st.integers(1, 10))
 def test_both_ends_are_the_strongest_of_each_sign(values: list[float], k: int) -> None:
     ends = both_ends(np.array(values, dtype=np.float32), k)
-    assert [values[i] for i in ends.proponents] == sorted((v for v in values if v > 0), reverse=True)[:k]
-    assert [values[i] for i in ends.opponents] == sorted(v for v in values if v < 0)[:k]
+    assert [values[family.position] for family in ends.proponents] == sorted(
+        (v for v in values if v > 0), reverse=True
+    )[:k]
+    assert [values[family.position] for family in ends.opponents] == sorted(v for v in values if v < 0)[:k]
 
 
 def test_a_question_knows_its_text() -> None:

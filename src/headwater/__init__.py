@@ -9,8 +9,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from headwater.answer import Answer
+from headwater.ask import AskOptions
 from headwater.errors import HeadwaterError
+from headwater.index.settings import IndexOptions
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.version import __version__
 
-__all__ = ["Answer", "CorpusOptions", "FitOptions", "HeadwaterError", "Run", "__version__"]
+__all__ = [
+    "Answer",
+    "AskOptions",
+    "CorpusOptions",
+    "FitOptions",
+    "HeadwaterError",
+    "IndexOptions",
+    "Run",
+    "__version__",
+]

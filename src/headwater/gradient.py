@@ -68,11 +68,45 @@ def rotate(gradient: FactoredGradient, input_basis: Tensor | None, output_basis:
     return output_basis.mT @ (per_example(gradient) @ input_basis)
 
 
-def inner(gradient: FactoredGradient, weights: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class LowRank:
+    """Weights R [Q, O, I] of few dimensions each: `R[q] = left[q] right[q]ᵀ`."""
+
+    left: Tensor
+    """[Q, O, r]"""
+    right: Tensor
+    """[Q, I, r]"""
+
+    def __getitem__(self, queries: slice) -> LowRank:
+        return LowRank(self.left[queries], self.right[queries])
+
+    def dense(self) -> Tensor:
+        """[Q, O, I]"""
+        return self.left @ self.right.mT
+
+
+def low_rank(weights: Tensor, rank: int) -> LowRank:
+    """The nearest weights of the given rank to `weights` [Q, O, I] (Grosse et al. 2023, section 3.2.2).
+
+    A rank of min(O, I) or more loses nothing.
+    """
+    left, values, right = torch.linalg.svd(weights, full_matrices=False)
+    return LowRank(left[..., :rank] * values[..., None, :rank], right[..., :rank, :].mT.contiguous())
+
+
+def inner(gradient: FactoredGradient, weights: Tensor | LowRank) -> Tensor:
     """[B, Q] the dot products ⟨G[b], R[q]⟩ with every one of `weights` R [Q, O, I].
 
-    Materialising G costs O I (T + Q) an example, contracting token by token O I T Q.
+    Materialising G costs O I (T + Q) an example, contracting token by token O I T Q, and weights of rank r
+    (O + I) r T Q.
     """
+    if isinstance(weights, LowRank):
+        outputs, inputs = gradient.shape
+        queries, _, rank = weights.left.shape
+        tokens = gradient.activations.shape[1]
+        if (outputs + inputs) * rank * queries * tokens <= outputs * inputs * (tokens + queries):
+            return inner_by_token(gradient, weights).sum(dim=1)
+        weights = weights.dense()
     queries = weights.shape[0]
     if queries == 1:
         return inner_by_token(gradient, weights).sum(dim=1)
@@ -83,9 +117,12 @@ def inner(gradient: FactoredGradient, weights: Tensor) -> Tensor:
     return products
 
 
-def inner_by_token(gradient: FactoredGradient, weights: Tensor) -> Tensor:
+def inner_by_token(gradient: FactoredGradient, weights: Tensor | LowRank) -> Tensor:
     """[B, T, Q] the shares `s_t = g_tᵀ R a_t`; over tokens they sum to `inner`."""
     a, g = gradient.activations, gradient.output_gradients
+    if isinstance(weights, LowRank):
+        pairs = zip(weights.left, weights.right, strict=True)
+        return torch.stack([((g @ left) * (a @ right)).sum(dim=-1) for left, right in pairs], dim=-1)
     outputs, inputs = gradient.shape
     shares = a.new_empty(*a.shape[:2], weights.shape[0])
     for q, weight in enumerate(weights):

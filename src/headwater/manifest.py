@@ -49,6 +49,8 @@ class Manifest:
     format: int = FORMAT
     damping: str | float | None = None
     """λ of the questions that name none, as given to `fit`."""
+    store: str | None = None
+    """URL of the folder that holds the index's table; None is the run's own directory."""
 
     def binding(self) -> dict[str, str]:
         """The three fingerprints that every artefact of this run carries."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,27 +18,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from headwater.answer import Answer, TokenMapAnswer
+from headwater.ask import AskOptions, Scene, ask_against, ask_everything, ask_index
+from headwater.corpus.changes import add_examples, remove_examples
+from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import ReadOptions, Skipped, read_records
-from headwater.corpus.store import Corpus, write_corpus
+from headwater.corpus.store import write_corpus
 from headwater.corpus.tokenize import LongTexts
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, CurvatureKind
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.errors import HeadwaterError
 from headwater.files import read_metadata, replacing
-from headwater.influence.attribution import RankBy
+from headwater.index.build import Changes, IndexWork, bring_up_to_date
+from headwater.index.index import Index
+from headwater.index.settings import IndexOptions, settings_for
 from headwater.influence.fit import Fisher, Workbench, fit_curvature
-from headwater.influence.question import (
-    Question,
-    Sampling,
-    continue_prompt,
-    describe,
-    make_question,
-    preconditioned,
-)
-from headwater.influence.rank import Detail, both_ends, detail
+from headwater.influence.question import Question, Sampling, continue_prompt, make_question, preconditioned
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
-from headwater.influence.scores import Scores, SelfInfluence, TokenScores
+from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
@@ -147,7 +145,7 @@ class Run:
         found = {
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_fingerprint,
-            "corpus": Corpus(path / "corpus" / "examples.arrow").fingerprint,
+            "corpus": Corpus(path / "corpus" / "examples.arrow").base_fingerprint,
         }
         _require_same_origin(path, manifest, found)
         return cls(path, manifest, lm)
@@ -174,7 +172,9 @@ class Run:
         binding = self.manifest.binding() | {"settings": json.dumps(settings, sort_keys=True)}
         if not self.curvature_path.exists() or _binding_of(read_metadata(self.curvature_path)) != binding:
             labels = Labels("sampled" if options.fisher == "sampled" else "true", options.seed)
-            sweep = Sweep("curvature", self.lm, layers, self.corpus.sequences(self._fit_positions(options)), labels)
+            sweep = Sweep(
+                "curvature", self.lm, layers, self.corpus.base.sequences(self._fit_positions(options)), labels
+            )
             bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
             save_curvature(self.curvature_path, fit_curvature(options.curvature, sweep, bench), binding)
             bench.clear()
@@ -184,7 +184,7 @@ class Run:
         return self.curvature()
 
     def _fit_positions(self, options: FitOptions) -> Sequence[int]:
-        total, wanted = len(self.corpus), options.fit_examples
+        total, wanted = self.corpus.counts.examples, options.fit_examples
         if wanted is None or wanted >= total:
             return range(total)
         if wanted < 1:
@@ -230,48 +230,103 @@ class Run:
         return make_question(self.lm, prompt, completion, span)
 
     def ask(
-        self, prompt: str | Question, completion: str | None = None, *, span: str | None = None, k: int = 10,
-        rank_by: RankBy = "influence", damping: str | float | None = None,
+        self, prompt: str | Question, completion: str | None = None, *, span: str | None = None,
+        options: AskOptions = AskOptions(), **changes: object,
     ) -> Answer:  # fmt: skip
-        """Which training examples made the model say `completion` after `prompt`? Scores the whole corpus exactly.
+        """Which training examples made the model say `completion` after `prompt`?
 
-        Without a completion the model continues the prompt, and the continuation is explained. `rank_by="relative"`
-        divides by the example's self-influence norm √I(z, z), so that loud examples do not always win.
+        Where there is an index it finds the candidates, and the likeliest are scored exactly; without one, or with
+        `exact=True`, every example is scored. Without a completion the model continues the prompt, and the
+        continuation is explained. `changes` are fields of AskOptions: `run.ask(prompt, k=5, rank_by="relative")`.
         """
         question = prompt if isinstance(prompt, Question) else self.question(prompt, completion, span)
-        return self.ask_all([question], k=k, rank_by=rank_by, damping=damping)[0]
+        return self.ask_all([question], options, **changes)[0]
 
     def ask_all(
-        self, questions: Sequence[Question], *, k: int = 10, rank_by: RankBy = "influence",
-        damping: str | float | None = None,
-    ) -> list[Answer]:  # fmt: skip
-        """Answer many questions in one pass over the corpus."""
-        if k < 1:
-            raise HeadwaterError(f"k is {k}: ask for at least one example.")
-        curvature = self.curvature(damping)
-        queries = preconditioned(self.lm, curvature, [question.sequence for question in questions])
-        sweep = Sweep("scores", self.lm, curvature.layers, self.corpus.sequences())
-        scores = fold(sweep, lambda: Scores(queries), report=self.report).values.numpy()
-        norms = np.sqrt(self.self_influence(curvature)) if rank_by == "relative" else None
-        answers: list[Answer] = []
-        for q, question in enumerate(questions):
-            ends = both_ends(scores[:, q] if norms is None else scores[:, q] / norms, k)
-            one = {name: gradient[q : q + 1] for name, gradient in queries.items()}
-            context = Detail(self.lm, curvature.layers, self.corpus, one)
-            found = detail(context, ends.proponents + ends.opponents, norms)
-            answers.append(
-                Answer(
-                    query=describe(self.lm, question),
-                    proponents=found[: len(ends.proponents)],
-                    opponents=found[len(ends.proponents) :],
-                    rank_by=rank_by,
-                    examples_scored=len(self.corpus),
-                    curvature=curvature.kind,
-                    damping=curvature.damping.describe(),
-                    model=self.lm.name,
-                )
-            )
-        return answers
+        self, questions: Sequence[Question], options: AskOptions = AskOptions(), **changes: object
+    ) -> list[Answer]:
+        """Answer many questions: one by one from the index, or in one pass over the corpus."""
+        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        options.check()
+        scene = self._scene(options)
+        among = self.index.matching(self.corpus, options.where, options.contains) if options.selection else None
+        if self.index.exists and not options.exact:
+            loaded = self.index.loaded(self.corpus, self._index_curvature(scene.curvature))
+            return [ask_index(scene, question, options, loaded, among) for question in questions]
+        norms = np.sqrt(self.self_influence(scene.curvature)) if options.rank_by == "relative" else None
+        return ask_everything(scene, questions, options, norms, among)
+
+    def ask_against(
+        self, question: Question, texts: str | Path, options: AskOptions = AskOptions(), **changes: object
+    ) -> Answer:
+        """What would the examples of the file `texts`, which are not in the corpus, do if they were added to it?
+
+        They are read, tokenised and cut as the corpus was.
+        """
+        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        options.check()
+        if options.selection:
+            raise HeadwaterError("--where and --contains choose among the corpus; --against takes other texts.")
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "texts.arrow"
+            entry = self.manifest.corpus
+            records = read_records(texts, self._read_options())
+            write_corpus(path, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
+            examples = list(Corpus(path).read(range(len(Corpus(path)))))
+            return ask_against(self._scene(options), question, examples, f"texts of {texts}", options)
+
+    def _scene(self, options: AskOptions) -> Scene:
+        return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)
+
+    def _read_options(self) -> ReadOptions:
+        """How the corpus was read, for texts that come later: all of them, none of them bad."""
+        return replace(ReadOptions(**self.manifest.corpus.options), limit=None, skip_bad=False)
+
+    # -- index
+
+    @cached_property
+    def index(self) -> Index:
+        """The run's index, whether or not it has been built."""
+        return Index(self.manifest.store or str(self.path / "index"))
+
+    def build_index(self, options: IndexOptions = IndexOptions(), **changes: object) -> Changes:
+        """Sketch every example that has no sketch yet, so that questions need no pass over the corpus.
+
+        Interrupted, it goes on where it stopped. `changes` are fields of IndexOptions: `run.build_index(bytes=4096)`.
+        """
+        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        if options.store not in (None, self.manifest.store):
+            self.manifest = replace(self.manifest, store=options.store)
+            self.manifest.write(self.path)
+            self.index = Index(self.manifest.store or "")
+        curvature = self.curvature()
+        dimensions = sum(layer.parameters for layer in curvature.layers)
+        settings = settings_for(self._index_curvature(curvature), dimensions)
+        settings = settings.with_options(options, self.index.settings)
+        return bring_up_to_date(
+            IndexWork(self.lm, self.corpus, curvature, settings.sketch, self.index.url, settings.to_json(), self.report)
+        )
+
+    def _index_curvature(self, curvature: Curvature) -> dict[str, str]:
+        """What an index must agree with: the curvature's fingerprints and settings, and its damping."""
+        return _binding_of(read_metadata(self.curvature_path)) | {"damping": curvature.damping.describe()}
+
+    def add(self, texts: str | Path) -> int:
+        """Append the examples of a file to the corpus; returns how many. `build_index` then sketches them.
+
+        The curvature stays that of the examples it was fitted on.
+        """
+        before = len(self.corpus)
+        records = read_records(texts, self._read_options())
+        entry = self.manifest.corpus
+        self.corpus = add_examples(self.corpus, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
+        return len(self.corpus) - before
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Take examples out of the corpus by their ids; returns how many. `build_index` then takes out their rows."""
+        before = len(self.corpus)
+        self.corpus = remove_examples(self.corpus, ids)
+        return before - len(self.corpus)
 
     def token_map(self, question: Question, example_id: str, damping: str | float | None = None) -> TokenMapAnswer:
         """Token × token influence of one example: which of its tokens pushed which token of the query."""
@@ -288,21 +343,24 @@ class Run:
 
     def scan(
         self, questions: Sequence[Question], output: str | Path, *, tokens: bool = False,
-        damping: str | float | None = None,
+        damping: str | float | None = None, query_rank: int | None = None,
     ) -> Path:  # fmt: skip
         """Exact scores of the whole corpus for many queries, written to a Parquet file in constant memory.
 
         One row an example: `id`, and one float32 column a query, named by the query's id; with `tokens`, also
         `<query id>.tokens`, the influence of every token. Interrupted, the same call goes on where it stopped.
+        `query_rank` reduces every query's gradient to that rank in each layer, which is cheaper where layers are wide.
         """
         check_query_ids([question.id for question in questions])
         curvature = self.curvature(damping)
         asked = [[q.id, q.prompt, q.completion, q.span] for q in questions]
         binding = json.dumps(
             read_metadata(self.curvature_path) | {"damping": curvature.damping.describe(), "tokens": str(tokens)}
-            | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest()}, sort_keys=True,
+            | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest(), "query_rank": str(query_rank)}
+            | {"examples": self.corpus.fingerprint}, sort_keys=True,
         )  # fmt: skip
-        queries = preconditioned(self.lm, curvature, [question.sequence for question in questions])
+        sequences = [question.sequence for question in questions]
+        queries = of_rank(preconditioned(self.lm, curvature, sequences), query_rank)
         scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
         sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences())
         scan_corpus(scan, sweep, Path(output), self.report)
@@ -312,8 +370,9 @@ class Run:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
         path = self.path / "scores" / "self_influence.parquet"
         binding = json.dumps(
-            read_metadata(self.curvature_path) | {"damping": curvature.damping.describe()}, sort_keys=True
-        ).encode()
+            read_metadata(self.curvature_path)
+            | {"damping": curvature.damping.describe(), "examples": self.corpus.fingerprint}, sort_keys=True,
+        ).encode()  # fmt: skip
         if path.exists() and (pq.read_schema(path).metadata or {}).get(b"headwater") == binding:
             return pq.read_table(path).column("self_influence").to_numpy()
         sweep = Sweep("self-influence", self.lm, curvature.layers, self.corpus.sequences())

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from headwater.ask import DEFAULT_CANDIDATES, AskOptions
 from headwater.cli import app
-from headwater.cli.options import DampingOption, HtmlOption, PromptArgument, RunPath, SeedOption, SpanOption
+from headwater.cli.options import (
+    DampingOption,
+    HtmlOption,
+    PromptArgument,
+    QueryRankOption,
+    RunPath,
+    SeedOption,
+    SpanOption,
+)
 from headwater.cli.progress import progress_report, say
 from headwater.influence.attribution import RankBy
 from headwater.influence.question import Sampling
@@ -27,7 +37,23 @@ def ask(
     rank_by: Annotated[
         RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z).")
     ] = "influence",
+    where: Annotated[
+        str | None, typer.Option(help="Only examples that meet an SQL condition on the index's columns.")
+    ] = None,
+    contains: Annotated[
+        str | None, typer.Option(help="Only examples with these words in their text, one after the other.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Score the texts of this file instead: what would they do if they were added?"),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every example, even where there is an index.")] = False,
+    candidates: Annotated[
+        int, typer.Option(help="Of those the index finds, score at most so many exactly.", min=1)
+    ] = DEFAULT_CANDIDATES,
+    fold: Annotated[bool, typer.Option(help="Show near-duplicates once, with a count.")] = True,
     damping: DampingOption = None,
+    query_rank: QueryRankOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24,
     temperature: Annotated[float, typer.Option(help="0 continues greedily; above it, samples.", min=0.0)] = 0.0,
     seed: SeedOption = 0,
@@ -37,12 +63,16 @@ def ask(
     """Rank the training examples that pushed COMPLETION up and down after PROMPT, with the responsible tokens shaded.
 
     [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key in the garden." --span "shiny key"[/]
+    [dim]headwater ask runs/stories "Once upon a time" --contains "silver key" --where "tokens < 200"[/]
     """
     opened = Run.open(run)
     question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed))
+    options = AskOptions(k, rank_by, damping, exact, candidates, where, contains, fold, query_rank)
     with progress_report() as report:
         opened.report = report
-        answer = opened.ask(question, k=k, rank_by=rank_by, damping=damping)
+        answer = opened.ask(question, options=options) if against is None else opened.ask_against(
+            question, against, options
+        )  # fmt: skip
     if html is not None:
         say(f"Wrote {answer.save_html(html)}")
     if json:

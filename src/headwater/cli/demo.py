@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,7 @@ def demo(
         bool, typer.Option("--no-serve", help="Stop after the answers, without opening a page.")
     ] = False,
 ) -> None:
-    """Build a tiny world of stories, train a tiny model on it, fit EK-FAC and answer three questions.
+    """Build a tiny world of stories, train a tiny model on it, fit EK-FAC, index the stories, answer three questions.
 
     The first time takes a few minutes, later ones take seconds: every step is kept in RUN.
 
@@ -39,6 +40,7 @@ def demo(
         opened = Run.create(run, str(where.model), where.corpus)
         opened.report = report
         opened.fit()
+        opened.build_index()
         facts = examples(world, learned)
         answered = answers(where, facts, opened)
     _say_what_it_learned(learned, len(world.stories))
@@ -57,9 +59,15 @@ def demo(
         f"""Try next:
   headwater ask {run} "Once upon a time"                 the model continues, and that is explained
   headwater ask {run} "{prompt}" "{completion}" --rank-by relative
+  headwater ask {run} "{prompt}" "{completion}" --contains "{_longest_word(prompt)}"
   headwater ask {run} "{prompt}" "{completion}" --html answer.html
   headwater fit runs/mine --model MODEL --corpus TEXT    your own model and the text it was trained on""",
     )
+
+
+def _longest_word(text: str) -> str:
+    """The word of a prompt that stories are least likely to share by chance."""
+    return max(re.findall(r"\w+", text), key=len)
 
 
 def _say_what_it_learned(learned: Learned, stories: int) -> None:

@@ -19,4 +19,12 @@ DampingOption = Annotated[
         show_default=False,
     ),
 ]
+QueryRankOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Reduce the query's gradient to this rank in every layer (32 keeps nearly all): faster where layers are "
+        "wide. Default: whole.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.options import DampingOption, RunPath
+from headwater.cli.options import DampingOption, QueryRankOption, RunPath
 from headwater.cli.progress import progress_report, say
 from headwater.influence.queries import read_queries
 from headwater.influence.scan import check_query_ids
@@ -28,6 +28,7 @@ def scan(
         bool, typer.Option("--tokens", help="Also write a column '<query id>.tokens' of per-token scores.")
     ] = False,
     damping: DampingOption = None,
+    query_rank: QueryRankOption = None,
 ) -> None:
     """Score every training example exactly on every query, in one pass, streamed to a Parquet file.
 
@@ -42,7 +43,7 @@ def scan(
     questions = [replace(opened.question(line.prompt, line.completion, line.span), id=line.id) for line in lines]
     with progress_report() as report:
         opened.report = report
-        opened.scan(questions, output, tokens=tokens, damping=damping)
+        opened.scan(questions, output, tokens=tokens, damping=damping, query_rank=query_rank)
     say(
         f"Wrote {output}: {len(opened.corpus):,} examples × {len(lines):,} queries. Positive scores made the "
         "completion more likely.",

@@ -1,15 +1,15 @@
-"""The tokenised corpus on disk: an Arrow file, memory-mapped, so that its size never matters to memory."""
+"""Tokenised examples on disk: an Arrow file, memory-mapped, so that its size never matters to memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,8 +69,8 @@ class CorpusCounts:
     """SHA-256 of every example's id and tokens, in order."""
 
 
-class Corpus:
-    """The ordered training examples of a run."""
+class Segment:
+    """One file of examples, written by `write_corpus` and never changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,18 +83,11 @@ class Corpus:
     def __len__(self) -> int:
         return self.counts.examples
 
-    @property
-    def fingerprint(self) -> str:
-        return self.counts.fingerprint
-
-    def __getitem__(self, index: int) -> Example:
-        return next(self.read([index]))
-
-    def read(self, indices: Iterable[int]) -> Iterator[Example]:
-        """The examples at `indices`, in that order."""
+    def read(self, rows: Iterable[int]) -> Iterator[Example]:
+        """The examples at `rows`, in that order."""
         opened: int | None = None
         columns: dict[str, Any] = {}
-        for index in indices:
+        for index in rows:
             batch, row = divmod(int(index), ROWS_PER_BATCH)
             if batch != opened:
                 columns = dict(zip(SCHEMA.names, self._file.get_batch(batch).columns, strict=True))
@@ -107,37 +100,9 @@ class Corpus:
 
     @cached_property
     def ids(self) -> list[str]:
-        """All ids, in corpus order."""
+        """All ids, in order."""
         batches = (self._file.get_batch(k) for k in range(self._file.num_record_batches))
         return [id for batch in batches for id in batch.column("id").to_pylist()]
-
-    @cached_property
-    def position(self) -> dict[str, int]:
-        """id -> position."""
-        return {id: index for index, id in enumerate(self.ids)}
-
-    def sequences(self, indices: Sequence[int] | None = None) -> CorpusSequences:
-        """The token sequences of all examples, or of those at `indices`, read lazily."""
-        return CorpusSequences(self, range(len(self)) if indices is None else indices)
-
-
-class CorpusSequences(Sequence[TokenSequence]):
-    """A lazy list of a corpus's token sequences; a slice is read in one go."""
-
-    def __init__(self, corpus: Corpus, indices: Sequence[int]) -> None:
-        self._corpus, self._indices = corpus, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, index: int) -> TokenSequence: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenSequence]: ...
-    def __getitem__(self, index: int | slice) -> TokenSequence | list[TokenSequence]:
-        if isinstance(index, slice):
-            return [example.sequence for example in self._corpus.read(self._indices[index])]
-        return self._corpus[self._indices[index]].sequence
 
 
 def write_corpus(

@@ -88,11 +88,14 @@ class ExactCurvature:
         solved = torch.cholesky_solve(vectors.t(), self._factor).t()
         return self._unstack(solved, next(iter(gradients.values())))
 
-    def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        """[B] I(z, z) of every example of a batch."""
+    def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        """[B, P] L⁻¹ applied to the gradients, with H + λI = L Lᵀ."""
         vectors = self._stack({name: per_example(gradient) for name, gradient in gradients.items()})
-        whitened = torch.linalg.solve_triangular(self._factor, vectors.t(), upper=False)
-        return whitened.square().sum(dim=0)
+        return torch.linalg.solve_triangular(self._factor, vectors.t(), upper=False).t()
+
+    def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        """[B] I(z, z) of every example of a batch: the squared norms of the whitened gradients."""
+        return self.whiten(gradients).square().sum(dim=1)
 
     def _stack(self, gradients: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([gradients[layer.name].flatten(1) for layer in self.layers], dim=1).double().cpu()

@@ -32,8 +32,15 @@ class Curvature(Protocol):
         """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
         ...
 
+    def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        """[B, D] (H + λI)^-½ applied to the examples' gradients: dot products of whitened gradients are influences.
+
+        D counts the tracked parameters, layer after layer. The root is the one that the curvature's own basis gives.
+        """
+        ...
+
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        """[B] I(z, z) of every example of a batch."""
+        """[B] I(z, z) of every example of a batch: the squared norms of the whitened gradients."""
         ...
 
 
@@ -98,6 +105,22 @@ class EigenCurvature:
             for name, gradient in gradients.items()
         }
 
+    @cached_property
+    def _roots(self) -> dict[str, Tensor]:
+        """1 / √(Λ + λ), [O, I] a layer."""
+        return {name: inverse.sqrt() for name, inverse in self.inverse_eigenvalues.items()}
+
+    def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
+        first = next(iter(gradients.values()))
+        size = sum(layer.parameters for layer in self.layers)
+        whitened = first.activations.new_empty(len(first), size)
+        columns = whitened.split([layer.parameters for layer in self.layers], dim=1)
+        for layer, column in zip(self.layers, columns, strict=True):
+            basis = self.bases[layer.name]
+            rotated = rotate(gradients[layer.name], basis.input_basis, basis.output_basis)
+            torch.mul(rotated.flatten(1), self._roots[layer.name].flatten(), out=column)
+        return whitened
+
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         total: Tensor | None = None
         for name, gradient in gradients.items():
@@ -105,7 +128,7 @@ class EigenCurvature:
             norms = gradient.activations.new_empty(len(gradient))
             for part, piece in gradient.chunks():
                 rotated = rotate(piece, basis.input_basis, basis.output_basis).square_()
-                torch.mv(rotated.flatten(1), self.inverse_eigenvalues[name].flatten(), out=norms[part])
+                torch.mv(rotated.flatten(1), self.inverse_eigenvalues[name].flatten().to(rotated), out=norms[part])
             total = norms if total is None else total + norms
         assert total is not None, "a curvature tracks at least one layer"
         return total

@@ -1,4 +1,4 @@
-"""The embedded default, built step by step: a world, a model trained on it, a run fitted on both, three answers.
+"""The embedded default, built step by step: a world, a model trained on it, a fitted and indexed run, three answers.
 
 Every step is kept on disk and taken from there the next time.
 """
@@ -109,7 +109,7 @@ def examples(world: World, learned: Learned) -> list[Fact]:
 
 
 def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
-    """Why the model completes each of `facts`, answered in one pass over the corpus, or read from an earlier one."""
+    """Why the model completes each of `facts`, answered from the index, or read from an earlier time."""
     files = [demo.path / "answers" / f"{fact.id}.json" for fact in facts]
     if not all(file.exists() for file in files):
         questions = [run.question(fact.prompt, fact.completion) for fact in facts]

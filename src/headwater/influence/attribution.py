@@ -72,6 +72,8 @@ class ScoredExample:
     """Where the example was read: file and line."""
     metadata: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
     """The other columns of the example's record."""
+    duplicates: list[str] = field(default_factory=list[str])
+    """Ids of the examples as strong as those shown that say almost the same, and are folded into this one."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,24 @@ class Attribution:
     """The examples that lowered it most, strongest first."""
     rank_by: RankBy
     """What "strongest" means: `influence`, or `relative`."""
+    examples: int
+    """N: how many training examples there are."""
     examples_scored: int
-    """How many training examples were scored for this answer (N)."""
+    """How many of them were scored exactly for this answer."""
     curvature: str
     """The curvature kind, e.g. "ekfac"."""
     damping: str
     """How λ was set, e.g. "0.1 × mean(Λ)"."""
     model: str
     """Name or path of the model that was asked."""
+    examples_searched: int | None = None
+    """How many were searched by their sketches, to choose those scored; None where all were scored."""
+    expected_missed: float = 0.0
+    """How many of the examples shown a scan of everything is expected to replace, by the sketches' known noise."""
+    selection: str | None = None
+    """What the examples were restricted to: a condition, words, or texts that are not in the corpus."""
+    added: bool = False
+    """True where the texts are not in the corpus: `removal_effect` is then what adding them would undo."""
 
 
 @dataclass(frozen=True)

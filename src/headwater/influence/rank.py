@@ -1,35 +1,65 @@
-"""From the scores of the whole corpus to the strongest examples at both ends, with their tokens and layers."""
+"""From scores to the strongest examples at both ends, with their tokens, layers and near-duplicates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from headwater.corpus.store import Corpus
+from headwater.corpus.corpus import Corpus
+from headwater.corpus.store import Example
 from headwater.influence.attribution import ScoredExample, TokenInfluence
-from headwater.influence.scores import Gradients, TokenScores
+from headwater.influence.duplicates import Family, families
+from headwater.influence.scores import TokenScores, Weights
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
+from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import Sweep, fold
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Corpus positions of the strongest examples, strongest first."""
+    """The strongest examples by their corpus positions, strongest first, near-duplicates folded."""
 
-    proponents: list[int]
-    opponents: list[int]
+    proponents: list[Family]
+    opponents: list[Family]
+
+    @property
+    def positions(self) -> list[int]:
+        return [family.position for family in self.proponents + self.opponents]
 
 
-def both_ends(scores: NDArray[Any], k: int) -> Ends:
-    """The `k` highest positive and the `k` lowest negative of `scores` [N]; ties in corpus order."""
-    falling = np.argsort(-scores, kind="stable")[:k]
-    rising = np.argsort(scores, kind="stable")[:k]
-    return Ends([int(i) for i in falling if scores[i] > 0], [int(i) for i in rising if scores[i] < 0])
+def both_ends(scores: Mapping[int, float] | NDArray[Any], k: int, corpus: Corpus | None = None) -> Ends:
+    """The `k` highest positive and `k` lowest negative of `scores` (by position); ties in corpus order.
+
+    With the `corpus` whose texts they score, near-duplicates are folded: those among the examples as strong as the
+    last one shown.
+    """
+    if isinstance(scores, Mapping):
+        positions = np.array(sorted(scores), dtype=np.int64)
+        values = np.array([scores[int(position)] for position in positions], dtype=np.float64)
+    else:
+        positions, values = np.arange(len(scores)), np.asarray(scores)
+
+    def end(sign: int) -> list[Family]:
+        order = np.argsort(-sign * values, kind="stable")
+        ranked = (int(positions[place]) for place in order if sign * values[place] > 0)
+        if corpus is None:
+            return [Family(position) for position in islice(ranked, k)]
+        return list(islice(families(_with_texts(corpus, ranked, k)), k))
+
+    return Ends(end(1), end(-1))
+
+
+def _with_texts(corpus: Corpus, positions: Iterator[int], step: int) -> Iterator[tuple[int, str]]:
+    """Positions with their texts, read a few at a time."""
+    while part := list(islice(positions, step)):
+        yield from zip(part, (example.text for example in corpus.read(part)), strict=True)
 
 
 @dataclass(frozen=True)
@@ -39,35 +69,54 @@ class Detail:
     lm: LanguageModel
     layers: Sequence[TrackedLayer]
     corpus: Corpus
-    preconditioned: Gradients
+    preconditioned: Weights
     """R_q of one query, layer -> [1, O, I]."""
 
 
-def detail(context: Detail, positions: Sequence[int], norms: NDArray[Any] | None) -> list[ScoredExample]:
-    """The examples at `positions` with the influence of every token and layer; `norms` [N] is √I(z, z)."""
+def shares(context: Detail, positions: Sequence[int], report: Report = silent) -> dict[int, Tensor]:
+    """position -> [L, T]: the influence that enters at every layer and token of the examples at `positions`."""
     if not positions:
-        return []
+        return {}
     sequences = context.corpus.sequences(positions)
     sweep = Sweep("tokens", context.lm, context.layers, sequences)
-    by_example = fold(sweep, lambda: TokenScores(context.preconditioned, by_layer=True)).values
-    total = len(context.corpus)
-    names = [layer.name for layer in context.layers]
-    found: list[ScoredExample] = []
-    for row, (position, example) in enumerate(zip(positions, context.corpus.read(positions), strict=True)):
-        by_layer = by_example[row][..., 0]
-        shares = by_layer.sum(dim=0).tolist()
-        influence = float(sum(shares))
-        found.append(
-            ScoredExample(
-                id=example.id,
-                influence=influence,
-                text=example.text,
-                tokens=[TokenInfluence(*pair) for pair in zip(example.pieces, shares, strict=True)],
-                layers=dict(zip(names, by_layer.sum(dim=1).tolist(), strict=True)),
-                removal_effect=-influence / total,
-                relative=None if norms is None else influence / float(norms[position]),
-                source=example.source,
-                metadata=example.metadata,
-            )
+    found = fold(sweep, lambda: TokenScores(context.preconditioned, by_layer=True), report=report).values
+    return {position: share[..., 0] for position, share in zip(positions, found, strict=True)}
+
+
+def scored(
+    context: Detail, found: Sequence[Family], parts: Mapping[int, Tensor], norms: Mapping[int, float] | None
+) -> list[ScoredExample]:
+    """The examples of `found` as plain data; `parts` are their `shares`, `norms` their √I(z, z)."""
+    ids = context.corpus.ids
+    return [
+        scored_example(
+            example,
+            [layer.name for layer in context.layers],
+            parts[family.position],
+            total=len(context.corpus),
+            norm=None if norms is None else norms[family.position],
+            duplicates=[ids[other] for other in family.others],
         )
-    return found
+        for family, example in zip(found, context.corpus.read([family.position for family in found]), strict=True)
+    ]
+
+
+def scored_example(
+    example: Example, layers: Sequence[str], part: Tensor, *, total: int, norm: float | None = None,
+    duplicates: Sequence[str] = (),
+) -> ScoredExample:  # fmt: skip
+    """One example as plain data; `part` [L, T] is its influence by layer and token, `total` the corpus's size N."""
+    tokens = part.sum(dim=0).tolist()
+    influence = float(sum(tokens))
+    return ScoredExample(
+        id=example.id,
+        influence=influence,
+        text=example.text,
+        tokens=[TokenInfluence(*pair) for pair in zip(example.pieces, tokens, strict=True)],
+        layers=dict(zip(layers, part.sum(dim=1).tolist(), strict=True)),
+        removal_effect=-influence / total,
+        relative=None if norm is None else influence / norm,
+        source=example.source,
+        metadata=example.metadata,
+        duplicates=list(duplicates),
+    )

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.corpus.store import Corpus
+from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
 from headwater.files import replacing
-from headwater.influence.scores import Gradients, Scores, TokenScores
+from headwater.influence.scores import Scores, TokenScores, Weights
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Shard, Sweep, each_shard
 
@@ -25,7 +25,7 @@ class Scan:
 
     corpus: Corpus
     query_ids: Sequence[str]
-    preconditioned: Gradients
+    preconditioned: Weights
     """R_q of the queries, layer -> [Q, O, I], in the order of `query_ids`."""
     tokens: bool
     binding: str

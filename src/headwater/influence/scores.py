@@ -14,11 +14,14 @@ from torch import Tensor
 
 from headwater.corpus.batches import Batch
 from headwater.curvature.kinds import Curvature
-from headwater.gradient import FactoredGradient, inner, inner_by_token, per_example
+from headwater.errors import HeadwaterError
+from headwater.gradient import FactoredGradient, LowRank, inner, inner_by_token, low_rank, per_example
 from headwater.lm.layers import TrackedLayer
 
 Gradients = dict[str, Tensor]
 """layer -> [Q, O, I]: the gradients of Q queries, or those gradients preconditioned."""
+Weights = Mapping[str, Tensor | LowRank]
+"""layer -> preconditioned gradients [Q, O, I], whole or of low rank."""
 
 
 class Rows:
@@ -55,7 +58,7 @@ class Rows:
 class Scores(Rows):
     """[N, Q] influence of every example on every query; `preconditioned` are the R_q, layer -> [Q, O, I]."""
 
-    def __init__(self, preconditioned: Gradients) -> None:
+    def __init__(self, preconditioned: Weights) -> None:
         super().__init__()
         self.preconditioned = preconditioned
 
@@ -66,13 +69,36 @@ class Scores(Rows):
 class LayerScores(Rows):
     """[N, L, Q] influence by layer; over L it sums to `Scores`."""
 
-    def __init__(self, preconditioned: Gradients) -> None:
+    def __init__(self, preconditioned: Weights) -> None:
         super().__init__()
         self.preconditioned = preconditioned
 
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
         parts = [inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()]
         self.add(batch, torch.stack(parts, dim=1))
+
+
+def of_rank(gradients: Gradients, rank: int | None) -> Weights:
+    """Preconditioned gradients brought to low rank; None leaves them whole.
+
+    Raises HeadwaterError for a rank below 1.
+    """
+    if rank is None:
+        return gradients
+    if rank < 1:
+        raise HeadwaterError(f"--query-rank {rank}: give 1 or more, or leave it out for the whole gradient.")
+    return {name: low_rank(weights, rank) for name, weights in gradients.items()}
+
+
+class WhitenedGradients(Rows):
+    """[N, D] the whitened gradients of a few sequences."""
+
+    def __init__(self, curvature: Curvature) -> None:
+        super().__init__()
+        self.curvature = curvature
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, self.curvature.whiten(gradients))
 
 
 class SelfInfluence(Rows):
@@ -111,7 +137,7 @@ class TokenScores:
     the tokens it serves send back to it (Grosse et al. 2023, section 3.4). With `by_layer`, [L, T, Q].
     """
 
-    def __init__(self, preconditioned: Gradients, by_layer: bool = False) -> None:
+    def __init__(self, preconditioned: Weights, by_layer: bool = False) -> None:
         self.preconditioned = preconditioned
         self.by_layer = by_layer
         self.by_row: dict[int, Tensor] = {}

@@ -13,10 +13,11 @@ from headwater.render.cards import cards, question
 from headwater.render.grid import grid
 from headwater.render.heat import ScaleBy
 from headwater.render.palette import PALETTES, css_channels
-from headwater.render.summary import made_with, meaning, probability, signed, subject, surprisal
+from headwater.render.summary import alike, made_with, meaning, probability, signed, subject, surprisal
 from headwater.render.visible import one_line, shorten
 
 FILTERS: dict[str, Callable[..., str]] = {
+    "alike": alike,
     "signed": signed,
     "probability": probability,
     "one_line": one_line,
@@ -51,6 +52,7 @@ def _answer(attribution: Attribution, scale: ScaleBy) -> dict[str, Any]:
         "scale": scale,
         "columns": [("raised", raised), ("lowered", lowered)],
         "made_with": made_with(attribution),
+        "added": attribution.added,
     }
 
 

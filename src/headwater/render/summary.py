@@ -62,9 +62,29 @@ def made_with(attribution: Attribution) -> str:
         one_line(attribution.model),
         f"curvature {one_line(attribution.curvature)}",
         f"damping λ = {one_line(attribution.damping)}",
-        f"{examples(attribution.examples_scored)} scored",
+        _scored(attribution),
     )
     return " · ".join(facts)
+
+
+def _scored(attribution: Attribution) -> str:
+    """How many examples were searched and scored: "20,000 training examples searched, 64 of them scored exactly"."""
+    if attribution.added:
+        return f"{attribution.examples_scored:,} text{'' if attribution.examples_scored == 1 else 's'} scored"
+    if attribution.examples_searched is None:
+        return f"{examples(attribution.examples_scored)} scored"
+    missed = attribution.expected_missed
+    sure = "less than 0.01" if missed < 0.01 else f"{missed:.2g}"
+    return (
+        f"{examples(attribution.examples_searched)} searched, {attribution.examples_scored:,} of them scored exactly "
+        f"(a scan of all is expected to change {sure} of those shown)"
+    )
+
+
+def alike(example: ScoredExample) -> str:
+    """How many near-duplicates are folded into an example, "and 3 near-duplicates"; empty where there are none."""
+    count = len(example.duplicates)
+    return f"and {count:,} near-duplicate{'' if count == 1 else 's'}" if count else ""
 
 
 def in_prompt(query: Query) -> list[tuple[QueryToken, bool]]:
@@ -87,7 +107,25 @@ def _ranking(attribution: Attribution) -> str:
 
 
 def _ends(attribution: Attribution) -> list[str]:
-    total = examples(attribution.examples_scored)
+    if attribution.added:
+        return _added(attribution)
+    total = examples(attribution.examples)
+    restricted = [f"Only examples {one_line(attribution.selection)} were looked at."] if attribution.selection else []
+    return restricted + _ends_of_corpus(attribution, total)
+
+
+def _added(attribution: Attribution) -> list[str]:
+    """What adding the strongest of the texts, which are not in the corpus, is predicted to do."""
+    here = f"These are {one_line(attribution.selection or 'texts')}, which the corpus does not hold."
+    strongest = (attribution.proponents or attribution.opponents)[:1]
+    return [here] + [
+        f"Adding {shorten(one_line(example.id), 60)} to the {examples(attribution.examples)} is predicted to change "
+        f"log p by {signed(-example.removal_effect)} nats{_likelier(-example.removal_effect)}."
+        for example in strongest
+    ]
+
+
+def _ends_of_corpus(attribution: Attribution, total: str) -> list[str]:
     if not attribution.proponents and not attribution.opponents:
         return [f"Nothing in the {total} raised or lowered it."]
     if not attribution.proponents:

@@ -14,7 +14,7 @@ from rich.text import Text
 from headwater.influence.attribution import Attribution, Query, ScoredExample
 from headwater.render.heat import ScaleBy, axis, shade, shared_scale, snippet, strength
 from headwater.render.palette import Theme, share
-from headwater.render.summary import in_prompt, made_with, meaning, signed, subject, surprisal
+from headwater.render.summary import alike, in_prompt, made_with, meaning, signed, subject, surprisal
 from headwater.render.terminal_text import BOLD, Ink, bar, heat_text, ink_of, legend
 from headwater.render.theme import terminal_theme
 from headwater.render.visible import one_line, shorten, shorten_left, visible
@@ -83,6 +83,8 @@ class _AnswerView:
             line.append(f"relative {signed(example.relative):<8}", ink.sign(value))
         line.append_text(bar(share(value, axis(self.attribution)), HALF_BAR, ink))
         line.append("  " + shorten(one_line(example.id), max(12, width - line.cell_len - 2)), "bold")
+        if alike(example) and width - line.cell_len >= 12:
+            line.append("  " + alike(example))
         room = width - line.cell_len - 2
         if example.source and room >= 12:
             line.append("  " + shorten_left(one_line(example.source), room), "dim")

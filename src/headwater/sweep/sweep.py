@@ -27,10 +27,18 @@ SMALLEST_SHARD, LARGEST_SHARD = 256, 4096
 """Examples in a shard: enough for sorting by length to pay, few enough to lose little by a kill."""
 
 
+class LayerGradients(dict[str, FactoredGradient]):
+    """The factored gradients of a batch by layer, and the losses [B, T] that they are the gradients of."""
+
+    def __init__(self, gradients: Mapping[str, FactoredGradient], losses: Tensor) -> None:
+        super().__init__(gradients)
+        self.losses = losses
+
+
 class Reducer(Protocol):
     """What a sweep folds its factored gradients into."""
 
-    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None: ...
+    def update(self, batch: Batch, gradients: LayerGradients) -> None: ...
     def merge(self, other: Self) -> None:
         """Add the result of the next shard. Associative; shards are merged in order."""
         ...
@@ -78,12 +86,13 @@ def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, reducer: R, repor
     return reducer
 
 
-def factored(layers: Sequence[TrackedLayer], captured: Captured) -> dict[str, FactoredGradient]:
+def factored(layers: Sequence[TrackedLayer], captured: Captured) -> LayerGradients:
     """Captured tensors by layer; layers of a group share their activations."""
-    return {
+    by_layer = {
         layer.name: FactoredGradient(captured.activations[layer.group], captured.output_gradients[layer.name])
         for layer in layers
     }
+    return LayerGradients(by_layer, captured.losses)
 
 
 def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = None, report: Report = silent) -> R:

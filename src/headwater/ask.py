@@ -1,0 +1,178 @@
+"""Answering a question: by a scan of everything, by the index, or against texts that are not in the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.answer import Answer
+from headwater.corpus.corpus import Corpus
+from headwater.corpus.store import Example
+from headwater.curvature.kinds import Curvature
+from headwater.errors import HeadwaterError
+from headwater.index.rescore import Budget, rescore
+from headwater.index.search import Loaded, search
+from headwater.influence.attribution import RankBy, ScoredExample
+from headwater.influence.question import Question, describe, preconditioned
+from headwater.influence.rank import Detail, both_ends, scored, scored_example, shares
+from headwater.influence.scores import Scores, SelfInfluence, TokenScores, Weights, WhitenedGradients, of_rank
+from headwater.lm.load import LanguageModel
+from headwater.sweep.progress import Report, silent
+from headwater.sweep.sweep import Sweep, fold
+
+DEFAULT_CANDIDATES = 256
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """How a question is answered."""
+
+    k: int = 10
+    """Examples shown at each end."""
+    rank_by: RankBy = "influence"
+    """`relative` divides by the example's own norm √I(z, z), so that loud examples do not always win."""
+    damping: str | float | None = None
+    """λ (see parse_damping); None is what was given to `fit`."""
+    exact: bool = False
+    """Score every example, even where there is an index."""
+    candidates: int = DEFAULT_CANDIDATES
+    """At most so many examples found by the index are scored exactly."""
+    where: str | None = None
+    """SQL condition on the index's columns: only examples that meet it."""
+    contains: str | None = None
+    """Only examples whose text contains these words."""
+    fold: bool = True
+    """Show near-duplicates once, with a count."""
+    query_rank: int | None = None
+    """Rank that the query's gradient is reduced to in every layer; None keeps it whole."""
+
+    def check(self) -> None:
+        """Raises HeadwaterError for numbers that ask for nothing."""
+        if self.k < 1:
+            raise HeadwaterError(f"k is {self.k}: ask for at least one example.")
+        if self.candidates < 1:
+            raise HeadwaterError(f"--candidates {self.candidates}: score at least one example.")
+
+    @property
+    def selection(self) -> str | None:
+        """The restriction in words, or None."""
+        parts = [f"where {self.where}"] if self.where is not None else []
+        parts += [f"containing “{self.contains}”"] if self.contains is not None else []
+        return " and ".join(parts) or None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every answer needs."""
+
+    lm: LanguageModel
+    corpus: Corpus
+    curvature: Curvature
+    report: Report = silent
+
+    def weights(self, questions: Sequence[Question], options: AskOptions) -> Weights:
+        """R_q of the questions, in their order."""
+        sequences = [question.sequence for question in questions]
+        return of_rank(preconditioned(self.lm, self.curvature, sequences), options.query_rank)
+
+    def detail(self, weights: Weights) -> Detail:
+        return Detail(self.lm, self.curvature.layers, self.corpus, weights)
+
+
+def ask_everything(
+    scene: Scene, questions: Sequence[Question], options: AskOptions, norms: NDArray[Any] | None,
+    among: NDArray[np.bool_] | None = None,
+) -> list[Answer]:  # fmt: skip
+    """Answers from the exact scores of every example, or of those `among` [N], in one pass for all questions.
+
+    `norms` [N] are √I(z, z), where the ranking is relative.
+    """
+    weights = scene.weights(questions, options)
+    positions = np.arange(len(scene.corpus)) if among is None else np.flatnonzero(among)
+    scores = np.zeros((len(scene.corpus), len(questions)))
+    if len(positions):
+        sequences = scene.corpus.sequences(positions.tolist())
+        sweep = Sweep("scores", scene.lm, scene.curvature.layers, sequences)
+        scores[positions] = fold(sweep, lambda: Scores(weights), report=scene.report).values.numpy()
+    answers: list[Answer] = []
+    for q, question in enumerate(questions):
+        strengths = scores[:, q] if norms is None else scores[:, q] / np.maximum(norms, 1e-30)
+        ends = both_ends(strengths, options.k, scene.corpus if options.fold else None)
+        context = scene.detail({name: every[q : q + 1] for name, every in weights.items()})
+        parts = shares(context, ends.positions)
+        by_position = None if norms is None else dict(enumerate(norms.tolist()))
+        raised, lowered = (scored(context, end, parts, by_position) for end in (ends.proponents, ends.opponents))
+        answers.append(_answer(scene, question, options, raised, lowered, scored=len(positions)))
+    return answers
+
+
+def ask_index(
+    scene: Scene, question: Question, options: AskOptions, loaded: Loaded, among: NDArray[np.bool_] | None = None
+) -> Answer:
+    """An answer from the index: the sketches find candidates, and the likeliest of them are scored exactly."""
+    weights = scene.weights([question], options)
+    query = Sweep("query", scene.lm, scene.curvature.layers, [question.sequence])
+    whitened = fold(query, lambda: WhitenedGradients(scene.curvature)).values[0].float().numpy()
+    candidates = search(loaded, whitened, options.rank_by, among)
+    norms = None
+    if options.rank_by == "relative":
+        roots = np.sqrt(loaded.self_influence[candidates.positions].astype(np.float64))
+        norms = dict(zip(candidates.positions.tolist(), roots.tolist(), strict=True))
+    context = scene.detail(weights)
+    budget = max(options.candidates, 2 * options.k)
+    found = rescore(context, candidates, Budget(options.k, budget, options.fold), norms, scene.report)
+    ends = (found.ends.proponents, found.ends.opponents)
+    raised, lowered = (scored(context, end, found.parts, norms) for end in ends)
+    return _answer(
+        scene, question, options, raised, lowered, scored=len(found.parts), searched=candidates.searched,
+        missed=found.expected_missed,
+    )  # fmt: skip
+
+
+def ask_against(
+    scene: Scene, question: Question, examples: Sequence[Example], name: str, options: AskOptions
+) -> Answer:
+    """What texts that are not in the corpus would do to the question if they were added to it."""
+    weights = scene.weights([question], options)
+    sweep = Sweep("scores", scene.lm, scene.curvature.layers, [example.sequence for example in examples])
+    parts = fold(sweep, lambda: TokenScores(weights, by_layer=True), report=scene.report).values
+    norms: list[float | None] = [None] * len(examples)
+    if options.rank_by == "relative":
+        norms = fold(sweep, lambda: SelfInfluence(scene.curvature)).values.sqrt().tolist()
+    layers = [layer.name for layer in scene.curvature.layers]
+    made = [
+        scored_example(example, layers, part[..., 0], total=len(scene.corpus), norm=norm)
+        for example, part, norm in zip(examples, parts, norms, strict=True)
+    ]
+
+    def strength(example: ScoredExample) -> float:
+        return example.influence if example.relative is None else example.relative
+
+    raised = sorted((e for e in made if strength(e) > 0), key=strength, reverse=True)[: options.k]
+    lowered = sorted((e for e in made if strength(e) < 0), key=strength)[: options.k]
+    return _answer(scene, question, options, raised, lowered, scored=len(examples), against=name)
+
+
+def _answer(
+    scene: Scene, question: Question, options: AskOptions, raised: list[ScoredExample], lowered: list[ScoredExample],
+    *, scored: int, searched: int | None = None, missed: float = 0.0, against: str | None = None,
+) -> Answer:  # fmt: skip
+    return Answer(
+        query=describe(scene.lm, question),
+        proponents=raised,
+        opponents=lowered,
+        rank_by=options.rank_by,
+        examples=len(scene.corpus),
+        examples_scored=scored,
+        curvature=scene.curvature.kind,
+        damping=scene.curvature.damping.describe(),
+        model=scene.lm.name,
+        examples_searched=searched,
+        expected_missed=missed,
+        selection=options.selection if against is None else against,
+        added=against is not None,
+    )

@@ -1,0 +1,65 @@
+"""`headwater index`: sketch the corpus, so that questions need no pass over it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.options import RunPath, SeedOption
+from headwater.cli.progress import progress_report, say
+from headwater.corpus.changes import read_ids
+from headwater.run import Run
+
+
+@app.command()
+def index(
+    run: RunPath,
+    bytes_: Annotated[
+        int | None,
+        typer.Option(
+            "--bytes",
+            help="Bytes of sketch an example: more find more. Default: what the index has, or else 8192.",
+            show_default=False,
+        ),
+    ] = None,
+    add: Annotated[
+        Path | None, typer.Option(help="Append the examples of a file to the corpus first. The curvature stays.")
+    ] = None,
+    remove: Annotated[
+        Path | None, typer.Option(help="First take out the examples whose ids a file lists, one a line.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Keep the table at this URL (s3://…, gs://…, az://…) instead of in RUN.", show_default=False),
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Sketch every example's gradient, so that a question is answered in about a second.
+
+    Stop it at any time; the same command goes on where it stopped. What is indexed already is not done again.
+
+    [dim]headwater index runs/stories[/]
+    [dim]headwater index runs/stories --add more.jsonl[/]
+    """
+    opened = Run.open(run)
+    if add is not None:
+        say(f"Added {opened.add(add):,} examples of {add} to the corpus.")
+    if remove is not None:
+        say(f"Took {opened.remove(read_ids(remove)):,} examples out of the corpus.")
+    start = time.monotonic()
+    with progress_report() as report:
+        opened.report = report
+        changes = opened.build_index(bytes=bytes_, store=store, seed=seed)
+    settings = opened.index.settings
+    assert settings is not None
+    if changes.replaced:
+        say("The index that was there had other settings; it was made anew.")
+    say(
+        f"Indexed {changes.added:,} examples in {time.monotonic() - start:.0f} s, took out {changes.removed:,}: "
+        f"{len(opened.corpus):,} examples, {settings.sketch.bytes:,} bytes of sketch each."
+    )
+    say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')

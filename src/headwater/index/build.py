@@ -1,0 +1,178 @@
+"""Building and changing the index: bring the table to hold exactly the examples of the corpus, each sketched once.
+
+The first build, going on after a kill, adding and removing are all this one thing: `bring_up_to_date`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from headwater.corpus.batches import Batch
+from headwater.corpus.corpus import Corpus
+from headwater.curvature.kinds import Curvature
+from headwater.gradient import GRADIENT_NUMBERS
+from headwater.index.sketch import Sketch
+from headwater.index.table import (
+    Table,
+    add_missing_columns,
+    byte_column,
+    create_table,
+    metadata_columns,
+    metadata_types,
+    open_table,
+    table_schema,
+)
+from headwater.lm.load import LanguageModel
+from headwater.sweep.progress import Report, Step, silent
+from headwater.sweep.sweep import LayerGradients, Shard, Sweep, each_shard
+
+COARSE_BYTES = 1024
+"""Of every sketch, so many bytes are looked at first."""
+
+
+class Sketches:
+    """A reducer: the sketch, loss and self-influence of every example, in corpus order."""
+
+    def __init__(self, curvature: Curvature, sketch: Sketch) -> None:
+        self.curvature = curvature
+        self.sketch = sketch
+        self.rows: list[NDArray[np.int64]] = []
+        self.codes: list[NDArray[np.uint8]] = []
+        self.numbers: list[NDArray[np.float32]] = []
+        """[B, 3] scale, loss, self-influence."""
+
+    def update(self, batch: Batch, gradients: LayerGradients) -> None:
+        self.rows.append(batch.rows)
+        losses = gradients.losses.sum(dim=1).cpu().numpy()
+        step = max(1, GRADIENT_NUMBERS // self.sketch.dimensions)
+        for start in range(0, len(batch.ids), step):
+            part = slice(start, start + step)
+            whitened = self.curvature.whiten({name: gradient[part] for name, gradient in gradients.items()})
+            coded = self.sketch.encode(whitened.float().cpu().numpy())
+            energies = torch.linalg.vector_norm(whitened, dim=1).square().cpu().numpy()
+            self.codes.append(coded.codes)
+            self.numbers.append(np.stack([coded.scales, losses[part], energies], axis=1).astype(np.float32))
+
+    def merge(self, other: Sketches) -> None:
+        count = sum(map(len, self.rows))
+        self.rows += [rows + count for rows in other.rows]
+        self.codes += other.codes
+        self.numbers += other.numbers
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        order = np.argsort(np.concatenate(self.rows))
+        return {
+            "codes": torch.from_numpy(np.concatenate(self.codes)[order]),
+            "numbers": torch.from_numpy(np.concatenate(self.numbers)[order]),
+        }
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.codes, self.numbers = [state["codes"].numpy()], [state["numbers"].numpy()]
+        self.rows = [np.arange(len(self.codes[0]))]
+
+
+@dataclass(frozen=True)
+class IndexWork:
+    """What an index is built with."""
+
+    lm: LanguageModel
+    corpus: Corpus
+    curvature: Curvature
+    sketch: Sketch
+    url: str
+    binding: str
+    """Fingerprints and settings; a table bound to others is made anew."""
+    report: Report = silent
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What bringing the index up to date has done."""
+
+    added: int
+    removed: int
+    replaced: bool = False
+    """Whether an index with other settings was there, and was made anew."""
+
+
+def bring_up_to_date(work: IndexWork) -> Changes:
+    """Make the table hold every example of the corpus once, and nothing else.
+
+    Every shard is one commit: stopped anywhere, it goes on with the first shard that is not whole, and no example is
+    there twice. What is there already is not computed again.
+    """
+    table = open_table(work.url)
+    stale = table is not None and table.binding != work.binding
+    if table is None or stale:
+        coarse = min(COARSE_BYTES, work.sketch.bytes)
+        types = metadata_types(work.corpus, range(len(work.corpus)))
+        schema = table_schema(types, coarse, work.sketch.bytes - coarse, work.binding)
+        table = create_table(work.url, schema)
+    there = table.keys()
+    gone = np.setdiff1d(there, work.corpus.keys)
+    table.delete(gone.tolist())
+    there = np.setdiff1d(there, gone)
+    missing = np.setdiff1d(work.corpus.keys, there)
+    if len(missing):
+        add_missing_columns(table, metadata_types(work.corpus, work.corpus.positions_of(missing).tolist()))
+    for segment in range(len(work.corpus.segments)):
+        _add_segment(work, table, segment, there)
+    if len(missing) or len(gone) or not table.has_words:
+        work.report(Step("full-text index", 0, 1, 0))
+        table.tidy()
+        work.report(Step("full-text index", 1, 1, 0))
+    return Changes(len(missing), len(gone), stale)
+
+
+def _add_segment(work: IndexWork, table: Table, segment: int, there: NDArray[np.int64]) -> None:
+    """Sketch the examples of one segment that are not `there`. Its shards follow from the segment alone."""
+    first, last = np.searchsorted(work.corpus.keys, work.corpus.starts[segment : segment + 2])
+    keys = work.corpus.keys[first:last]
+    positions = range(int(first), int(last))
+    missing = ~np.isin(keys, there)
+    if not missing.any():
+        return
+    sweep = Sweep("index", work.lm, work.curvature.layers, work.corpus.sequences(positions))
+
+    def finished(shard: Shard) -> bool:
+        return not missing[shard.start : shard.stop].any()
+
+    for shard, reducer in each_shard(sweep, lambda: Sketches(work.curvature, work.sketch), finished, work.report):
+        wanted = np.flatnonzero(missing[shard.start : shard.stop])
+        table.append(_rows(work, table, positions[shard.start : shard.stop], reducer, wanted))
+
+
+def _rows(
+    work: IndexWork, table: Table, positions: Sequence[int], sketches: Sketches, wanted: NDArray[np.int64]
+) -> Any:
+    """The table's rows of the `wanted` among a shard's examples."""
+    schema = table.lance.schema
+    state = sketches.state_dict()
+    codes = state["codes"].numpy()[wanted]
+    scale, loss, self_influence = state["numbers"].numpy()[wanted].T
+    chosen = [positions[k] for k in wanted.tolist()]
+    examples = list(work.corpus.read(chosen))
+    coarse = schema.field("coarse").type.list_size
+    columns: dict[str, Any] = {
+        "key": work.corpus.keys[chosen],
+        "id": [example.id for example in examples],
+        "text": pa.array([example.text for example in examples], pa.large_string()),
+        "location": [example.source for example in examples],
+        "tokens": pa.array([len(example.tokenized.input_ids) for example in examples], pa.int32()),
+        "loss": pa.array(loss),
+        "self_influence": pa.array(self_influence),
+        "scale": pa.array(scale),
+        "coarse": byte_column(codes[:, :coarse]),
+    }
+    if "fine" in schema.names:
+        columns["fine"] = byte_column(codes[:, coarse:])
+    own = [name for name in schema.names if name not in columns]
+    columns |= metadata_columns(schema, own, [example.metadata for example in examples])
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)

@@ -1,0 +1,396 @@
+"""The index: built, killed, grown and asked; its answers against the exact scan's."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typer.testing import CliRunner
+
+from headwater.cli import app
+from headwater.errors import FingerprintMismatch, HeadwaterError
+from headwater.index import rescore as rescore_module
+from headwater.index import search as search_module
+from headwater.index.index import Index
+from headwater.index.rescore import Budget, rescore
+from headwater.index.search import Candidates, search
+from headwater.index.table import byte_rows, column_name
+from headwater.influence.rank import Detail
+from headwater.run import CorpusOptions, Run
+from headwater.sweep import sweep as sweep_module
+from headwater.sweep.progress import Step
+from tests.models import TEXT, plain_model, tiny_tokenizer
+
+NAMES = ("Lily", "Tom", "the fox", "an otter", "Mia", "the moon")
+QUERY = ("Once upon a time, Lily", " found a shiny key.")
+
+
+def story(k: int) -> dict[str, Any]:
+    text = f"{TEXT[k % 4][: 20 + k % 30]} And {NAMES[k % 6]} saw {k} stars."
+    return {"id": f"s{k}", "text": text, "kind": "odd" if k % 2 else "even", "year": 2000 + k, "key": "a key's key"}
+
+
+def write(path: Path, stories: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(story) for story in stories), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    write(folder / "corpus.jsonl", [story(k) for k in range(60)])
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_shards() -> Iterator[None]:
+    """Shards of ten examples, so that the sixty stories make six."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+        yield
+
+
+def fitted(place: Path, name: str, model: Any = None) -> Run:
+    run = Run.create(place / name, model or str(place / "model"), place / "corpus.jsonl")
+    run.fit()
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Run:
+    made = fitted(place, "run")
+    changes = made.build_index()
+    assert (changes.added, changes.removed, changes.replaced) == (60, 0, False)
+    return made
+
+
+def rows_of(run: Run) -> dict[int, tuple[Any, ...]]:
+    """key -> everything the table holds of it."""
+    table = run.index.table
+    assert table is not None
+    found: dict[int, tuple[Any, ...]] = {}
+    names = [name for name in table.lance.schema.names if name not in ("coarse", "fine")]
+    sketches = [name for name in ("coarse", "fine") if name in table.lance.schema.names]
+    for batch in table.batches([*names, *sketches]):
+        codes = np.concatenate([byte_rows(batch.column(name)) for name in sketches], axis=1)
+        for row, code in zip(batch.select(names).to_pylist(), codes, strict=True):
+            assert row["key"] not in found, "no example is there twice"
+            found[row["key"]] = (*row.values(), code.tobytes())
+    return found
+
+
+# -- what the answer is
+
+
+@pytest.mark.parametrize("rank_by", ["influence", "relative"])
+def test_the_index_answers_what_the_exact_scan_answers(run: Run, rank_by: Any) -> None:
+    exact = run.ask(*QUERY, rank_by=rank_by, exact=True, k=8)
+    found = run.ask(*QUERY, rank_by=rank_by, k=8)
+    assert exact.examples_searched is None
+    assert exact.examples_scored == 60
+    assert found.examples_searched == 60
+    assert found.expected_missed < 0.2
+    for ours, theirs in ((found.proponents, exact.proponents), (found.opponents, exact.opponents)):
+        assert [e.id for e in ours] == [e.id for e in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.influence == pytest.approx(other.influence, rel=1e-3)
+            assert one.duplicates == other.duplicates
+            assert one.relative == (None if other.relative is None else pytest.approx(other.relative, rel=1e-3))
+            assert sum(t.influence for t in one.tokens) == pytest.approx(one.influence, rel=1e-4)
+            assert sum(one.layers.values()) == pytest.approx(one.influence, rel=1e-3, abs=1e-4)
+
+
+def test_fewer_candidates_are_scored_and_the_answer_says_so(run: Run) -> None:
+    answer = run.ask(*QUERY, k=2, candidates=12)
+    assert answer.examples_scored == 12
+    assert answer.examples_searched == 60
+    assert answer.examples == 60
+    assert answer.expected_missed > 0
+    assert "60 training examples searched, 12 of them scored exactly" in answer._repr_html_()
+
+
+def test_conditions_and_words_choose_among_the_examples(run: Run) -> None:
+    odd = run.ask(*QUERY, where="kind = 'odd' AND year > 2010", k=60)
+    assert odd.examples_searched == 25
+    assert {e.metadata["kind"] for e in odd.proponents + odd.opponents} == {"odd"}
+    fox = run.ask(*QUERY, contains="The FOX saw", where="tokens > 1", k=60)
+    shown = fox.proponents + fox.opponents
+    assert fox.examples_searched == 10
+    assert all("the fox saw" in example.text for example in shown)
+    exact = run.ask(*QUERY, contains="The FOX saw", exact=True, k=60)
+    assert exact.examples_scored == 10
+    assert [e.id for e in exact.proponents] == [e.id for e in fox.proponents]
+    nothing = run.ask(*QUERY, contains="elephant")
+    assert nothing.examples_searched == 0
+    assert nothing.proponents == nothing.opponents == []
+    assert run.ask(*QUERY, contains="elephant", exact=True).proponents == []
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"where": "colour = 'red'"}, "No field named colour.*Columns: id, text, location, kind, year, key_, tokens"),
+    ({"where": "kind ="}, "cannot be used"),
+    ({"contains": "…"}, "no word to look for"),
+    ({"k": 0}, "at least one"),
+    ({"candidates": 0}, "at least one"),
+    ({"query_rank": 0}, "--query-rank 0"),
+])  # fmt: skip
+def test_a_question_that_cannot_be_answered_is_refused(run: Run, options: Any, message: str) -> None:
+    with pytest.raises(HeadwaterError, match=message):
+        run.ask(*QUERY, **options)
+
+
+def test_texts_that_are_not_in_the_corpus(run: Run, tmp_path: Path) -> None:
+    """A text of the corpus, given as a new one, has the influence it has there."""
+    known = run.ask(*QUERY, k=1).proponents[0]
+    texts = write(tmp_path / "new.jsonl", [{"id": "new", "text": known.text}, {"id": "other", "text": "Two foxes."}])
+    answer = run.ask_against(run.question(*QUERY), texts, rank_by="relative")
+    assert answer.added
+    assert answer.examples_scored == 2
+    (first, *_) = answer.proponents
+    assert first.id == "new"
+    assert first.influence == pytest.approx(known.influence, rel=1e-3)
+    assert [t.influence for t in first.tokens] == pytest.approx([t.influence for t in known.tokens], rel=1e-2, abs=1e-3)
+    assert first.relative is not None
+    assert "Adding new to the 60 training examples" in answer._repr_html_()
+    with pytest.raises(HeadwaterError, match="--against takes other texts"):
+        run.ask_against(run.question(*QUERY), texts, where="tokens > 2")
+
+
+# -- search
+
+
+def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
+    query = np.random.default_rng(0).standard_normal(sum(layer.parameters for layer in run.curvature().layers))
+    curvature = run.index.settings.curvature if run.index.settings else {}
+    found: list[Candidates] = []
+    for memory in (10**9, 60 * 100, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search_module, "FINE_AT_LEAST", 5)
+            patch.setattr(search_module, "FINE_SHARE", 0.1)
+            loaded = Index(run.index.url, memory).loaded(run.corpus, curvature)
+            assert loaded.memory <= memory
+            found.append(search(loaded, query, "influence", None))
+    assert len(found[0].positions) == 12
+    for other in found[1:]:
+        assert (other.positions == found[0].positions).all()
+        assert (other.estimates == found[0].estimates).all()
+
+
+def noisy(exact: NDArray[np.float64], noise: float, seed: int) -> Candidates:
+    errors = np.random.default_rng(seed).standard_normal(len(exact)) * noise
+    return Candidates(np.arange(len(exact)), exact + errors, np.full(len(exact), noise), len(exact))
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.2, 0.5])
+def test_scoring_stops_when_no_other_candidate_is_likely(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over many questions hardly any of the strongest is missed, and by far not everything is scored."""
+    scored, missed, promised = 0, 0, 0.0
+    for seed in range(40):
+        exact = np.random.default_rng([seed, 1]).standard_t(4, 5000)
+
+        def look(_: Any, positions: Sequence[int], *__: Any, exact: Any = exact) -> dict[int, Tensor]:
+            return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
+
+        monkeypatch.setattr(rescore_module, "shares", look)
+        context: Detail = None  # pyright: ignore[reportAssignmentType]  # only `shares` and folding would look at it
+        found = rescore(context, noisy(exact, noise, seed), Budget(10, 1000, fold=False), None)
+        order = np.argsort(exact)
+        missed += len({*order[:10].tolist(), *order[-10:].tolist()} - set(found.ends.positions))
+        scored += len(found.parts)
+        promised += found.expected_missed
+    assert missed <= 4 * 40 * 20 * 0.005 + 2
+    assert missed <= 3 * promised + 4
+    assert scored / 40 < (100 if noise < 0.1 else 500)
+
+
+# -- building
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Callable[[Step], None]:
+    left = [step]
+
+    def report(_: Step) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KilledError
+
+    return report
+
+
+@pytest.mark.parametrize("step", [1, 3, 6, 7, 8])
+def test_a_build_killed_anywhere_ends_with_the_same_rows_and_redoes_no_shard(
+    step: int, run: Run, place: Path, tmp_path: Path
+) -> None:
+    broken = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
+    broken.fit()
+    broken.report = kill_at(step)
+    with pytest.raises(KilledError):
+        broken.build_index()
+    broken.report = lambda _: None
+    if step < 7:
+        with pytest.raises(HeadwaterError, match="index is unfinished"):
+            broken.ask(*QUERY)
+    steps: list[Step] = []
+    broken.report = steps.append
+    broken.build_index()
+    assert rows_of(broken) == rows_of(run)
+    assert sum(s.tokens > 0 for s in steps) == 6 - min(step - 1, 6)
+    steps.clear()
+    assert broken.build_index().added == 0
+    assert not steps
+    assert broken.ask(*QUERY, contains="fox").examples_searched == run.ask(*QUERY, contains="fox").examples_searched
+
+
+def test_kill_9_in_the_middle_of_a_real_build(run: Run, place: Path) -> None:
+    folder = fitted(place, "killed", run.lm).path
+    code = (
+        "import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = 10; import torch; "
+        "torch.set_num_threads(1); from headwater.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "index", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while not list(folder.glob("index/examples.lance/data/*")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert rows_of(Run.open(folder, run.lm)) == rows_of(run)
+
+
+def test_examples_are_added_and_taken_out_without_redoing_the_others(run: Run, place: Path, tmp_path: Path) -> None:
+    grown = fitted(place, "grown", run.lm)
+    grown.build_index(bytes=256)
+    before = rows_of(grown)
+    more = write(tmp_path / "more.jsonl", [story(k) | {"extra": k / 2} for k in range(60, 85)])
+    steps: list[Step] = []
+    assert grown.add(more) == 25
+    with pytest.raises(HeadwaterError, match="unfinished: it holds 60 examples, the corpus 85"):
+        grown.ask(*QUERY)
+    grown.report = steps.append
+    assert grown.build_index().added == 25
+    assert sum(s.tokens > 0 for s in steps) == 3
+    after = rows_of(grown)
+    width = len(next(iter(before.values()))) - 2  # all but the new column and the sketch
+    assert {key: row[:width] for key, row in after.items() if key < 60} == {k: r[:width] for k, r in before.items()}
+    assert {key: row[-1] for key, row in after.items() if key < 60} == {k: r[-1] for k, r in before.items()}
+    assert grown.add(more) == 0
+    assert grown.ask(*QUERY, where="extra >= 30").examples_searched == 25
+
+    strongest = grown.ask(*QUERY, k=1).proponents[0].id
+    assert grown.remove([strongest, "s70"]) == 2
+    assert grown.remove([strongest]) == 0
+    changes = grown.build_index()
+    assert (changes.added, changes.removed) == (0, 2)
+    answer = grown.ask(*QUERY, k=60)
+    exact = grown.ask(*QUERY, k=60, exact=True)
+    assert answer.examples == exact.examples_scored == 83
+    assert strongest not in [e.id for e in answer.proponents]
+    assert [e.id for e in answer.proponents] == [e.id for e in exact.proponents]
+    assert grown.add(more) == 1  # s70 is put back; the other was of the first corpus
+    grown.build_index()
+    opened = Run.open(grown.path, run.lm)
+    assert len(opened.corpus) == 84
+    assert opened.corpus.fingerprint != run.corpus.fingerprint
+    assert opened.corpus.base_fingerprint == run.corpus.fingerprint
+    assert opened.ask(*QUERY, contains="70 stars").examples_searched == 1
+
+
+def test_mistakes_in_adding_and_removing_change_nothing(run: Run, place: Path, tmp_path: Path) -> None:
+    grown = fitted(place, "mistaken", run.lm)
+    with pytest.raises(HeadwaterError, match="'s7' is in the corpus already"):
+        grown.add(write(tmp_path / "again.jsonl", [story(99), story(7)]))
+    with pytest.raises(HeadwaterError, match=r"not in the corpus, the first is 'nobody'"):
+        grown.remove(["s1", "nobody"])
+    with pytest.raises(HeadwaterError, match="every example"):
+        grown.remove([f"s{k}" for k in range(60)])
+    assert [path.name for path in (grown.path / "corpus").iterdir()] == ["examples.arrow"]
+    grown.build_index(bytes=256)
+    grown.add(write(tmp_path / "kinds.jsonl", [story(61) | {"year": "long ago"}]))
+    with pytest.raises(HeadwaterError, match="column 'year' of the index holds int64"):
+        grown.build_index()
+
+
+def test_an_index_serves_no_other_damping_or_curvature(run: Run, place: Path) -> None:
+    other = fitted(place, "other", run.lm)
+    other.build_index(bytes=256)
+    with pytest.raises(FingerprintMismatch, match=r"damping of the index does not match.*--exact"):
+        other.ask(*QUERY, damping="1e-3")
+    assert other.ask(*QUERY, damping="1e-3", exact=True).damping == "0.001"
+    other.fit(curvature="kfac")
+    with pytest.raises(FingerprintMismatch, match="settings of the index"):
+        other.ask(*QUERY)
+    changes = other.build_index()
+    assert changes.replaced
+    assert changes.added == 60
+    settings = other.index.settings
+    assert settings is not None
+    assert settings.sketch.bytes <= 256  # what the index had before
+    assert other.ask(*QUERY).curvature == "kfac"
+
+
+def test_a_run_without_an_index_scans_and_says_what_needs_one(run: Run, place: Path) -> None:
+    bare = Run.create(place / "bare", run.lm, place / "corpus.jsonl", CorpusOptions())
+    bare.fit()
+    assert bare.ask(*QUERY, k=1).examples_searched is None
+    with pytest.raises(HeadwaterError, match="no index yet"):
+        bare.ask(*QUERY, where="tokens > 3")
+
+
+def test_columns_of_the_corpus_never_hide_those_of_the_index() -> None:
+    assert column_name("source") == "source"
+    assert column_name("loss") == "loss_"
+    assert column_name("a b.c") == "a_b_c"
+    assert column_name("Tokens") == "Tokens_"
+
+
+def test_low_rank_queries_answer_nearly_the_same(run: Run) -> None:
+    whole = run.ask(*QUERY, k=5, exact=True)
+    full = run.ask(*QUERY, k=5, exact=True, query_rank=17)
+    assert [e.influence for e in full.proponents] == pytest.approx([e.influence for e in whole.proponents], rel=1e-3)
+    low = run.ask(*QUERY, k=5, query_rank=6)
+    assert len({e.id for e in low.proponents} & {e.id for e in whole.proponents}) >= 3
+
+
+# -- the command line
+
+
+def headwater(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.exception
+    return result.stdout + result.stderr
+
+
+def test_the_command_line_indexes_asks_adds_and_removes(run: Run, place: Path, tmp_path: Path) -> None:
+    folder = fitted(place, "commands", run.lm).path
+    assert "Indexed 60 examples" in headwater("index", folder, "--bytes", 512)
+    result = CliRunner().invoke(app, ["ask", str(folder), *QUERY, "--where", "kind = 'odd'", "--json"])
+    out = json.loads(result.stdout)
+    assert out["examples_searched"] == 30
+    assert out["selection"] == "where kind = 'odd'"
+    more = write(tmp_path / "more.jsonl", [story(k) for k in range(60, 63)])
+    assert "Added 3 examples" in headwater("index", folder, "--add", more)
+    (tmp_path / "ids.txt").write_text("s61\ns3\n", encoding="utf-8")
+    said = headwater("index", folder, "--remove", tmp_path / "ids.txt")
+    assert "61 examples" in said
+    assert "of them scored exactly" in headwater("ask", folder, *QUERY, "-k", 1)
+    new = write(tmp_path / "new.jsonl", [story(90), story(91)])
+    assert "2 texts scored" in headwater("ask", folder, *QUERY, "--against", new)
