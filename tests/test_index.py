@@ -394,3 +394,17 @@ def test_the_command_line_indexes_asks_adds_and_removes(run: Run, place: Path, t
     assert "of them scored exactly" in headwater("ask", folder, *QUERY, "-k", 1)
     new = write(tmp_path / "new.jsonl", [story(90), story(91)])
     assert "2 texts scored" in headwater("ask", folder, *QUERY, "--against", new)
+
+
+def test_the_table_may_lie_elsewhere_and_a_place_that_does_not_answer_changes_nothing(
+    run: Run, place: Path, tmp_path: Path
+) -> None:
+    moved = fitted(place, "moved", run.lm)
+    with pytest.raises(HeadwaterError, match="nosuch://bucket cannot be reached"):
+        moved.build_index(store="nosuch://bucket")
+    assert Run.open(moved.path, run.lm).manifest.store is None
+    moved.build_index(store=(tmp_path / "elsewhere").as_uri())
+    assert not (moved.path / "index").exists()
+    again = Run.open(moved.path, run.lm)
+    assert rows_of(again) == rows_of(run)
+    assert again.ask(*QUERY, k=1).examples_searched == 60

@@ -32,6 +32,7 @@ from headwater.files import read_metadata, replacing
 from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
+from headwater.index.table import open_table
 from headwater.influence.fit import Fisher, Workbench, fit_curvature
 from headwater.influence.question import Question, Sampling, continue_prompt, make_question, preconditioned
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
@@ -296,9 +297,10 @@ class Run:
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         if options.store not in (None, self.manifest.store):
+            open_table(str(options.store))  # before anything is written: can it be reached?
             self.manifest = replace(self.manifest, store=options.store)
             self.manifest.write(self.path)
-            self.index = Index(self.manifest.store or "")
+            self.index = Index(options.store or "")
         curvature = self.curvature()
         dimensions = sum(layer.parameters for layer in curvature.layers)
         settings = settings_for(self._index_curvature(curvature), dimensions)

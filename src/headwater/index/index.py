@@ -24,6 +24,8 @@ class Index:
     memory: int | None = None
     """Bytes that sketches may take in memory; None is half of what is free."""
     _held: dict[tuple[int, str], Loaded] = field(default_factory=dict[tuple[int, str], Loaded], repr=False)
+    _whole: tuple[int, str] | None = field(default=None, repr=False)
+    """Version of the table and fingerprint of the corpus that were last seen to agree."""
 
     @property
     def exists(self) -> bool:
@@ -74,9 +76,13 @@ class Index:
             raise HeadwaterError(
                 "There is no index yet, and conditions and words are looked up in it. Build it: headwater index RUN"
             )
+        state = (table.version, corpus.fingerprint)
+        if state == self._whole:
+            return table
         if len(table) != len(corpus) or not np.array_equal(np.sort(table.keys()), corpus.keys):
             raise HeadwaterError(
                 f"The index is unfinished: it holds {len(table):,} examples, the corpus {len(corpus):,}. Go on with "
                 "headwater index RUN, or score everything with --exact."
             )
+        self._whole = state
         return table

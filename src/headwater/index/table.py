@@ -147,7 +147,7 @@ def open_table(url: str) -> Table | None:
             return None
         return Table(url, database.open_table(NAME))
     except (OSError, RuntimeError, ValueError) as error:
-        raise HeadwaterError(f"The index at {url} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise HeadwaterError(_unreachable(url, error)) from error
 
 
 def create_table(url: str, schema: Any) -> Table:
@@ -155,7 +155,13 @@ def create_table(url: str, schema: Any) -> Table:
     try:
         return Table(url, _connect(url).create_table(NAME, schema=schema, mode="overwrite"))
     except (OSError, RuntimeError, ValueError) as error:
-        raise HeadwaterError(f"No index can be made at {url}: {str(error).splitlines()[0]}") from error
+        raise HeadwaterError(_unreachable(url, error)) from error
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    """What to say where the table's place does not answer; LanceDB's own words go on for pages."""
+    named = re.findall(r"<Message>(.*?)</Message>", str(error)) or [str(error).split("\n")[0][:200]]
+    return f"The index at {url} cannot be reached: {named[0]} Check the path or URL, and the credentials it needs."
 
 
 def _connect(url: str) -> Any:

@@ -1,0 +1,333 @@
+"""`python -m benchmarks.index`: what the index finds, how quickly, and what it costs to build.
+
+Each stage runs in a process of its own; runs and models are kept in `--work`, so that a stage can be repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.shapes import DATA
+from headwater.ask import AskOptions
+from headwater.corpus.read import ReadOptions
+from headwater.demo.tiny_lm import train
+from headwater.demo.world import make_world, write_world
+from headwater.index.search import Loaded, search
+from headwater.index.sketch import sketch_of_width
+from headwater.influence.question import Question, preconditioned
+from headwater.influence.scores import Scores, WhitenedGradients
+from headwater.run import CorpusOptions, Run
+from headwater.sweep.sweep import Sweep, fold
+
+WIDTHS = (8192, 4096, 2048, 1024)
+K = 10
+WORLD, WORLD_EPOCHS = 20_000, 3
+SIZES = (20_000, 100_000, 300_000, 1_000_000)
+STAGES = ("recall", "warm", "growth", "build", "memory", "lance")
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """The runs of the benchmark, made where they are missing."""
+
+    work: Path
+
+    def stories(self) -> tuple[Run, list[Question]] | None:
+        """1,030 real stories and the model trained on 978 of them; 40 held-out stories give the questions."""
+        if not (DATA / "gptneo-1m").exists():
+            return None
+        run = Run.create(self.work / "stories", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl")
+        run.fit()
+        held_out = json.loads((DATA / "gptneo-1m" / "heldout_ids.json").read_text(encoding="utf-8"))[:40]
+        pieces = [run.corpus[run.corpus.position[id]].pieces for id in held_out]
+        return run, [run.question("".join(p[:20]), "".join(p[20:28])) for p in pieces]
+
+    def world(self) -> tuple[Run, list[Question]]:
+        """20,000 stories of the tiny world and a model trained on them; 40 of its facts are the questions."""
+        world = make_world(WORLD)
+        corpus, model = self.work / "world.jsonl", self.work / "world-model"
+        if not corpus.exists():
+            write_world(world, corpus)
+        if not (model / "model.safetensors").exists():
+            train([story.text for story in world.stories], model, epochs=WORLD_EPOCHS)
+        run = Run.create(self.work / "world", str(model), corpus)
+        run.fit()
+        facts = sorted(world.facts, key=lambda fact: (-fact.times, fact.id))
+        chosen = [*facts[:20], *facts[len(facts) // 2 :][:10], *facts[-10:]]
+        return run, [run.question(fact.prompt, fact.completion) for fact in chosen]
+
+
+def exact_scores(run: Run, questions: list[Question]) -> NDArray[Any]:
+    """[N, Q]"""
+    curvature = run.curvature()
+    weights = preconditioned(run.lm, curvature, [question.sequence for question in questions])
+    sweep = Sweep("scores", run.lm, curvature.layers, run.corpus.sequences())
+    return fold(sweep, lambda: Scores(weights)).values.numpy()
+
+
+# -- recall
+
+
+def recall_stage(work: Path) -> None:
+    print("| corpus | bytes | ranked by | recall@10 | worst question | scored exactly: mean, most | expected to miss |")
+    print("|---|---|---|---|---|---|---|")
+    corpora = Corpora(work)
+    for name, found in (("real stories", corpora.stories()), ("tiny world", corpora.world())):
+        if found is None:
+            print(f"| {name} | (not present) | | | | | |")
+            continue
+        run, questions = found
+        exact = exact_scores(run, questions)
+        norms = np.sqrt(run.self_influence(run.curvature()))
+        for width in WIDTHS:
+            run.build_index(bytes=width)
+            for rank_by in ("influence", "relative"):
+                strengths = exact if rank_by == "influence" else exact / norms[:, None]
+                print(_recall_row(f"{name}, N = {len(run.corpus):,}", run, questions, strengths, rank_by), flush=True)
+
+
+def _recall_row(name: str, run: Run, questions: list[Question], strengths: NDArray[Any], rank_by: Any) -> str:
+    answers = run.ask_all(questions, AskOptions(k=K, rank_by=rank_by, fold=False))
+    recalls: list[float] = []
+    for q, answer in enumerate(answers):
+        order = np.argsort(strengths[:, q], kind="stable")
+        for wanted, shown in ((order[::-1][:K], answer.proponents), (order[:K], answer.opponents)):
+            right = {run.corpus.ids[position] for position in wanted.tolist()}
+            recalls.append(len(right & {example.id for example in shown}) / K)
+    both = np.array(recalls).reshape(-1, 2).mean(axis=1)
+    scored = [answer.examples_scored for answer in answers]
+    missed = np.mean([answer.expected_missed for answer in answers]) / (2 * K)
+    settings = run.index.settings
+    assert settings is not None
+    return (
+        f"| {name} | {settings.sketch.bytes:,} | {rank_by} | **{both.mean():.4f}** | {both.min():.2f} | "
+        f"{np.mean(scored):.0f}, {max(scored)} | {missed:.4f} |"
+    )
+
+
+# -- speed
+
+
+def warm_stage(work: Path) -> None:
+    run, questions = Corpora(work).world()
+    run.build_index(bytes=WIDTHS[0])
+    run.ask(questions[0])
+    asked = [seconds(lambda q=question: run.ask(q)) for question in questions]
+    curvature = run.curvature()
+    sequences = [question.sequence for question in questions]
+    whitened = fold(Sweep("", run.lm, curvature.layers, sequences), lambda: WhitenedGradients(curvature)).values.numpy()
+    settings = run.index.settings
+    assert settings is not None
+    loaded = run.index.loaded(run.corpus, settings.curvature)
+    searched = [seconds(lambda row=row: search(loaded, row, "influence", None)) for row in whitened]
+    cold = median(_cold_question(run, questions[0]) for _ in range(3))
+    late = np.quantile(asked, 0.9)
+    print(
+        f"N = {len(run.corpus):,}, {settings.sketch.bytes:,} bytes: a warm question takes {median(asked):.2f} s "
+        f"(median of {len(asked)}; 90 % within {late:.2f} s), of which searching {1000 * median(searched):.0f} ms; sketches "
+        f"take {loaded.memory / 1e6:.0f} MB. From a cold start, as a command: {cold:.1f} s."
+    )
+
+
+def _cold_question(run: Run, question: Question) -> float:
+    command = [sys.executable, "-m", "headwater", "ask", str(run.path), question.prompt, question.completion, "--json"]
+    return seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+
+
+def growth_stage(_: Path) -> None:
+    """Searching alone, on synthetic sketches of the tiny world's width."""
+    print("| sketches | search, median of 9 | of which coarse pass | sketches in memory |")
+    print("|---|---|---|---|")
+    sketch = sketch_of_width(148_416, WIDTHS[0])
+    rng = np.random.default_rng(0)
+    coarse, fine = (rng.integers(0, 256, (SIZES[-1], width), np.uint8) for width in (1024, sketch.bytes - 1024))
+    row = rng.standard_normal(sketch.dimensions).astype(np.float32)
+    for size in SIZES:
+        ones, numbers = np.ones(size, np.float32), np.arange(size)
+        loaded = Loaded(sketch, None, numbers, ones, ones, coarse[:size], fine[:size], numbers)  # pyright: ignore[reportArgumentType]
+        narrow = replace(loaded, sketch=sketch_of_width(sketch.dimensions, 1024), fine=fine[:size, :0])
+        whole, first = (
+            median(seconds(lambda x=x: search(x, row, "influence", None)) for _ in range(9)) for x in (loaded, narrow)
+        )
+        memory = loaded.memory / 1e9
+        print(f"| {size:,} | {1000 * whole:,.0f} ms | {1000 * first:,.0f} ms | {memory:.2f} GB |", flush=True)
+
+
+# -- building
+
+
+def build_stage(work: Path) -> None:
+    """Index and exact scan in turn, on the same stories."""
+    print("| corpus | bytes | index, s | scan of 8 queries, s | ratio | bytes an example on disk, text included |")
+    print("|---|---|---|---|---|---|")
+    corpora = Corpora(work)
+    for name, found, limit in (("real stories", corpora.stories(), 512), ("tiny world", corpora.world(), 4096)):
+        if found is None:
+            continue
+        run, questions = _limited(work, name, found[0], limit), found[1][:8]
+        for width in WIDTHS[:1] + WIDTHS[2:3]:
+            _build_row(run, questions, width, name)
+
+
+def _limited(work: Path, name: str, run: Run, limit: int) -> Run:
+    """A run on the first examples of another, with the same model."""
+    options = CorpusOptions(ReadOptions(limit=limit))
+    made = Run.create(work / f"first-{limit}-{name[:4]}", run.lm, run.manifest.corpus.source, options)
+    made.fit(fit_examples=512)
+    return made
+
+
+def _build_row(run: Run, questions: list[Question], width: int, name: str) -> None:
+    ratios: list[float] = []
+    times: list[tuple[float, float]] = []
+    size = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(4):
+            output = Path(folder) / f"{turn}.parquet"
+            named = [replace(question, id=f"q{k}") for k, question in enumerate(questions)]
+            scan = seconds(lambda output=output, named=named: run.scan(named, output))
+            index = seconds(lambda turn=turn: run.build_index(bytes=width, seed=turn + 1))
+            if turn:  # the first turn warms up
+                times.append((index, scan))
+                ratios.append(index / scan)
+        # Once more into an empty folder, where no earlier version takes room.
+        run.build_index(bytes=width, store=str(Path(folder) / "index"))
+        size = sum(file.stat().st_size for file in (Path(folder) / "index").rglob("*") if file.is_file())
+        run.build_index(bytes=width, store=str(run.path / "index"))
+    index, scan = (median(column) for column in zip(*times, strict=True))
+    print(
+        f"| {name}, N = {len(run.corpus):,} | {width:,} | {index:.1f} | {scan:.1f} | **{median(ratios):.2f}×** | "
+        f"{size / len(run.corpus):,.0f} |",
+        flush=True,
+    )
+
+
+def memory_stage(work: Path) -> None:
+    """Peak memory of `headwater index`, in processes of their own."""
+    print("| examples | peak MB of `headwater index` |")
+    print("|---|---|")
+    run, _ = Corpora(work).world()
+    for limit in (2048, 8192, WORLD):
+        made = _limited(work, "tiny", run, limit)
+        code = (
+            "import resource, sys; from headwater.run import Run; Run.open(sys.argv[1]).build_index(seed=9); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        command = [sys.executable, "-c", code, str(made.path)]
+        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        print(f"| {limit:,} | {peak:,.0f} |", flush=True)
+
+
+# -- LanceDB's own search
+
+
+def lance_stage(work: Path) -> None:
+    """Ours against LanceDB's vector search, on bits of the same width: exhaustive, and by an approximate index."""
+    import lancedb
+    import pyarrow as pa
+
+    run, questions = Corpora(work).world()
+    curvature = run.curvature()
+    limit, bits = 5000, 8192
+    sequences = run.corpus.sequences(range(limit))
+    rows = fold(Sweep("", run.lm, curvature.layers, sequences), lambda: WhitenedGradients(curvature)).values.numpy()
+    asked = fold(
+        Sweep("", run.lm, curvature.layers, [question.sequence for question in questions]),
+        lambda: WhitenedGradients(curvature),
+    ).values.numpy()
+    truth = [set(np.argsort(-(rows @ row))[:K].tolist()) for row in asked]
+    rng = np.random.default_rng(0)
+    place, sign = rng.integers(0, bits, rows.shape[1]), rng.choice([-1.0, 1.0], rows.shape[1])
+
+    def packed(matrix: NDArray[Any]) -> NDArray[np.uint8]:
+        folded = np.stack([np.bincount(place, row * sign, bits) for row in matrix])
+        return np.packbits(folded > 0, axis=1)
+
+    print("| search of 5,000 sketches of 1,024 bytes | ms a question | exact top 10 among the best 100 |")
+    print("|---|---|---|")
+    sketch = sketch_of_width(rows.shape[1], 1024)
+    codes = sketch.encode(rows)
+    norms = np.square(np.linalg.norm(rows, axis=1))
+    numbers = np.arange(limit)
+    loaded = Loaded(sketch, None, numbers, codes.scales, norms, codes.codes, codes.codes[:, :0], numbers)  # pyright: ignore[reportArgumentType]
+
+    def ours(row: NDArray[Any]) -> list[int]:
+        found = search(loaded, row, "influence", None)
+        return found.positions[np.argsort(-found.estimates)[:100]].tolist()
+
+    _lance_row("ours, everything, in memory", ours, asked, truth)
+    with tempfile.TemporaryDirectory() as folder:
+        flat = pa.array(packed(rows).reshape(-1))
+        vectors = pa.FixedSizeListArray.from_arrays(flat, bits // 8)
+        table: Any = lancedb.connect(folder).create_table("bits", pa.table({"key": numbers, "vector": vectors}))
+
+        def lances(row: NDArray[Any], probes: int | None = None) -> list[int]:
+            query = table.search(packed(row[None])[0], vector_column_name="vector").distance_type("hamming").limit(100)
+            query = query if probes is None else query.nprobes(probes)
+            return query.select(["key", "_distance"]).to_arrow().column("key").to_pylist()
+
+        _lance_row("LanceDB, Hamming distance, everything", lances, asked, truth)
+        table.create_index(metric="hamming", index_type="IVF_FLAT", num_partitions=64, vector_column_name="vector")
+        for probes in (8, 32):
+            name = f"LanceDB, IVF_FLAT of 64 lists, {probes} looked at"
+            _lance_row(name, lambda row, probes=probes: lances(row, probes), asked, truth)
+
+
+def _lance_row(name: str, find: Callable[[Any], list[int]], asked: NDArray[Any], truth: list[set[int]]) -> None:
+    find(asked[0])
+    times: list[float] = []
+    recalls: list[float] = []
+    for row, right in zip(asked, truth, strict=True):
+        start = time.perf_counter()
+        found = find(row)
+        times.append(time.perf_counter() - start)
+        recalls.append(len(right & set(found)) / K)
+    print(f"| {name} | {1000 * median(times):.1f} | {np.mean(recalls):.3f} |", flush=True)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, help="where runs and models are kept; default: a temporary folder")
+    parser.add_argument("--stage", choices=STAGES)
+    given = parser.parse_args()
+    if given.stage and given.work:
+        globals()[f"{given.stage}_stage"](given.work)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"({given.stage}: peak {peak:,.0f} MB)", file=sys.stderr)
+        return
+    print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        work = given.work or Path(folder)
+        for stage in [given.stage] if given.stage else STAGES:
+            print(f"## {stage}\n", flush=True)
+            command = [sys.executable, "-m", "benchmarks.index", "--work", str(work), "--stage", stage]
+            subprocess.run(command, check=True, env=os.environ)
+            print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
