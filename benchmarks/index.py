@@ -6,7 +6,6 @@ Each stage runs in a process of its own; runs and models are kept in `--work`, s
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -15,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -25,102 +24,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.shapes import DATA
-from headwater.ask import AskOptions
+from benchmarks.index_recall import K, recall_stage
+from benchmarks.index_runs import WIDTHS, WORLD, Corpora, in_memory, seconds, whitened_queries
 from headwater.corpus.read import ReadOptions
-from headwater.demo.tiny_lm import train
-from headwater.demo.world import make_world, write_world
+from headwater.index.build import COARSE_BYTES
 from headwater.index.search import Loaded, search
 from headwater.index.sketch import sketch_of_width
-from headwater.influence.question import Question, preconditioned
-from headwater.influence.scores import Scores, WhitenedGradients
+from headwater.influence.question import Question
+from headwater.influence.scores import WhitenedGradients
 from headwater.run import CorpusOptions, Run
 from headwater.sweep.sweep import Sweep, fold
 
-WIDTHS = (8192, 4096, 2048, 1024)
-K = 10
-WORLD, WORLD_EPOCHS = 20_000, 3
 SIZES = (20_000, 100_000, 300_000, 1_000_000)
-STAGES = ("recall", "warm", "growth", "build", "memory", "lance")
-
-
-@dataclass(frozen=True)
-class Corpora:
-    """The runs of the benchmark, made where they are missing."""
-
-    work: Path
-
-    def stories(self) -> tuple[Run, list[Question]] | None:
-        """1,030 real stories and the model trained on 978 of them; 40 held-out stories give the questions."""
-        if not (DATA / "gptneo-1m").exists():
-            return None
-        run = Run.create(self.work / "stories", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl")
-        run.fit()
-        held_out = json.loads((DATA / "gptneo-1m" / "heldout_ids.json").read_text(encoding="utf-8"))[:40]
-        pieces = [run.corpus[run.corpus.position[id]].pieces for id in held_out]
-        return run, [run.question("".join(p[:20]), "".join(p[20:28])) for p in pieces]
-
-    def world(self) -> tuple[Run, list[Question]]:
-        """20,000 stories of the tiny world and a model trained on them; 40 of its facts are the questions."""
-        world = make_world(WORLD)
-        corpus, model = self.work / "world.jsonl", self.work / "world-model"
-        if not corpus.exists():
-            write_world(world, corpus)
-        if not (model / "model.safetensors").exists():
-            train([story.text for story in world.stories], model, epochs=WORLD_EPOCHS)
-        run = Run.create(self.work / "world", str(model), corpus)
-        run.fit()
-        facts = sorted(world.facts, key=lambda fact: (-fact.times, fact.id))
-        chosen = [*facts[:20], *facts[len(facts) // 2 :][:10], *facts[-10:]]
-        return run, [run.question(fact.prompt, fact.completion) for fact in chosen]
-
-
-def exact_scores(run: Run, questions: list[Question]) -> NDArray[Any]:
-    """[N, Q]"""
-    curvature = run.curvature()
-    weights = preconditioned(run.lm, curvature, [question.sequence for question in questions])
-    sweep = Sweep("scores", run.lm, curvature.layers, run.corpus.sequences())
-    return fold(sweep, lambda: Scores(weights)).values.numpy()
-
-
-# -- recall
-
-
-def recall_stage(work: Path) -> None:
-    print("| corpus | bytes | ranked by | recall@10 | worst question | scored exactly: mean, most | expected to miss |")
-    print("|---|---|---|---|---|---|---|")
-    corpora = Corpora(work)
-    for name, found in (("real stories", corpora.stories()), ("tiny world", corpora.world())):
-        if found is None:
-            print(f"| {name} | (not present) | | | | | |")
-            continue
-        run, questions = found
-        exact = exact_scores(run, questions)
-        norms = np.sqrt(run.self_influence(run.curvature()))
-        for width in WIDTHS:
-            run.build_index(bytes=width)
-            for rank_by in ("influence", "relative"):
-                strengths = exact if rank_by == "influence" else exact / norms[:, None]
-                print(_recall_row(f"{name}, N = {len(run.corpus):,}", run, questions, strengths, rank_by), flush=True)
-
-
-def _recall_row(name: str, run: Run, questions: list[Question], strengths: NDArray[Any], rank_by: Any) -> str:
-    answers = run.ask_all(questions, AskOptions(k=K, rank_by=rank_by, fold=False))
-    recalls: list[float] = []
-    for q, answer in enumerate(answers):
-        order = np.argsort(strengths[:, q], kind="stable")
-        for wanted, shown in ((order[::-1][:K], answer.proponents), (order[:K], answer.opponents)):
-            right = {run.corpus.ids[position] for position in wanted.tolist()}
-            recalls.append(len(right & {example.id for example in shown}) / K)
-    both = np.array(recalls).reshape(-1, 2).mean(axis=1)
-    scored = [answer.examples_scored for answer in answers]
-    missed = np.mean([answer.expected_missed for answer in answers]) / (2 * K)
-    settings = run.index.settings
-    assert settings is not None
-    return (
-        f"| {name} | {settings.sketch.bytes:,} | {rank_by} | **{both.mean():.4f}** | {both.min():.2f} | "
-        f"{np.mean(scored):.0f}, {max(scored)} | {missed:.4f} |"
-    )
 
 
 # -- speed
@@ -131,9 +46,7 @@ def warm_stage(work: Path) -> None:
     run.build_index(bytes=WIDTHS[0])
     run.ask(questions[0])
     asked = [seconds(lambda q=question: run.ask(q)) for question in questions]
-    curvature = run.curvature()
-    sequences = [question.sequence for question in questions]
-    whitened = fold(Sweep("", run.lm, curvature.layers, sequences), lambda: WhitenedGradients(curvature)).values.numpy()
+    whitened = whitened_queries(run, questions)
     settings = run.index.settings
     assert settings is not None
     loaded = run.index.loaded(run.corpus, settings.curvature)
@@ -142,8 +55,8 @@ def warm_stage(work: Path) -> None:
     late = np.quantile(asked, 0.9)
     print(
         f"N = {len(run.corpus):,}, {settings.sketch.bytes:,} bytes: a warm question takes {median(asked):.2f} s "
-        f"(median of {len(asked)}; 90 % within {late:.2f} s), of which searching {1000 * median(searched):.0f} ms; sketches "
-        f"take {loaded.memory / 1e6:.0f} MB. From a cold start, as a command: {cold:.1f} s."
+        f"(median of {len(asked)}; 90 % within {late:.2f} s), of which searching {1000 * median(searched):.0f} ms; "
+        f"sketches take {loaded.memory / 1e6:.0f} MB. From a cold start, as a command: {cold:.1f} s."
     )
 
 
@@ -158,12 +71,14 @@ def growth_stage(_: Path) -> None:
     print("|---|---|---|---|")
     sketch = sketch_of_width(148_416, WIDTHS[0])
     rng = np.random.default_rng(0)
-    coarse, fine = (rng.integers(0, 256, (SIZES[-1], width), np.uint8) for width in (1024, sketch.bytes - 1024))
+    coarse, fine = (
+        rng.integers(0, 256, (SIZES[-1], width), np.uint8) for width in (COARSE_BYTES, sketch.bytes - COARSE_BYTES)
+    )
     row = rng.standard_normal(sketch.dimensions).astype(np.float32)
     for size in SIZES:
         ones, numbers = np.ones(size, np.float32), np.arange(size)
         loaded = Loaded(sketch, None, numbers, ones, ones, coarse[:size], fine[:size], numbers)  # pyright: ignore[reportArgumentType]
-        narrow = replace(loaded, sketch=sketch_of_width(sketch.dimensions, 1024), fine=fine[:size, :0])
+        narrow = replace(loaded, sketch=sketch_of_width(sketch.dimensions, COARSE_BYTES), fine=fine[:size, :0])
         whole, first = (
             median(seconds(lambda x=x: search(x, row, "influence", None)) for _ in range(9)) for x in (loaded, narrow)
         )
@@ -249,10 +164,7 @@ def lance_stage(work: Path) -> None:
     limit, bits = 5000, 8192
     sequences = run.corpus.sequences(range(limit))
     rows = fold(Sweep("", run.lm, curvature.layers, sequences), lambda: WhitenedGradients(curvature)).values.numpy()
-    asked = fold(
-        Sweep("", run.lm, curvature.layers, [question.sequence for question in questions]),
-        lambda: WhitenedGradients(curvature),
-    ).values.numpy()
+    asked = whitened_queries(run, questions)
     truth = [set(np.argsort(-(rows @ row))[:K].tolist()) for row in asked]
     rng = np.random.default_rng(0)
     place, sign = rng.integers(0, bits, rows.shape[1]), rng.choice([-1.0, 1.0], rows.shape[1])
@@ -265,9 +177,7 @@ def lance_stage(work: Path) -> None:
     print("|---|---|---|")
     sketch = sketch_of_width(rows.shape[1], 1024)
     codes = sketch.encode(rows)
-    norms = np.square(np.linalg.norm(rows, axis=1))
-    numbers = np.arange(limit)
-    loaded = Loaded(sketch, None, numbers, codes.scales, norms, codes.codes, codes.codes[:, :0], numbers)  # pyright: ignore[reportArgumentType]
+    loaded = in_memory(sketch, codes.scales, np.square(np.linalg.norm(rows, axis=1)), codes.codes)
 
     def ours(row: NDArray[Any]) -> list[int]:
         found = search(loaded, row, "influence", None)
@@ -277,7 +187,9 @@ def lance_stage(work: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         flat = pa.array(packed(rows).reshape(-1))
         vectors = pa.FixedSizeListArray.from_arrays(flat, bits // 8)
-        table: Any = lancedb.connect(folder).create_table("bits", pa.table({"key": numbers, "vector": vectors}))
+        table: Any = lancedb.connect(folder).create_table(
+            "bits", pa.table({"key": np.arange(limit), "vector": vectors})
+        )
 
         def lances(row: NDArray[Any], probes: int | None = None) -> list[int]:
             query = table.search(packed(row[None])[0], vector_column_name="vector").distance_type("hamming").limit(100)
@@ -303,26 +215,26 @@ def _lance_row(name: str, find: Callable[[Any], list[int]], asked: NDArray[Any],
     print(f"| {name} | {1000 * median(times):.1f} | {np.mean(recalls):.3f} |", flush=True)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+WORK: dict[str, Callable[[Path], None]] = {
+    "recall": recall_stage, "warm": warm_stage, "growth": growth_stage, "build": build_stage, "memory": memory_stage,
+    "lance": lance_stage,
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, help="where runs and models are kept; default: a temporary folder")
-    parser.add_argument("--stage", choices=STAGES)
+    parser.add_argument("--stage", choices=WORK)
     given = parser.parse_args()
     if given.stage and given.work:
-        globals()[f"{given.stage}_stage"](given.work)
+        WORK[given.stage](given.work)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"({given.stage}: peak {peak:,.0f} MB)", file=sys.stderr)
         return
     print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     with tempfile.TemporaryDirectory() as folder:
         work = given.work or Path(folder)
-        for stage in [given.stage] if given.stage else STAGES:
+        for stage in [given.stage] if given.stage else WORK:
             print(f"## {stage}\n", flush=True)
             command = [sys.executable, "-m", "benchmarks.index", "--work", str(work), "--stage", stage]
             subprocess.run(command, check=True, env=os.environ)

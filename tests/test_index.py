@@ -20,13 +20,11 @@ from typer.testing import CliRunner
 
 from headwater.cli import app
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.index import rescore as rescore_module
 from headwater.index import search as search_module
 from headwater.index.index import Index
 from headwater.index.rescore import Budget, rescore
 from headwater.index.search import Candidates, search
 from headwater.index.table import byte_rows, column_name
-from headwater.influence.rank import Detail
 from headwater.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.progress import Step
@@ -195,18 +193,16 @@ def noisy(exact: NDArray[np.float64], noise: float, seed: int) -> Candidates:
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.2, 0.5])
-def test_scoring_stops_when_no_other_candidate_is_likely(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_stops_when_no_other_candidate_is_likely(noise: float) -> None:
     """Over many questions hardly any of the strongest is missed, and by far not everything is scored."""
     scored, missed, promised = 0, 0, 0.0
     for seed in range(40):
         exact = np.random.default_rng([seed, 1]).standard_t(4, 5000)
 
-        def look(_: Any, positions: Sequence[int], *__: Any, exact: Any = exact) -> dict[int, Tensor]:
+        def look(positions: Sequence[int], exact: Any = exact) -> dict[int, Tensor]:
             return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
 
-        monkeypatch.setattr(rescore_module, "shares", look)
-        context: Detail = None  # pyright: ignore[reportAssignmentType]  # only `shares` and folding would look at it
-        found = rescore(context, noisy(exact, noise, seed), Budget(10, 1000, fold=False), None)
+        found = rescore(look, noisy(exact, noise, seed), Budget(10, 1000), None, None)
         order = np.argsort(exact)
         missed += len({*order[:10].tolist(), *order[-10:].tolist()} - set(found.ends.positions))
         scored += len(found.parts)

@@ -124,7 +124,10 @@ def ask_index(
         norms = dict(zip(candidates.positions.tolist(), roots.tolist(), strict=True))
     context = scene.detail(weights)
     budget = max(options.candidates, 2 * options.k)
-    found = rescore(context, candidates, Budget(options.k, budget, options.fold), norms, scene.report)
+    found = rescore(
+        lambda positions: shares(context, positions, scene.report), candidates, Budget(options.k, budget), norms,
+        scene.corpus if options.fold else None,
+    )  # fmt: skip
     ends = (found.ends.proponents, found.ends.opponents)
     raised, lowered = (scored(context, end, found.parts, norms) for end in ends)
     return _answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headwater.corpus.corpus import Corpus
 from headwater.index.search import Candidates
 from headwater.influence.duplicates import Family
-from headwater.influence.rank import Detail, Ends, both_ends, shares
-from headwater.sweep.progress import Report, silent
+from headwater.influence.rank import Ends, both_ends
+
+Score = Callable[[Sequence[int]], Mapping[int, Tensor]]
+"""Positions to their exact influence by layer and token [L, T] (see rank.shares), in the same order."""
 
 WAVE = 32
 """Candidates scored at a time: enough for one batch, few enough to stop early."""
@@ -41,21 +44,19 @@ class Budget:
     """Examples wanted at each end."""
     candidates: int
     """At most so many are scored."""
-    fold: bool = True
-    """Whether near-duplicates count as one."""
 
 
 def rescore(
-    context: Detail, candidates: Candidates, budget: Budget, norms: Mapping[int, float] | None, report: Report = silent
+    score: Score, candidates: Candidates, budget: Budget, norms: Mapping[int, float] | None, corpus: Corpus | None
 ) -> Rescored:
     """Score candidates exactly, the likeliest first, until the budget is spent or no more are needed.
 
     An estimate errs like a normal number of known deviation, so it says how likely its example is to be stronger
     than the k-th strongest scored so far. Summed over the candidates not yet scored that is how many of the k are
     expected to be missing; below MISSES at both ends the work is done. `norms` are √I(z, z) where the ranking is
-    relative.
+    relative; near-duplicates count as one where the `corpus` with their texts is given.
     """
-    k, corpus = budget.k, context.corpus if budget.fold else None
+    k = budget.k
     parts: dict[int, Tensor] = {}
     exact = np.full(len(candidates.positions), np.nan)
     thresholds = [_kth(sign * candidates.estimates, k) for sign in (1, -1)]
@@ -64,7 +65,7 @@ def rescore(
         chances = _normal(candidates, thresholds, _widening(candidates, exact))
         room = min(WAVE if parts else max(WAVE, 2 * k), budget.candidates - len(parts), int(left.sum()))
         chosen = np.argsort(-np.where(left, chances.max(axis=0), -1), kind="stable")[:room]
-        new = shares(context, candidates.positions[chosen].tolist(), report)
+        new = score(candidates.positions[chosen].tolist())
         for place, (position, part) in zip(chosen, new.items(), strict=True):
             exact[place] = float(part.sum()) / (1.0 if norms is None else norms[position])
         parts |= new

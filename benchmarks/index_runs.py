@@ -1,0 +1,78 @@
+"""The corpora and sketches that the benchmarks of the index run on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.shapes import DATA
+from headwater.demo.tiny_lm import train
+from headwater.demo.world import make_world, write_world
+from headwater.index.build import COARSE_BYTES
+from headwater.index.search import Loaded
+from headwater.index.sketch import Sketch
+from headwater.influence.question import Question
+from headwater.influence.scores import WhitenedGradients
+from headwater.run import Run
+from headwater.sweep.sweep import Sweep, fold
+
+WIDTHS = (8192, 4096, 2048, 1024)
+WORLD, WORLD_EPOCHS = 20_000, 3
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """The runs of the benchmark, made where they are missing."""
+
+    work: Path
+
+    def stories(self) -> tuple[Run, list[Question]] | None:
+        """1,030 real stories and the model trained on 978 of them; 40 held-out stories give the questions."""
+        if not (DATA / "gptneo-1m").exists():
+            return None
+        run = Run.create(self.work / "stories", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl")
+        run.fit()
+        held_out = json.loads((DATA / "gptneo-1m" / "heldout_ids.json").read_text(encoding="utf-8"))[:40]
+        pieces = [run.corpus[run.corpus.position[id]].pieces for id in held_out]
+        return run, [run.question("".join(p[:20]), "".join(p[20:28])) for p in pieces]
+
+    def world(self) -> tuple[Run, list[Question]]:
+        """20,000 stories of the tiny world and a model trained on them; 40 of its facts are the questions."""
+        world = make_world(WORLD)
+        corpus, model = self.work / "world.jsonl", self.work / "world-model"
+        if not corpus.exists():
+            write_world(world, corpus)
+        if not (model / "model.safetensors").exists():
+            train([story.text for story in world.stories], model, epochs=WORLD_EPOCHS)
+        run = Run.create(self.work / "world", str(model), corpus)
+        run.fit()
+        facts = sorted(world.facts, key=lambda fact: (-fact.times, fact.id))
+        chosen = [*facts[:20], *facts[len(facts) // 2 :][:10], *facts[-10:]]
+        return run, [run.question(fact.prompt, fact.completion) for fact in chosen]
+
+
+def in_memory(sketch: Sketch, scales: NDArray[Any], energies: NDArray[Any], codes: NDArray[np.uint8]) -> Loaded:
+    """Sketches without a table."""
+    numbers = np.arange(len(codes))
+    coarse, fine = (np.ascontiguousarray(part) for part in (codes[:, :COARSE_BYTES], codes[:, COARSE_BYTES:]))
+    return Loaded(sketch, None, numbers, scales, energies, coarse, fine, numbers)  # pyright: ignore[reportArgumentType]
+
+
+def whitened_queries(run: Run, questions: list[Question]) -> NDArray[Any]:
+    """[Q, D]"""
+    curvature = run.curvature()
+    sweep = Sweep("", run.lm, curvature.layers, [question.sequence for question in questions])
+    return fold(sweep, lambda: WhitenedGradients(curvature)).values.numpy()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
