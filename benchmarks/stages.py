@@ -26,7 +26,7 @@ from benchmarks.shapes import SHAPES, build, texts
 from headwater.corpus.batches import Batch, TokenSequence, make_batches
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenvalues, eigendecompose
-from headwater.influence.scores import QueryGradients, Scores, TokenScores
+from headwater.influence.scores import QueryGradients, Scores, TokenScores, of_rank
 from headwater.lm.capture import Labels
 from headwater.lm.head import head_pass
 from headwater.lm.layers import choose_layers
@@ -38,6 +38,7 @@ STAGES = (
     "eigendecomposition",
     "eigenvalues",
     "scan of 8 queries",
+    "scan of 8 queries of rank 32",
     "per-token scan of 8 queries",
 )
 QUERIES = 8
@@ -93,6 +94,8 @@ def stage_work(stage: str, lm: LanguageModel, sequences: Sequence[TokenSequence]
         return sweep, lambda: [eigendecompose(matrix) for matrix in matrices]
     scan = Sweep(stage, lm, layers, sequences, Labels())
     queries = fold(Sweep("", lm, layers, sequences[:QUERIES]), lambda: QueryGradients(layers)).by_layer()
+    if stage.endswith("rank 32"):
+        return scan, lambda: fold(scan, lambda: Scores(of_rank(queries, 32)))
     if stage.startswith("per-token"):
         return scan, lambda: fold(scan, lambda: TokenScores(queries))
     return scan, lambda: fold(scan, lambda: Scores(queries))

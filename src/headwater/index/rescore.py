@@ -33,7 +33,10 @@ class Rescored:
     parts: dict[int, Tensor]
     """position -> [L, T] influence by layer and token, of every candidate that was scored."""
     expected_missed: float
-    """How many of the examples at both ends a scan of everything is expected to replace."""
+    """At most about so many of the examples at both ends a scan of everything would replace.
+
+    The chances behind it take no account of most examples having hardly any influence, and so are on the safe side.
+    """
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def rescore(
         left = np.isnan(exact)
         missed = _normal(candidates, thresholds, _widening(candidates, exact))[:, left].sum(axis=1)
         if len(parts) >= budget.candidates or not left.any() or missed.max() < MISSES:
-            return Rescored(ends, parts, float(missed.sum()))
+            return Rescored(ends, parts, float(np.minimum(missed, k).sum()))
 
 
 def _places(candidates: Candidates, parts: Mapping[int, Tensor]) -> NDArray[Any]:

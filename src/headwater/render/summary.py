@@ -74,10 +74,10 @@ def _scored(attribution: Attribution) -> str:
     if attribution.examples_searched is None:
         return f"{examples(attribution.examples_scored)} scored"
     missed = attribution.expected_missed
-    sure = "less than 0.01" if missed < 0.01 else f"{missed:.2g}"
+    sure = f"{max(missed, 0.01):.2g}"
     return (
         f"{examples(attribution.examples_searched)} searched, {attribution.examples_scored:,} of them scored exactly "
-        f"(a scan of all is expected to change {sure} of those shown)"
+        f"(a scan of all would change at most about {sure} of those shown)"
     )
 
 

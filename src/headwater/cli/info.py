@@ -1,0 +1,115 @@
+"""`headwater info`: what is in a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headwater.cli import app
+from headwater.cli.options import RunPath
+from headwater.cli.words import in_bytes
+from headwater.info import CorpusInfo, CurvatureInfo, IndexInfo, RunInfo, describe_run
+
+
+@app.command()
+def info(
+    run: RunPath,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show what is fitted and indexed in a run, with sizes, settings and fingerprints. Loads no model.
+
+    [dim]headwater info runs/stories[/]
+    """
+    found = describe_run(run)
+    if json:
+        typer.echo(found.to_json())
+    else:
+        Console().print(_layout(found))
+
+
+def _layout(found: RunInfo) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    _section(grid, "run", [f"{found.path}, {in_bytes(found.bytes)}, made by Headwater {found.version}"])
+    _section(
+        grid, "model",
+        [found.model, f"fingerprint {found.model_fingerprint}, tokenizer {found.tokenizer_fingerprint}"],
+    )  # fmt: skip
+    _section(grid, "corpus", _corpus(found.corpus))
+    _section(grid, "curvature", _curvature(found))
+    _section(grid, "index", _index(found))
+    kept = "kept for ranking by relative influence" if found.self_influence else "not kept; made when they are needed"
+    _section(grid, "self-influence", [kept])
+    if found.advice:
+        _section(grid, "next", list(found.advice))
+    return grid
+
+
+def _section(grid: Table, name: str, lines: list[str]) -> None:
+    for k, line in enumerate(lines):
+        grid.add_row("" if k else name, Text(line))
+
+
+def _corpus(corpus: CorpusInfo) -> list[str]:
+    lines = [
+        corpus.source,
+        f"{corpus.examples:,} examples, {corpus.tokens:,} tokens, {in_bytes(corpus.bytes)}; "
+        f"fingerprint {corpus.fingerprint}",
+    ]
+    if corpus.added or corpus.removed:
+        lines.append(f"{corpus.added:,} added since in {corpus.segments - 1} files, {corpus.removed:,} taken out")
+    left_out = [
+        (corpus.long, f"longer than {corpus.max_tokens} tokens ({corpus.long_texts})"),
+        (corpus.too_short, "too short"),
+        (corpus.skipped, "bad and skipped"),
+    ]
+    said = [f"{count:,} {what}" for count, what in left_out if count]
+    return [*lines, f"of {corpus.records:,} records " + ", ".join(said)] if said else lines
+
+
+def _curvature(found: RunInfo) -> list[str]:
+    made: CurvatureInfo | None = found.curvature
+    unfinished = f"a fit was interrupted; headwater fit {found.path} goes on with it"
+    if made is None:
+        return [unfinished if found.fit_interrupted else f"not fitted; headwater fit {found.path}"]
+    lines = [
+        f"{made.kind} over {len(made.layers)} layers, {made.parameters:,} parameters, {in_bytes(made.bytes)}",
+        f"fitted on {made.fit_examples:,} examples, {made.labels} labels, seed {made.seed}; damping {made.damping}",
+        _shortened(made.layers),
+    ]
+    if not made.current:
+        lines.append(f"it was fitted on another model or corpus; delete it, then headwater fit {found.path}")
+    return [*lines, unfinished] if found.fit_interrupted else lines
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return ", ".join(names if len(names) <= 6 else (*names[:3], "…", *names[-2:]))
+
+
+def _index(found: RunInfo) -> list[str]:
+    made = found.index
+    if made is None:
+        return [f"none; headwater index {found.path}"]
+    size = made.url if made.bytes is None else in_bytes(made.bytes)
+    return [
+        f"{made.examples:,} examples, {made.bytes_each:,} bytes of sketch each ({made.planes} planes, seed "
+        f"{made.seed}), {size}, version {made.version}",
+        f"columns: {', '.join(made.columns)}",
+        _state(made, found.path),
+    ]
+
+
+def _state(made: IndexInfo, path: str) -> str:
+    mend = f"headwater index {path}"
+    if made.stale:
+        return f"made for another {made.stale}; {mend} makes it anew"
+    wrong = [(made.missing, "examples are missing"), (made.surplus, "rows are of examples taken out")]
+    said = [f"{count:,} {what}" for count, what in wrong if count]
+    if not said and not made.words:
+        said = ["the full-text index is missing"]
+    return f"{', '.join(said)}; {mend}" if said else "up to date"

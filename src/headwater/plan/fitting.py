@@ -1,0 +1,103 @@
+"""Trying the fit on a miniature."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from headwater.curvature.covariances import Covariances
+from headwater.curvature.damping import Damping
+from headwater.curvature.eigen import Eigenvalues
+from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature
+from headwater.curvature.store import save_curvature
+from headwater.files import save_tensors
+from headwater.influence.fit import Workbench, fit_curvature
+from headwater.lm.capture import Labels
+from headwater.plan.bases import probe_bases
+from headwater.plan.layout import Layout
+from headwater.plan.miniature import Miniature
+from headwater.plan.peak import Peak
+from headwater.plan.timing import Clock, SweepCost, seconds_of
+from headwater.sweep.sweep import R, Sweep, fold
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting the miniature has shown."""
+
+    curvature: Curvature
+    sweeps: Sequence[SweepCost]
+    once: float
+    """Seconds for all that does not grow with the corpus: decompositions, and the curvature's file."""
+    memory: int
+    """Bytes, at most, while fitting."""
+    disk: int
+    """Bytes of the curvature's file."""
+    checkpoints: int
+    """Bytes of the files that are kept until the fit is done."""
+    state: int
+    """Bytes of the largest sums of a sweep; a shard's own are held beside those of all shards before."""
+
+    def seconds(self, layout: Layout) -> float:
+        return self.once + sum(sweep.seconds(layout) for sweep in self.sweeps)
+
+
+def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
+    """Fit the curvature on the miniature. Raises HeadwaterError where its kind cannot be fitted to so many parameters.
+
+    The file is bound as that of the real fit would be, so that it is as large.
+    """
+    fit = mini.subject.fit
+    clock = Clock()
+    bench = Workbench(mini.folder / "curvature", "probe", clock)
+    sweep = replace(mini.sweep, labels=Labels("sampled" if fit.fisher == "sampled" else "true", fit.seed))
+    path = mini.folder / "curvature" / "curvature.safetensors"
+    stages = _Stages(mini, sweep, bench, clock)
+    with Peak() as peak:
+        curvature = stages.factored() if fit.curvature in ("ekfac", "kfac") else stages.plain()
+        stages.once += seconds_of(lambda: save_curvature(path, curvature, binding))
+    checkpoints = [file.stat().st_size for file in bench.folder.glob("*.checkpoint.safetensors")]
+    state = max(checkpoints, default=0)
+    bench.clear()
+    return Fitted(curvature, stages.sweeps, stages.once, peak.bytes, path.stat().st_size, sum(checkpoints), state)
+
+
+class _Stages:
+    """The stages of a fit, each timed. They are those of influence.fit, but for wide bases that are not decomposed."""
+
+    def __init__(self, mini: Miniature, sweep: Sweep, bench: Workbench, clock: Clock) -> None:
+        self.mini, self.sweep, self.bench, self.clock = mini, sweep, bench, clock
+        self.layers = tuple(sweep.layers)
+        self.sweeps: list[SweepCost] = []
+        self.once = 0.0
+
+    def fold(self, stage: str, make: Callable[[], R]) -> R:
+        start = time.perf_counter()
+        reducer = fold(replace(self.sweep, stage=stage), make, self.bench.checkpoint(stage), self.clock)
+        self.sweeps.append(self.mini.cost(self.clock, stage, start, time.perf_counter()))
+        return reducer
+
+    def factored(self) -> EigenCurvature:
+        """EK-FAC, or K-FAC."""
+        layers, kind = self.layers, self.mini.subject.fit.curvature
+        covariances = self.fold("covariances", lambda: Covariances(layers))
+        bases = probe_bases(layers, covariances)
+        checkpoint = self.bench.checkpoint("eigenbasis")
+        self.once += bases.seconds + seconds_of(lambda: save_tensors(checkpoint.path, bases.tensors, {}))
+        del covariances
+        pairs = {layer.name: bases.of(layer) for layer in layers}
+        if kind == "kfac":
+            fitted = {x.name: Eigenbasis(*pairs[x.name], bases.outer(x)) for x in layers}
+        else:
+            found = self.fold("eigenvalues", lambda: Eigenvalues(layers, pairs))
+            fitted = {name: Eigenbasis(*pairs[name], found.mean(name)) for name in pairs}
+        return EigenCurvature(kind, layers, fitted, Damping())
+
+    def plain(self) -> Curvature:
+        """The kinds that need no decomposition."""
+        start = time.perf_counter()
+        curvature = fit_curvature(self.mini.subject.fit.curvature, self.sweep, self.bench)
+        end = time.perf_counter()
+        self.sweeps += [self.mini.cost(self.clock, stage, start, end) for stage in self.clock.stamps]
+        return curvature

@@ -1,0 +1,63 @@
+"""A miniature of a corpus, made of whole batches of it, on which the stages are tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from headwater.corpus.batches import pad
+from headwater.corpus.corpus import Corpus
+from headwater.lm.capture import Capture, Labels
+from headwater.plan.layout import Layout
+from headwater.plan.subject import Subject, copy_examples
+from headwater.plan.timing import Clock, SweepCost, seconds_of, sweep_cost
+from headwater.sweep.sweep import TOKEN_BUDGET, Sweep
+
+FEWEST_BATCHES, MOST_BATCHES = 6, 40
+STAGE_SECONDS = 4.0
+"""A sweep of the probe should take about so long."""
+PASSES = 3.0
+"""A batch of a sweep takes at most about so many times its forward and backward pass."""
+
+
+@dataclass(frozen=True)
+class Miniature:
+    """A few whole batches of the corpus, as a corpus of their own."""
+
+    subject: Subject
+    folder: Path
+    corpus: Corpus
+    layout: Layout
+    per_example: float
+    """Seconds to read one example."""
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep("probe", self.subject.lm, self.subject.layers, self.corpus.sequences())
+
+    def cost(self, clock: Clock, stage: str, start: float, end: float) -> SweepCost:
+        return sweep_cost(self.layout, clock.stamps[stage], start, end, self.per_example)
+
+
+def make_miniature(subject: Subject, folder: Path) -> Miniature:
+    """Choose the batches and write them to `folder`; how many follows from how long one takes."""
+    count = _affordable(subject)
+    stand_ins = subject.at_hand(subject.examples)
+    places = subject.layout.sample(count)
+    corpus = copy_examples(subject.corpus, [stand_ins[k] for k in places], folder / "corpus" / "examples.arrow")
+    sweep = Sweep("probe", subject.lm, subject.layers, corpus.sequences())
+    layout = Layout(subject.layout.lengths[places], sweep.shards(), TOKEN_BUDGET)
+    reading = seconds_of(lambda: sweep.sequences[:])
+    return Miniature(subject, folder, corpus, layout, reading / len(corpus))
+
+
+def _affordable(subject: Subject) -> int:
+    """How many batches a sweep of the probe may have. The passes that find out also warm the process up."""
+    sequences = subject.corpus.sequences(subject.at_hand(subject.examples))
+    widest = max(subject.layout.batches, key=lambda batch: batch.width)
+    batch = pad([sequences[int(row)] for row in widest.rows], range(len(widest.rows)))
+    with Capture(subject.lm, subject.layers) as capture:
+        capture(batch, Labels())
+        seconds = min(seconds_of(lambda: capture(batch, Labels())) for _ in range(2))
+    return max(FEWEST_BATCHES, min(MOST_BATCHES, int(STAGE_SECONDS / (PASSES * seconds))))

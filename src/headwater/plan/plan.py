@@ -1,0 +1,148 @@
+"""What fit, index, scan and a question will take, before the work: memory, disk and time, from a short probe."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from headwater.errors import HeadwaterError
+from headwater.index.settings import DEFAULT_BYTES
+from headwater.index.sketch import Sketch, sketch_of_width
+from headwater.index.table import NAME
+from headwater.lm.load import load_model
+from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
+from headwater.plan.fitting import probe_fit
+from headwater.plan.miniature import make_miniature
+from headwater.plan.serving import probe_index, probe_question, probe_scan
+from headwater.plan.subject import Subject, subject_of_corpus, subject_of_run
+from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.sizes import size_of
+from headwater.sweep.progress import Report, Step, silent
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What is planned."""
+
+    fit: FitOptions = FitOptions()
+    bytes: int | None = None
+    """Bytes of sketch an example; None is what the index there has, or else 8,192."""
+    queries: int = 8
+    """Of the scan."""
+
+
+def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Report = silent) -> Plan:
+    """Plan the stages of a run, from a probe in a temporary folder; the run is left as it is.
+
+    Raises HeadwaterError where `path` is no run, or it asks for layers, bytes or examples that cannot be had.
+    """
+    report(Step("opening", 0, 1, 0))
+    run = Run.open(path)
+    settings = run.index.settings if is_there(run.index.url) else None
+    subject = subject_of_run(run, str(path), options.fit)
+    parameters = sum(layer.parameters for layer in subject.layers)
+    sketch = sketch_of_width(parameters, options.bytes or DEFAULT_BYTES)
+    if settings is not None and options.bytes is None and settings.sketch.dimensions == parameters:
+        sketch = settings.sketch
+    report(Step("opening", 1, 1, 0))
+    done = {"fit"} if run.curvature_path.exists() else set[str]()
+    done |= {"index"} if settings is not None and len(run.index.table or ()) == len(run.corpus) else set()
+    with TemporaryDirectory(prefix="headwater-plan-") as folder:
+        plan = _plan(subject, Path(folder), sketch, options.queries, report)
+    stages = tuple(replace(stage, done=stage.name in done) for stage in plan.stages)
+    command = f"headwater fit {path}" if "fit" not in done else f"headwater index {path}"
+    if done == {"fit", "index"}:
+        command = f'headwater ask {path} "Once upon a time"'
+    corpus = StagePlan("corpus", 0.0, 0, size_of(run.path / "corpus"), done=True)
+    return replace(plan, stages=(corpus, *stages), next_command=command)
+
+
+def plan_corpus(
+    model: str, corpus: str | Path, reading: CorpusOptions = CorpusOptions(), options: PlanOptions = PlanOptions(),
+    report: Report = silent, *, trust_remote_code: bool = False,
+) -> Plan:  # fmt: skip
+    """Plan the stages for a model and a corpus of which no run was made. Nothing is left on disk.
+
+    All records are read; where there are more than 2,000, a sample of them is tokenised. Raises ModelError,
+    CorpusError, or HeadwaterError for layers, bytes or examples that cannot be had.
+    """
+    report(Step("opening", 0, 1, 0))
+    lm = load_model(model, trust_remote_code=trust_remote_code)
+    report(Step("opening", 1, 1, 0))
+    with TemporaryDirectory(prefix="headwater-plan-") as folder:
+        subject = subject_of_corpus(lm, corpus, reading, options.fit, Path(folder) / "run", report)
+        sketch = sketch_of_width(sum(x.parameters for x in subject.layers), options.bytes or DEFAULT_BYTES)
+        plan = _plan(subject, Path(folder), sketch, options.queries, report)
+    assert subject.reading is not None
+    read = subject.reading
+    first = StagePlan("corpus", read.seconds, read.memory, read.disk, working=read.disk)
+    return replace(plan, stages=(first, *plan.stages), next_command=_fit_command(model, corpus, reading, options.fit))
+
+
+def _fit_command(model: str, corpus: str | Path, reading: CorpusOptions, fit: FitOptions) -> str:
+    given = {
+        "--model": model, "--corpus": corpus, "--text-field": reading.read.text_field, "--limit": reading.read.limit,
+        "--max-tokens": reading.max_tokens, "--long": reading.long_texts, "--curvature": fit.curvature,
+        "--fit-examples": fit.fit_examples,
+    }  # fmt: skip
+    usual = {"--text-field": "text", "--long": "truncate", "--curvature": "ekfac"}
+    words = [word for name, value in given.items() if value not in (None, usual.get(name)) for word in (name, value)]
+    words += [word for glob in fit.layers or () for word in ("--layers", glob)]
+    return "headwater fit RUN " + shlex.join(map(str, words))
+
+
+def is_there(url: str) -> bool:
+    """Whether a table of the index is at `url`; one in an object store is taken to be there. Makes no folder."""
+    return "://" in url or (Path(url) / f"{NAME}.lance").exists()
+
+
+def _plan(subject: Subject, folder: Path, sketch: Sketch, queries: int, report: Report) -> Plan:
+    if queries < 1:
+        raise HeadwaterError(f"--queries {queries}: plan a scan of at least one.")
+    start = time.perf_counter()
+    probed = _probe(subject, folder / "probe", sketch, queries, report)
+    reading = subject.reading
+    return Plan(
+        model=subject.lm.name, curvature=subject.fit.curvature, layers=len(subject.layers),
+        parameters=sketch.dimensions, examples=subject.examples, tokens=subject.tokens,
+        fit_examples=subject.fitted_on, sketch_bytes=sketch.bytes, queries=queries,
+        stages=estimate(subject, probed, sketch),
+        whole_sketches=sketches_held(subject.examples, sketch) == subject.examples * sketch.bytes,
+        probe_tokens=int(probed.mini.layout.lengths.sum()), probe_seconds=time.perf_counter() - start,
+        records=reading.records if reading else None, sampled_records=reading.sampled if reading else None,
+        next_command="",
+    )  # fmt: skip
+
+
+def _probe(subject: Subject, folder: Path, sketch: Sketch, queries: int, report: Report) -> Probed:
+    stages = ("choosing batches", "probing fit", "probing scan", "probing index", "probing ask")
+
+    def begin(k: int) -> None:
+        if k:
+            report(Step(stages[k - 1], 1, 1, 0))
+        if k < len(stages):
+            report(Step(stages[k], 0, 1, 0))
+
+    begin(0)
+    mini = make_miniature(subject, folder)
+    begin(1)
+    fit = probe_fit(mini, _binding(subject))
+    begin(2)
+    scan = probe_scan(mini, fit.curvature, queries)  # before the index, whose libraries stay in memory
+    begin(3)
+    index = probe_index(mini, fit.curvature, sketch)
+    begin(4)
+    served = probe_question(mini, fit.curvature, sketch)
+    begin(5)
+    return Probed(mini, fit, index, scan, served)
+
+
+def _binding(subject: Subject) -> dict[str, str]:
+    """As long as what the real fit binds its file to."""
+    settings = asdict(replace(subject.fit, damping=None)) | {"layers": [layer.name for layer in subject.layers]}
+    prints = dict.fromkeys(("model", "tokenizer", "corpus"), 16 * "0")
+    return prints | {"settings": json.dumps(settings, sort_keys=True)}

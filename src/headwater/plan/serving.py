@@ -1,0 +1,259 @@
+"""Trying the index, the scan and a question on a miniature that is fitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headwater.ask import AskOptions, Scene, ask_index
+from headwater.corpus.store import Example
+from headwater.curvature.kinds import Curvature
+from headwater.errors import HeadwaterError
+from headwater.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
+from headwater.index.rescore import WAVE
+from headwater.index.search import MEMORY_SHARE, Loaded, load_sketches, search
+from headwater.index.sketch import Sketch
+from headwater.index.table import (
+    byte_column,
+    create_table,
+    metadata_columns,
+    metadata_types,
+    open_table,
+    table_schema,
+)
+from headwater.influence.question import Question, make_question, preconditioned
+from headwater.influence.scan import Scan, scan_corpus
+from headwater.influence.scores import WhitenedGradients
+from headwater.plan.layout import Layout, spread
+from headwater.plan.miniature import Miniature
+from headwater.plan.peak import Peak
+from headwater.plan.timing import Clock, SweepCost, seconds_of
+from headwater.sizes import size_of
+from headwater.sweep.sweep import Sweep, fold
+
+TABLE_ROWS, TABLE_BYTES = 2000, 1 << 26
+"""The table that is tried has at most so many rows, and so many bytes of sketches."""
+QUESTIONS = 5
+COMPLETION_TOKENS = 24
+SEARCHED_BYTES = 1 << 27
+"""Sketches that a search is timed on take at most so many bytes."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What indexing the miniature has shown."""
+
+    sweep: SweepCost
+    mini: Layout
+    words: float
+    """Seconds an example for the full-text index."""
+    memory: int
+    row_bytes: float
+    """Bytes an example in the table, full-text index included."""
+
+    def seconds(self, layout: Layout, per_example: float) -> float:
+        """Finishing a shard is writing its rows; the corpus is read twice more, for its columns and its texts."""
+        rows = self.sweep.per_shard * len(self.mini.shards) / self.mini.examples + self.words + 2 * per_example
+        return replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
+
+
+def probe_index(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Indexed:
+    """Index the miniature, and write a table of up to 2,000 of the corpus's texts."""
+    clock = Clock()
+    url = str(mini.folder / "index")
+    work = IndexWork(mini.subject.lm, mini.corpus, curvature, sketch, url, "{}", clock)
+    with Peak() as peak:
+        start = time.perf_counter()
+        columns = seconds_of(lambda: metadata_types(mini.corpus, range(len(mini.corpus))))
+        bring_up_to_date(work)
+        end = clock.begun["full-text index"]
+        cost = mini.cost(clock, "index", start + columns, end)
+        words, row_bytes = _probe_table(mini, sketch)
+    return Indexed(cost, mini.layout, words, peak.bytes, row_bytes)
+
+
+def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
+    """Seconds and bytes an example of a table of real texts with codes that stand for sketches."""
+    corpus = mini.subject.corpus
+    count = max(1, min(len(corpus), mini.subject.examples, TABLE_ROWS, TABLE_BYTES // sketch.bytes))
+    examples = list(corpus.read(spread(count, len(corpus)).tolist()))
+    types = metadata_types(corpus, spread(count, len(corpus)).tolist())
+    coarse = min(COARSE_BYTES, sketch.bytes)
+    folder = mini.folder / "table"
+    table = create_table(str(folder), table_schema(types, coarse, sketch.bytes - coarse, "{}"))
+    table.append(_rows(table.lance.schema, examples, sketch.bytes))
+    seconds = seconds_of(table.tidy)
+    return seconds / count, size_of(folder) / count
+
+
+def _rows(schema: Any, examples: Sequence[Example], width: int) -> Any:
+    codes = np.random.default_rng(0).integers(0, 256, (len(examples), width), dtype=np.uint8)
+    coarse = schema.field("coarse").type.list_size
+    numbers = np.random.default_rng(1).random(len(examples), dtype=np.float32)
+    columns: dict[str, Any] = {
+        "key": np.arange(len(examples)),
+        "id": [example.id for example in examples],
+        "text": pa.array([example.text for example in examples], pa.large_string()),
+        "location": [example.source for example in examples],
+        "tokens": pa.array([len(example.tokenized.input_ids) for example in examples], pa.int32()),
+        **dict.fromkeys(("loss", "self_influence", "scale"), pa.array(numbers)),
+        "coarse": byte_column(codes[:, :coarse]),
+    }
+    if "fine" in schema.names:
+        columns["fine"] = byte_column(codes[:, coarse:])
+    own = [name for name in schema.names if name not in columns]
+    columns |= metadata_columns(schema, own, [example.metadata for example in examples])
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What scanning the miniature has shown."""
+
+    sweep: SweepCost
+    mini: Layout
+    once: float
+    """Seconds for the queries' own gradients."""
+    memory: int
+    row_bytes: float
+    """Bytes an example in the Parquet file."""
+
+    def seconds(self, layout: Layout) -> float:
+        rows = self.sweep.per_shard * len(self.mini.shards) / self.mini.examples
+        return self.once + replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
+
+
+def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> Scanned:
+    """Scan the miniature for so many queries, which are continuations of its own texts."""
+    questions = questions_from(mini, queries)
+    clock = Clock()
+    output = mini.folder / "scores.parquet"
+    with Peak() as peak:
+        start = time.perf_counter()
+        sequences = [question.sequence for question in questions]
+        weights = preconditioned(mini.subject.lm, curvature, sequences)
+        once = time.perf_counter() - start
+        scan = Scan(mini.corpus, [question.id for question in questions], weights, False, "probe")
+        start = time.perf_counter()
+        scan_corpus(scan, replace(mini.sweep, stage="scan"), output, clock)
+        cost = mini.cost(clock, "scan", start, time.perf_counter())
+    return Scanned(cost, mini.layout, once, peak.bytes, _scores_bytes(mini, scan))
+
+
+def _scores_bytes(mini: Miniature, scan: Scan) -> float:
+    """Bytes a row of a file of scores: ids and random numbers, as many as a shard has."""
+    count = min(mini.subject.layout.shard_examples, len(mini.subject.corpus))
+    numbers = np.random.default_rng(0).standard_normal((count, len(scan.query_ids))).astype(np.float32)
+    columns: dict[str, Any] = {"id": mini.subject.corpus.ids[:count]}
+    columns |= {query: numbers[:, q] for q, query in enumerate(scan.query_ids)}
+    path = mini.folder / "numbers.parquet"
+    pq.write_table(pa.table(columns, schema=scan.schema), path)
+    return path.stat().st_size / count
+
+
+@dataclass(frozen=True)
+class Served:
+    """What asking the miniature has shown."""
+
+    fixed: float
+    """Seconds a question takes beside the search."""
+    per_example: float
+    """Seconds an example that is searched."""
+    memory: int
+    """Bytes that the process held, sketches not counted."""
+
+
+def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Served:
+    """Ask the miniature's index a few questions, the first only to warm up.
+
+    The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
+    how many candidates must be scored depends on how far the strongest stand out.
+    """
+    scene = Scene(mini.subject.lm, mini.corpus, curvature)
+    share = min(1.0, len(mini.corpus) / mini.subject.examples)
+    options = AskOptions(k=max(1, round(AskOptions().k * share)))
+    table = open_table(str(mini.folder / "index"))
+    assert table is not None
+    loaded = load_sketches(table, mini.corpus, sketch, _memory())
+    with Peak() as peak:
+        asked = [_asked(scene, question, options, loaded) for question in questions_from(mini, QUESTIONS + 1)]
+    query = Sweep("query", scene.lm, curvature.layers, [questions_from(mini, 1)[0].sequence])
+    whitened: list[Any] = []
+    start = seconds_of(lambda: whitened.append(fold(query, lambda: WhitenedGradients(curvature)).values[0]))
+    vector = whitened[0].float().numpy()
+    few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
+    short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))
+    per_example = max(0.0, long - short) / max(1, len(many) - len(few))
+    before = start + short
+    took = [before + max(0.0, seconds - before) * _more(scored, len(loaded), share) for seconds, scored in asked[1:]]
+    return Served(max(0.0, median(took) - short), per_example if per_example else long / len(many), peak.bytes)
+
+
+def _asked(scene: Scene, question: Question, options: AskOptions, loaded: Loaded) -> tuple[float, int]:
+    """Seconds for a question, and how many examples were scored exactly."""
+    start = time.perf_counter()
+    answer = ask_index(scene, question, options, loaded)
+    return time.perf_counter() - start, answer.examples_scored
+
+
+def _more(scored: int, count: int, share: float) -> float:
+    """How many times more candidates the whole corpus has than the `scored` of a miniature of `count` examples.
+
+    One wave that was enough is enough there too; beyond it the candidates grow with the corpus, up to the most that
+    are ever scored.
+    """
+    if scored <= WAVE < count:
+        return 1.0
+    return max(1.0, min(scored / share, AskOptions().candidates) / scored)
+
+
+def _searched(mini: Miniature, sketch: Sketch) -> int:
+    return max(2 * len(mini.corpus), min(mini.subject.examples, SEARCHED_BYTES // sketch.bytes))
+
+
+def _search(loaded: Loaded, whitened: Any) -> float:
+    return seconds_of(lambda: search(loaded, whitened, "influence", None))
+
+
+def _tiled(loaded: Loaded, count: int) -> Loaded:
+    """The same sketches over and over, `count` of them."""
+    places = np.arange(count) % len(loaded)
+    assert loaded.coarse is not None
+    assert loaded.fine is not None
+    return replace(
+        loaded, scales=loaded.scales[places], self_influence=loaded.self_influence[places],
+        coarse=loaded.coarse[places], fine=loaded.fine[places],
+    )  # fmt: skip
+
+
+def questions_from(mini: Miniature, count: int) -> list[Question]:
+    """Questions made of the miniature's texts: what comes after the first half of each.
+
+    Raises HeadwaterError where no text has two tokens that can be told apart.
+    """
+    found: list[Question] = []
+    for place in spread(4 * count, len(mini.corpus)).tolist():
+        pieces = mini.corpus[place].pieces
+        half = len(pieces) // 2
+        prompt, completion = "".join(pieces[:half]), "".join(pieces[half : half + COMPLETION_TOKENS])
+        try:
+            found.append(make_question(mini.subject.lm, prompt, completion, id=f"q{len(found)}"))
+        except HeadwaterError:
+            continue
+        if len(found) == count:
+            return found
+    if not found:
+        raise HeadwaterError("No text of the corpus can be cut into a prompt and a completion to try a question with.")
+    return [replace(found[k % len(found)], id=f"q{k}") for k in range(count)]
+
+
+def _memory() -> int:
+    return int(psutil.virtual_memory().available * MEMORY_SHARE)

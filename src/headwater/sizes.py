@@ -1,0 +1,20 @@
+"""How much room files take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; 0 where there is nothing. Files that vanish meanwhile are 0."""
+    if path.is_file():
+        return path.stat().st_size
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += (Path(folder) / name).lstat().st_size
+            except OSError:
+                continue
+    return total
