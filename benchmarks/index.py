@@ -94,7 +94,7 @@ def build_stage(work: Path) -> None:
     print("| corpus | bytes | index, s | scan of 8 queries, s | ratio | bytes an example on disk, text included |")
     print("|---|---|---|---|---|---|")
     corpora = Corpora(work)
-    for name, found, limit in (("real stories", corpora.stories(), 512), ("tiny world", corpora.world(), 4096)):
+    for name, found, limit in (("real stories", corpora.stories(), 256), ("tiny world", corpora.world(), 2048)):
         if found is None:
             continue
         run, questions = _limited(work, name, found[0], limit), found[1][:8]
@@ -158,6 +158,7 @@ def lance_stage(work: Path) -> None:
     """Ours against LanceDB's vector search, on bits of the same width: exhaustive, and by an approximate index."""
     import lancedb
     import pyarrow as pa
+    from lancedb.index import IvfFlat
 
     run, questions = Corpora(work).world()
     curvature = run.curvature()
@@ -197,7 +198,7 @@ def lance_stage(work: Path) -> None:
             return query.select(["key", "_distance"]).to_arrow().column("key").to_pylist()
 
         _lance_row("LanceDB, Hamming distance, everything", lances, asked, truth)
-        table.create_index(metric="hamming", index_type="IVF_FLAT", num_partitions=64, vector_column_name="vector")
+        table.create_index("vector", config=IvfFlat(distance_type="hamming", num_partitions=64))
         for probes in (8, 32):
             name = f"LanceDB, IVF_FLAT of 64 lists, {probes} looked at"
             _lance_row(name, lambda row, probes=probes: lances(row, probes), asked, truth)

@@ -56,9 +56,8 @@ class Sketches:
             part = slice(start, start + step)
             whitened = self.curvature.whiten({name: gradient[part] for name, gradient in gradients.items()})
             coded = self.sketch.encode(whitened.float().cpu().numpy())
-            energies = torch.linalg.vector_norm(whitened, dim=1).square().cpu().numpy()
             self.codes.append(coded.codes)
-            self.numbers.append(np.stack([coded.scales, losses[part], energies], axis=1).astype(np.float32))
+            self.numbers.append(np.stack([coded.scales, losses[part], coded.energies], axis=1).astype(np.float32))
 
     def merge(self, other: Sketches) -> None:
         count = sum(map(len, self.rows))

@@ -36,9 +36,10 @@ def in_parallel(work: Callable[[int, int], object], count: int, step: int = 1024
 
 @_compiled
 def encode(
-    whitened: Any, flips: Any, offsets: Any, signs: Any, steps: Any, codes: Any, alignments: Any
+    whitened: Any, flips: Any, offsets: Any, signs: Any, steps: Any, codes: Any, energies: Any, alignments: Any
 ) -> None:  # pragma: no cover
-    """Code rows `whitened` [n, D] into `codes` [n, P · blocks], and their `alignments` [n] with what they decode to.
+    """Code rows `whitened` [n, D] into `codes` [n, P · blocks]; note their squared norms as `energies` [n] and their
+    `alignments` [n] with what they decode to.
 
     Matching pursuit, block by block: in plane p the block's coordinates are rotated by a signed Hadamard matrix
     (`signs` [P, 128]), the largest is noted, and `steps[p]` of it is taken away before the next plane looks. The row
@@ -53,7 +54,8 @@ def encode(
     place = np.empty(LANES, np.int32)
     for i in range(len(whitened)):
         row = whitened[i]
-        unit = _unit(row, blocks * BLOCK)
+        energies[i] = _energy(row)
+        unit = np.float32(0) if energies[i] == 0 else np.float32(math.sqrt(blocks * BLOCK / energies[i]))
         alignment = np.float32(0)
         for first in range(0, blocks, LANES):
             width = min(LANES, blocks - first)
@@ -70,12 +72,15 @@ def encode(
 
 
 @_compiled
-def _unit(row: Any, coordinates: int) -> Any:
-    """What scales `row` to a mean square of 1 over the coordinates of the sketch."""
-    energy = np.float32(0)
-    for d in range(len(row)):
-        energy += row[d] * row[d]
-    return np.float32(0) if energy == 0 else np.float32(math.sqrt(coordinates / energy))
+def _energy(row: Any) -> Any:
+    """The squared norm, summed in stretches so that a long row loses no precision."""
+    total = 0.0
+    for start in range(0, len(row), 4096):
+        part = np.float32(0)
+        for d in range(start, min(start + 4096, len(row))):
+            part += row[d] * row[d]
+        total += part
+    return total
 
 
 @_compiled

@@ -37,6 +37,8 @@ class Codes:
     """[n, bytes], plane after plane."""
     scales: NDArray[np.float32]
     """[n] what the looked-up sum is multiplied with to estimate the influence without bias."""
+    energies: NDArray[np.float64]
+    """[n] squared norms of the whitened gradients: I(z, z)."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,16 @@ class Sketch:
         rows = np.ascontiguousarray(whitened, dtype=np.float32)
         assert rows.shape[1] == self.dimensions
         codes = np.empty((len(rows), self.bytes), np.uint8)
-        alignments = np.empty(len(rows), np.float32)
+        alignments, energies = np.empty(len(rows), np.float32), np.empty(len(rows), np.float64)
         arguments = (self.flips, self.offsets, self.signs, self.steps)
 
         def work(start: int, stop: int) -> None:
-            encode(rows[start:stop], *arguments, codes[start:stop], alignments[start:stop])
+            encode(rows[start:stop], *arguments, codes[start:stop], energies[start:stop], alignments[start:stop])
 
         in_parallel(work, len(rows), step=16)
-        energies = np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             scales = np.sqrt(energies * self.coordinates) / alignments
-        return Codes(codes, np.where(energies > 0, scales, 0).astype(np.float32))
+        return Codes(codes, np.where(energies > 0, scales, 0).astype(np.float32), energies)
 
     def fold(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
         """[n, blocks, 128] the coordinates of rows `whitened` [n, D], dealt out to the blocks."""
