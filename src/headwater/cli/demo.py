@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,8 +13,10 @@ from rich.console import Console
 from headwater.cli import app
 from headwater.cli.options import SeedOption
 from headwater.cli.progress import progress_report, say
-from headwater.demo.build import SHOWN, Demo, Learned, answers, build_model, build_world, examples, found
 from headwater.run import Run
+
+if TYPE_CHECKING:
+    from headwater.demo.build import Learned
 
 
 @app.command()
@@ -32,6 +34,9 @@ def demo(
 
     [dim]headwater demo[/]
     """
+    # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
+    from headwater.demo.build import SHOWN, Demo, answers, build_model, build_world, examples, found
+
     del no_serve  # there is no page yet: the demo always stops here
     where = Demo(run, stories, seed)
     with progress_report() as report:
