@@ -95,7 +95,8 @@ def stage_work(stage: str, lm: LanguageModel, sequences: Sequence[TokenSequence]
     scan = Sweep(stage, lm, layers, sequences, Labels())
     queries = fold(Sweep("", lm, layers, sequences[:QUERIES]), lambda: QueryGradients(layers)).by_layer()
     if stage.endswith("rank 32"):
-        return scan, lambda: fold(scan, lambda: Scores(of_rank(queries, 32)))
+        low = of_rank(queries, 32)
+        return scan, lambda: fold(scan, lambda: Scores(low))
     if stage.startswith("per-token"):
         return scan, lambda: fold(scan, lambda: TokenScores(queries))
     return scan, lambda: fold(scan, lambda: Scores(queries))

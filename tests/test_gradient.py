@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from headwater import gradient as gradient_module
 from headwater.corpus.batches import TokenSequence, make_batches, pad
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, inner, inner_by_token, per_example, rotate
+from headwater.gradient import FactoredGradient, inner, inner_by_token, low_rank, per_example, rotate
 from headwater.influence.scores import QueryGradients
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
@@ -133,3 +133,17 @@ def test_batches_hold_every_sequence_once_within_the_budget(lengths: list[int], 
     assert sorted(int(row) for batch in batches for row in batch.rows) == list(range(len(lengths)))
     for batch in batches:
         assert batch.input_ids.size <= budget or len(batch.ids) == 1
+
+
+def test_a_wide_weight_is_brought_to_low_rank_as_well_by_looking_at_a_few_random_directions() -> None:
+    """Within 1 % of the best of its rank (Eckart and Young), for weights whose spectrum falls as gradients' do."""
+    torch.manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(3, size, 60, dtype=torch.float64))[0] for size in (80, 90))
+    spectrum = 0.8 ** torch.arange(60, dtype=torch.float64)
+    weights = (left * spectrum) @ right.mT
+    found = low_rank(weights, 10)
+    assert found.left.shape == (3, 80, 10)
+    lost = (weights - found.dense()).norm(dim=(1, 2))
+    assert bool((lost <= 1.01 * spectrum[10:].norm()).all())
+    again = low_rank(weights, 10)
+    assert torch.equal(found.dense(), again.dense())
