@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from headwater.index.table import byte_rows, column_name
 from headwater.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.progress import Step
+from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
 NAMES = ("Lily", "Tom", "the fox", "an otter", "Mia", "the moon")
@@ -213,21 +214,6 @@ def test_scoring_stops_when_no_other_candidate_is_likely(noise: float) -> None:
 
 
 # -- building
-
-
-class KilledError(Exception):
-    pass
-
-
-def kill_at(step: int) -> Callable[[Step], None]:
-    left = [step]
-
-    def report(_: Step) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise KilledError
-
-    return report
 
 
 @pytest.mark.parametrize("step", [1, 3, 6, 7, 8])

@@ -16,6 +16,7 @@ from headwater.info import RunInfo, describe_run
 from headwater.run import Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.progress import Step
+from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
 STORIES = [f"{TEXT[k % 4][: 20 + k % 30]} And they saw {k} stars." for k in range(30)]
@@ -40,10 +41,6 @@ def run(place: Path, tmp_path: Path) -> Run:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 10)
-
-
-class KilledError(Exception):
-    pass
 
 
 def killed_after(run: Run, stage: str, done: int) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.progress import Step
+from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
 NAMES = ("Lily", "Tom", "the fox", "an otter", "Mia", "the moon")
@@ -146,22 +147,6 @@ def test_scan_scores_what_ask_scores(run: Run, place: Path) -> None:
         for example in run.ask(question, k=5).proponents:
             assert scores[example.id] == pytest.approx(example.influence, rel=1e-3)
             assert tokens[example.id] == pytest.approx([t.influence for t in example.tokens], rel=1e-2, abs=1e-3)
-
-
-class KilledError(Exception):
-    pass
-
-
-def kill_at(step: int) -> Callable[[Step], None]:
-    """A report that stands for a kill at the given step."""
-    left = [step]
-
-    def report(_: Step) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise KilledError
-
-    return report
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 7, 9, 13, 14, 15, 17, 19])

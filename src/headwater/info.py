@@ -14,7 +14,7 @@ from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
 from headwater.files import read_metadata
 from headwater.index.settings import parse_settings
-from headwater.index.table import NAME, Table, open_table
+from headwater.index.table import Table, open_table
 from headwater.manifest import Manifest, read_manifest
 from headwater.sizes import size_of
 
@@ -177,8 +177,6 @@ def _damping(manifest: Manifest, metadata: Mapping[str, str]) -> str:
 
 def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None:
     url = manifest.store or str(folder / "index")
-    if manifest.store is None and not (folder / "index" / f"{NAME}.lance").exists():
-        return None  # looking for a table would make the folder
     table = open_table(url)
     if table is None:
         return None

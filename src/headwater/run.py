@@ -273,7 +273,8 @@ class Run:
             entry = self.manifest.corpus
             records = read_records(texts, self._read_options())
             write_corpus(path, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
-            examples = list(Corpus(path).read(range(len(Corpus(path)))))
+            corpus = Corpus(path)
+            examples = list(corpus.read(range(len(corpus))))
             return ask_against(self._scene(options), question, examples, f"texts of {texts}", options)
 
     def _scene(self, options: AskOptions) -> Scene:

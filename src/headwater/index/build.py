@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -22,11 +21,10 @@ from headwater.index.sketch import Sketch
 from headwater.index.table import (
     Table,
     add_missing_columns,
-    byte_column,
     create_table,
-    metadata_columns,
     metadata_types,
     open_table,
+    table_rows,
     table_schema,
 )
 from headwater.lm.load import LanguageModel
@@ -109,6 +107,7 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     """
     table = open_table(work.url)
     stale = table is not None and table.binding != work.binding
+    made = table is None or stale
     if table is None or stale:
         coarse = min(COARSE_BYTES, work.sketch.bytes)
         types = metadata_types(work.corpus, range(len(work.corpus)))
@@ -119,7 +118,7 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     table.delete(gone.tolist())
     there = np.setdiff1d(there, gone)
     missing = np.setdiff1d(work.corpus.keys, there)
-    if len(missing):
+    if len(missing) and not made:  # a table just made has the columns of the whole corpus
         add_missing_columns(table, metadata_types(work.corpus, work.corpus.positions_of(missing).tolist()))
     for segment in range(len(work.corpus.segments)):
         _add_segment(work, table, segment, there)
@@ -152,26 +151,7 @@ def _rows(
     work: IndexWork, table: Table, positions: Sequence[int], sketches: Sketches, wanted: NDArray[np.int64]
 ) -> Any:
     """The table's rows of the `wanted` among a shard's examples."""
-    schema = table.lance.schema
     state = sketches.state_dict()
-    codes = state["codes"].numpy()[wanted]
-    scale, loss, self_influence = state["numbers"].numpy()[wanted].T
     chosen = [positions[k] for k in wanted.tolist()]
-    examples = list(work.corpus.read(chosen))
-    coarse = schema.field("coarse").type.list_size
-    columns: dict[str, Any] = {
-        "key": work.corpus.keys[chosen],
-        "id": [example.id for example in examples],
-        "text": pa.array([example.text for example in examples], pa.large_string()),
-        "location": [example.source for example in examples],
-        "tokens": pa.array([len(example.tokenized.input_ids) for example in examples], pa.int32()),
-        "loss": pa.array(loss),
-        "self_influence": pa.array(self_influence),
-        "scale": pa.array(scale),
-        "coarse": byte_column(codes[:, :coarse]),
-    }
-    if "fine" in schema.names:
-        columns["fine"] = byte_column(codes[:, coarse:])
-    own = [name for name in schema.names if name not in columns]
-    columns |= metadata_columns(schema, own, [example.metadata for example in examples])
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    codes, numbers = (state[name].numpy()[wanted] for name in ("codes", "numbers"))
+    return table_rows(table.lance.schema, work.corpus.keys[chosen], list(work.corpus.read(chosen)), codes, numbers)

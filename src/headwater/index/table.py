@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.store import Example
 from headwater.errors import HeadwaterError
 
 NAME = "examples"
@@ -237,6 +238,31 @@ def metadata_columns(schema: Any, names: Sequence[str], rows: Sequence[Mapping[s
                 "Give it a value of that kind, or another field name."
             ) from error
     return columns
+
+
+def table_rows(
+    schema: Any, keys: NDArray[np.int64], examples: Sequence[Example], codes: NDArray[np.uint8],
+    numbers: NDArray[np.float32],
+) -> Any:  # fmt: skip
+    """Rows of the table: examples with their keys, `codes` [n, bytes], and `numbers` [n, 3] scale, loss, I(z, z)."""
+    coarse = schema.field("coarse").type.list_size
+    scale, loss, self_influence = numbers.T
+    columns: dict[str, Any] = {
+        "key": keys,
+        "id": [example.id for example in examples],
+        "text": pa.array([example.text for example in examples], pa.large_string()),
+        "location": [example.source for example in examples],
+        "tokens": pa.array([len(example.tokenized.input_ids) for example in examples], pa.int32()),
+        "loss": pa.array(loss),
+        "self_influence": pa.array(self_influence),
+        "scale": pa.array(scale),
+        "coarse": byte_column(codes[:, :coarse]),
+    }
+    if "fine" in schema.names:
+        columns["fine"] = byte_column(codes[:, coarse:])
+    own = [name for name in schema.names if name not in columns]
+    columns |= metadata_columns(schema, own, [example.metadata for example in examples])
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def add_missing_columns(table: Table, types: Mapping[str, Any]) -> None:

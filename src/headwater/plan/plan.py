@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from headwater.errors import HeadwaterError
 from headwater.index.settings import DEFAULT_BYTES
 from headwater.index.sketch import Sketch, sketch_of_width
-from headwater.index.table import NAME
 from headwater.lm.load import load_model
 from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
 from headwater.plan.fitting import probe_fit
@@ -42,7 +41,7 @@ def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Rep
     """
     report(Step("opening", 0, 1, 0))
     run = Run.open(path)
-    settings = run.index.settings if is_there(run.index.url) else None
+    settings = run.index.settings
     subject = subject_of_run(run, str(path), options.fit)
     parameters = sum(layer.parameters for layer in subject.layers)
     sketch = sketch_of_width(parameters, options.bytes or DEFAULT_BYTES)
@@ -93,11 +92,6 @@ def _fit_command(model: str, corpus: str | Path, reading: CorpusOptions, fit: Fi
     words = [word for name, value in given.items() if value not in (None, usual.get(name)) for word in (name, value)]
     words += [word for glob in fit.layers or () for word in ("--layers", glob)]
     return "headwater fit RUN " + shlex.join(map(str, words))
-
-
-def is_there(url: str) -> bool:
-    """Whether a table of the index is at `url`; one in an object store is taken to be there. Makes no folder."""
-    return "://" in url or (Path(url) / f"{NAME}.lance").exists()
 
 
 def _plan(subject: Subject, folder: Path, sketch: Sketch, queries: int, report: Report) -> Plan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwater.ask import AskOptions, Scene, ask_index
-from headwater.corpus.store import Example
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
 from headwater.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
@@ -22,11 +20,10 @@ from headwater.index.rescore import WAVE
 from headwater.index.search import MEMORY_SHARE, Loaded, load_sketches, search
 from headwater.index.sketch import Sketch
 from headwater.index.table import (
-    byte_column,
     create_table,
-    metadata_columns,
     metadata_types,
     open_table,
+    table_rows,
     table_schema,
 )
 from headwater.influence.question import Question, make_question, preconditioned
@@ -89,29 +86,11 @@ def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
     coarse = min(COARSE_BYTES, sketch.bytes)
     folder = mini.folder / "table"
     table = create_table(str(folder), table_schema(types, coarse, sketch.bytes - coarse, "{}"))
-    table.append(_rows(table.lance.schema, examples, sketch.bytes))
+    codes = np.random.default_rng(0).integers(0, 256, (count, sketch.bytes), dtype=np.uint8)
+    numbers = np.random.default_rng(1).random((count, 3), dtype=np.float32)
+    table.append(table_rows(table.lance.schema, np.arange(count), examples, codes, numbers))
     seconds = seconds_of(table.tidy)
     return seconds / count, size_of(folder) / count
-
-
-def _rows(schema: Any, examples: Sequence[Example], width: int) -> Any:
-    codes = np.random.default_rng(0).integers(0, 256, (len(examples), width), dtype=np.uint8)
-    coarse = schema.field("coarse").type.list_size
-    numbers = np.random.default_rng(1).random(len(examples), dtype=np.float32)
-    columns: dict[str, Any] = {
-        "key": np.arange(len(examples)),
-        "id": [example.id for example in examples],
-        "text": pa.array([example.text for example in examples], pa.large_string()),
-        "location": [example.source for example in examples],
-        "tokens": pa.array([len(example.tokenized.input_ids) for example in examples], pa.int32()),
-        **dict.fromkeys(("loss", "self_influence", "scale"), pa.array(numbers)),
-        "coarse": byte_column(codes[:, :coarse]),
-    }
-    if "fine" in schema.names:
-        columns["fine"] = byte_column(codes[:, coarse:])
-    own = [name for name in schema.names if name not in columns]
-    columns |= metadata_columns(schema, own, [example.metadata for example in examples])
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 @dataclass(frozen=True)
