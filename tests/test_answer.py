@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -71,6 +72,20 @@ def test_what_is_no_answer_is_refused_by_name(change: dict[str, object], place: 
 def test_broken_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(HeadwaterError, match="not an answer"):
         Answer.from_json(text)
+
+
+@given(tokens)
+def test_tables_and_csv_carry_every_example(tokens: list[TokenInfluence]) -> None:
+    if any("\ud800" in token.token for token in tokens):
+        return  # no file format carries half a character
+    made = replace(ANSWER, proponents=[example(tokens, "=1+1", metadata={"a": 1})])
+    table = made.to_table().to_pylist()
+    assert [(row["end"], row["rank"], row["id"]) for row in table] == [("raised", 1, "=1+1"), ("lowered", 1, "s-2")]
+    assert [TokenInfluence(**token) for token in table[0]["tokens"]] == tokens
+    rows = list(csv.DictReader(io.StringIO(made.to_csv(), newline="")))
+    assert [row["text"] for row in rows] == [row["text"] for row in table]
+    assert float(rows[0]["influence"]) == made.proponents[0].influence
+    assert json.loads(rows[0]["metadata"]) == {"a": 1}
 
 
 def test_a_saved_page_is_whole(tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_the_index_answers_what_the_exact_scan_answers(run: Run, rank_by: Any) -
             assert sum(one.layers.values()) == pytest.approx(one.influence, rel=1e-3, abs=1e-4)
 
 
+def test_contrasts_and_chosen_layers_are_found_by_the_index_too(run: Run) -> None:
+    question = run.question(*QUERY, contrast=" a big red fox.")
+    for layers in (None, ("*.0.*",)):
+        exact, found = (run.ask(question, exact=exact, k=6, layers=layers) for exact in (True, False))
+        assert found.examples_searched == 60
+        assert [e.id for e in found.proponents + found.opponents] == [e.id for e in exact.proponents + exact.opponents]
+        assert found.distribution is not None
+        assert sum(found.distribution.scored) == found.examples_scored
+        assert sum(found.distribution.scored) + sum(found.distribution.estimated) == 60
+
+
 def test_fewer_candidates_are_scored_and_the_answer_says_so(run: Run) -> None:
     answer = run.ask(*QUERY, k=2, candidates=12)
     assert answer.examples_scored == 12
@@ -171,6 +182,19 @@ def test_texts_that_are_not_in_the_corpus(run: Run, tmp_path: Path) -> None:
 # -- search
 
 
+def test_texts_given_with_the_question(run: Run) -> None:
+    text = run.corpus[9].text
+    answer = run.ask_against(run.question(*QUERY), [text, "Mia saw the moon."])
+    given = next(e for e in answer.proponents + answer.opponents if e.id == "text 1")
+    known = run.ask(*QUERY, exact=True, k=60, fold=False)
+    same = next(e for e in known.proponents + known.opponents if e.id == run.corpus[9].id)
+    assert given.influence == pytest.approx(same.influence, rel=1e-3)
+    assert np.sum(run.token_map(run.question(*QUERY), text=text).values) == pytest.approx(same.influence, rel=1e-3)
+    assert answer.added
+    with pytest.raises(HeadwaterError, match="fewer than two tokens"):
+        run.ask_against(run.question(*QUERY), ["Mia saw the moon.", "a"])
+
+
 def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
     query = np.random.default_rng(0).standard_normal(sum(layer.parameters for layer in run.curvature().layers))
     curvature = run.index.settings.curvature if run.index.settings else {}
@@ -190,7 +214,7 @@ def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
 
 def noisy(exact: NDArray[np.float64], noise: float, seed: int) -> Candidates:
     errors = np.random.default_rng(seed).standard_normal(len(exact)) * noise
-    return Candidates(np.arange(len(exact)), exact + errors, np.full(len(exact), noise), len(exact))
+    return Candidates(np.arange(len(exact)), exact + errors, np.full(len(exact), noise), np.zeros(0))
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.2, 0.5])

@@ -112,6 +112,69 @@ def test_a_token_map_sums_to_the_examples_influence(run: Run) -> None:
     assert values.sum() == pytest.approx(example.influence, rel=1e-3)
 
 
+def test_a_contrast_is_the_difference_of_two_questions(run: Run) -> None:
+    question = run.question("Tom the otter lost", " his red hat", contrast=" the moon.")
+    both = run.ask(question, k=100, fold=False)
+    one, other = (
+        {e.id: e for end in (found.proponents, found.opponents) for e in end}
+        for found in (
+            run.ask("Tom the otter lost", words, k=100, fold=False) for words in (" his red hat", " the moon.")
+        )
+    )
+    assert len(both.proponents) + len(both.opponents) == 60
+    for example in both.proponents + both.opponents:
+        parts = zip(one[example.id].tokens, other[example.id].tokens, strict=True)
+        assert [t.influence for t in example.tokens] == pytest.approx(
+            [a.influence - b.influence for a, b in parts], rel=1e-3, abs=1e-2
+        )
+    assert both.contrast is not None
+    assert both.contrast.completion == " the moon."
+    assert "favoured the completion over “the moon.”" in both._repr_html_()
+    token_map = run.token_map(question, both.proponents[0].id)
+    assert token_map.query_tokens == question.selected_pieces + question.parts[1][0].selected_pieces
+    assert token_map.contrast_tokens == len(question.parts[1][0].selected_pieces)
+    assert np.sum(token_map.values) == pytest.approx(both.proponents[0].influence, rel=1e-3)
+
+
+def test_only_the_layers_chosen_count(run: Run) -> None:
+    asked = ("Tom the otter lost", " his red hat")
+    whole = run.ask(*asked, k=100, fold=False)
+    names = list(whole.proponents[0].layers)
+    some = run.ask(*asked, k=100, fold=False, layers=(names[1], "*.1.*fc"))
+    assert some.layers == [name for name in names if name == names[1] or (".1." in name and name.endswith("fc"))]
+    assert some.layers is not None
+    every = {e.id: e for e in whole.proponents + whole.opponents}
+    for example in some.proponents + some.opponents:
+        kept = {name: part if name in some.layers else 0 for name, part in every[example.id].layers.items()}
+        assert example.layers == pytest.approx(kept, rel=1e-3, abs=1e-3)
+        assert example.influence == pytest.approx(sum(kept.values()), rel=1e-3, abs=1e-3)
+    token_map = run.token_map(run.question(*asked), some.proponents[0].id, layers=tuple(some.layers))
+    assert np.sum(token_map.values) == pytest.approx(some.proponents[0].influence, rel=1e-3)
+    with pytest.raises(HeadwaterError, match=r"matches no layer that is tracked. Nearest: "):
+        run.ask(*asked, layers=("attention",))
+
+
+def test_a_span_may_be_given_by_its_place(run: Run) -> None:
+    prompt, completion = "Tom and", " Tom saw Tom."
+    by_place = run.question(prompt, completion, (9, 12))
+    assert by_place.span == "Tom"
+    assert by_place.selected.index(True) > run.question(prompt, completion, "Tom").selected.index(True)
+    for place in ((3, 3), (-1, 2), (0, 99)):
+        with pytest.raises(HeadwaterError, match="which has 13 characters"):
+            run.question(prompt, completion, place)
+
+
+def test_the_distribution_counts_every_example(run: Run) -> None:
+    answer = run.ask("Tom the otter lost", " his red hat", k=60, fold=False)
+    spread = answer.distribution
+    assert spread is not None
+    assert sum(spread.scored) == 60
+    assert sum(spread.estimated) == 0
+    shown = [e.influence for e in answer.proponents + answer.opponents]
+    assert spread.edges[-1] == -spread.edges[0] == pytest.approx(max(map(abs, shown)), rel=1e-3)
+    assert spread.scored[-1] + spread.scored[0] >= 1
+
+
 def test_damping_is_chosen_when_asking(run: Run) -> None:
     strong = run.ask("Once upon", " a time", damping="1e9", k=1).proponents[0].influence
     assert strong == pytest.approx(0, abs=1e-3)

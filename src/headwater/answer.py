@@ -15,6 +15,7 @@ from headwater.errors import HeadwaterError
 from headwater.files import replacing
 from headwater.influence.attribution import Attribution, TokenMap
 from headwater.render.html import answer_html, fragment_html, token_map_html
+from headwater.render.table import answer_csv, answer_table
 from headwater.render.terminal import render_answer
 from headwater.render.terminal_map import render_token_map
 
@@ -48,6 +49,14 @@ class Answer(Attribution):
             return TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
             raise HeadwaterError(f"This is not an answer of Headwater: {_first_mistake(error)}.") from error
+
+    def to_table(self) -> Any:
+        """The examples as a pyarrow Table, one row each (see render.table.SCHEMA)."""
+        return answer_table(self)
+
+    def to_csv(self) -> str:
+        """The examples as CSV, one row each; what is nested is JSON in its cell."""
+        return answer_csv(self)
 
     def save_html(self, path: str | Path) -> Path:
         """Write the answer as one self-contained page, whole or not at all."""

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from headwater.answer import Answer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
-from headwater.index.rescore import Budget, rescore
-from headwater.index.search import Loaded, search
-from headwater.influence.attribution import RankBy, ScoredExample
-from headwater.influence.question import Question, describe, preconditioned
+from headwater.index.rescore import Budget, Rescored, rescore
+from headwater.index.search import Candidates, Loaded, search
+from headwater.influence.attribution import Distribution, RankBy, ScoredExample
+from headwater.influence.distribution import distribution
+from headwater.influence.question import Question, describe, question_gradients, whitened_question
 from headwater.influence.rank import Detail, both_ends, scored, scored_example, shares
-from headwater.influence.scores import Scores, SelfInfluence, TokenScores, Weights, WhitenedGradients, of_rank
+from headwater.influence.scores import Scores, SelfInfluence, TokenScores, Weights, of_rank
+from headwater.lm.layers import TrackedLayer, named
 from headwater.lm.load import LanguageModel
-from headwater.sweep.progress import Report, silent
+from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Sweep, fold
 
 DEFAULT_CANDIDATES = 256
@@ -49,6 +53,8 @@ class AskOptions:
     """Show near-duplicates once, with a count."""
     query_rank: int | None = None
     """Rank that the query's gradient is reduced to in every layer; None keeps it whole."""
+    layers: tuple[str, ...] | None = None
+    """Globs of the layers whose part of the influence counts; None is all that are tracked."""
 
     def check(self) -> None:
         """Raises HeadwaterError for numbers that ask for nothing."""
@@ -74,10 +80,27 @@ class Scene:
     curvature: Curvature
     report: Report = silent
 
+    def chosen(self, options: AskOptions) -> tuple[TrackedLayer, ...]:
+        """The layers that count. Raises HeadwaterError where a glob names none of those tracked."""
+        return self.curvature.layers if options.layers is None else named(self.curvature.layers, options.layers)
+
     def weights(self, questions: Sequence[Question], options: AskOptions) -> Weights:
-        """R_q of the questions, in their order."""
-        sequences = [question.sequence for question in questions]
-        return of_rank(preconditioned(self.lm, self.curvature, sequences), options.query_rank)
+        """R_q of the questions, in their order; zero in the layers that do not count."""
+        gradients = question_gradients(self.lm, self.curvature, questions)
+        counting = {layer.name for layer in self.chosen(options)}
+        for name in gradients.keys() - counting:
+            gradients[name] = torch.zeros_like(gradients[name])
+        return of_rank(gradients, options.query_rank)
+
+    def whitened(self, question: Question, options: AskOptions) -> NDArray[np.float32]:
+        """[D] the whitened gradient of a question; zero in the layers that do not count."""
+        whitened = whitened_question(self.lm, self.curvature, question)
+        counting = self.chosen(options)
+        ends = np.cumsum([layer.parameters for layer in self.curvature.layers])
+        for layer, end in zip(self.curvature.layers, ends.tolist(), strict=True):
+            if layer not in counting:
+                whitened[end - layer.parameters : end] = 0
+        return whitened
 
     def detail(self, weights: Weights) -> Detail:
         return Detail(self.lm, self.curvature.layers, self.corpus, weights)
@@ -106,7 +129,8 @@ def ask_everything(
         parts = shares(context, ends.positions)
         by_position = None if norms is None else dict(enumerate(norms.tolist()))
         raised, lowered = (scored(context, end, parts, by_position) for end in (ends.proponents, ends.opponents))
-        answers.append(_answer(scene, question, options, raised, lowered, scored=len(positions)))
+        made = _answer(scene, question, options, raised, lowered, scored=len(positions))
+        answers.append(replace(made, distribution=distribution(strengths[positions])))
     return answers
 
 
@@ -115,25 +139,38 @@ def ask_index(
 ) -> Answer:
     """An answer from the index: the sketches find candidates, and the likeliest of them are scored exactly."""
     weights = scene.weights([question], options)
-    query = Sweep("query", scene.lm, scene.curvature.layers, [question.sequence])
-    whitened = fold(query, lambda: WhitenedGradients(scene.curvature)).values[0].float().numpy()
-    candidates = search(loaded, whitened, options.rank_by, among)
+    scene.report(Step("searching", 0, len(loaded), 0))
+    candidates = search(loaded, scene.whitened(question, options), options.rank_by, among)
+    scene.report(Step("searching", candidates.searched, candidates.searched, 0))
     norms = None
     if options.rank_by == "relative":
         roots = np.sqrt(loaded.self_influence[candidates.positions].astype(np.float64))
         norms = dict(zip(candidates.positions.tolist(), roots.tolist(), strict=True))
     context = scene.detail(weights)
     budget = max(options.candidates, 2 * options.k)
-    found = rescore(
-        lambda positions: shares(context, positions, scene.report), candidates, Budget(options.k, budget), norms,
-        scene.corpus if options.fold else None,
-    )  # fmt: skip
+    done = 0
+
+    def score(positions: Sequence[int]) -> dict[int, Tensor]:
+        nonlocal done
+        done += len(positions)
+        scene.report(Step("scoring", done, min(budget, len(candidates.positions)), 0))
+        return shares(context, positions)
+
+    fold_in = scene.corpus if options.fold else None
+    found = rescore(score, candidates, Budget(options.k, budget), norms, fold_in)
     ends = (found.ends.proponents, found.ends.opponents)
     raised, lowered = (scored(context, end, found.parts, norms) for end in ends)
-    return _answer(
+    made = _answer(
         scene, question, options, raised, lowered, scored=len(found.parts), searched=candidates.searched,
         missed=found.expected_missed,
     )  # fmt: skip
+    return replace(made, distribution=_spread(candidates, found))
+
+
+def _spread(candidates: Candidates, found: Rescored) -> Distribution | None:
+    """The histogram of everything searched."""
+    known = ~np.isnan(found.exact)
+    return distribution(found.exact[known], np.concatenate([candidates.estimates[~known], candidates.others]))
 
 
 def ask_against(
@@ -178,4 +215,6 @@ def _answer(
         expected_missed=missed,
         selection=options.selection if against is None else against,
         added=against is not None,
+        contrast=None if question.contrast is None else describe(scene.lm, question.contrast),
+        layers=None if options.layers is None else [layer.name for layer in scene.chosen(options)],
     )

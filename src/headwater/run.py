@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from headwater.answer import Answer, TokenMapAnswer
 from headwater.ask import AskOptions, Scene, ask_against, ask_everything, ask_index
 from headwater.corpus.changes import add_examples, remove_examples
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.read import ReadOptions, Skipped, read_records
-from headwater.corpus.store import write_corpus
-from headwater.corpus.tokenize import LongTexts
+from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
+from headwater.corpus.store import Example, write_corpus
+from headwater.corpus.tokenize import LongTexts, tokenize
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, CurvatureKind
 from headwater.curvature.store import load_curvature, save_curvature
@@ -34,7 +35,15 @@ from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
 from headwater.index.table import open_table
 from headwater.influence.fit import Fisher, Workbench, fit_curvature
-from headwater.influence.question import Question, Sampling, continue_prompt, make_question, preconditioned
+from headwater.influence.question import (
+    Question,
+    Sampling,
+    Span,
+    continue_prompt,
+    make_question,
+    preconditioned,
+    question_gradients,
+)
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.capture import Labels
@@ -85,6 +94,8 @@ class Run:
         self.lm = lm
         self.report: Report = silent
         """Called after every batch of the long work; the command line draws its progress bar with it."""
+        self._curvature: tuple[tuple[int, str], Curvature] | None = None
+        """The one last used, with the file's time and the damping it was read for."""
 
     @classmethod
     def create(
@@ -210,7 +221,10 @@ class Run:
                 f"Delete it and fit again: headwater fit {self.path}",
             )  # fmt: skip
         chosen = parse_damping(self.manifest.damping if damping is None else damping)
-        return load_curvature(self.curvature_path, chosen, str(self.lm.device))[0]
+        key = (self.curvature_path.stat().st_mtime_ns, chosen.describe())
+        if self._curvature is None or self._curvature[0] != key:
+            self._curvature = (key, load_curvature(self.curvature_path, chosen, str(self.lm.device))[0])
+        return self._curvature[1]
 
     # -- questions
 
@@ -218,29 +232,38 @@ class Run:
         self,
         prompt: str,
         completion: str | None = None,
-        span: str | None = None,
+        span: Span | None = None,
         sampling: Sampling = Sampling(),
+        contrast: str | None = None,
     ) -> Question:
-        """A query: the given completion, or the model's own continuation of the prompt; `span` narrows it."""
+        """A query: the given completion, or the model's own continuation of the prompt; `span` narrows it.
+
+        With a `contrast`, another completion, the question is why the one rather than the other.
+        """
         if completion is None:
-            written = continue_prompt(self.lm, prompt, sampling)
-            if span is None:
-                return written
-            narrowed = make_question(self.lm, prompt, written.completion, span)
-            return replace(narrowed, generated=True)
-        return make_question(self.lm, prompt, completion, span)
+            question = continue_prompt(self.lm, prompt, sampling)
+            if span is not None:
+                question = replace(make_question(self.lm, prompt, question.completion, span), generated=True)
+        else:
+            question = make_question(self.lm, prompt, completion, span)
+        if contrast is None:
+            return question
+        return replace(question, contrast=make_question(self.lm, prompt, contrast, id="contrast"))
 
     def ask(
-        self, prompt: str | Question, completion: str | None = None, *, span: str | None = None,
-        options: AskOptions = AskOptions(), **changes: object,
+        self, prompt: str | Question, completion: str | None = None, *, span: Span | None = None,
+        contrast: str | None = None, options: AskOptions = AskOptions(), **changes: object,
     ) -> Answer:  # fmt: skip
         """Which training examples made the model say `completion` after `prompt`?
 
         Where there is an index it finds the candidates, and the likeliest are scored exactly; without one, or with
         `exact=True`, every example is scored. Without a completion the model continues the prompt, and the
-        continuation is explained. `changes` are fields of AskOptions: `run.ask(prompt, k=5, rank_by="relative")`.
+        continuation is explained; with a `contrast` the answer says why the one rather than the other. `changes` are
+        fields of AskOptions: `run.ask(prompt, k=5, rank_by="relative")`.
         """
-        question = prompt if isinstance(prompt, Question) else self.question(prompt, completion, span)
+        question = prompt if isinstance(prompt, Question) else self.question(
+            prompt, completion, span, contrast=contrast
+        )  # fmt: skip
         return self.ask_all([question], options, **changes)[0]
 
     def ask_all(
@@ -258,24 +281,37 @@ class Run:
         return ask_everything(scene, questions, options, norms, among)
 
     def ask_against(
-        self, question: Question, texts: str | Path, options: AskOptions = AskOptions(), **changes: object
-    ) -> Answer:
-        """What would the examples of the file `texts`, which are not in the corpus, do if they were added to it?
+        self, question: Question, texts: str | Path | Sequence[str], options: AskOptions = AskOptions(),
+        **changes: object,
+    ) -> Answer:  # fmt: skip
+        """What would `texts`, which are not in the corpus, do if they were added to it?
 
-        They are read, tokenised and cut as the corpus was.
+        They are the examples of a file, or are given themselves. They are tokenised and cut as the corpus was. Raises
+        HeadwaterError where a text is too short to be learned from.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         options.check()
         if options.selection:
             raise HeadwaterError("--where and --contains choose among the corpus; --against takes other texts.")
+        examples = self._read(texts)
+        name = f"texts of {texts}" if isinstance(texts, str | Path) else "texts given with the question"
+        return ask_against(self._scene(options), question, examples, name, options)
+
+    def _read(self, texts: str | Path | Sequence[str]) -> list[Example]:
+        """Texts as examples of the corpus would be."""
+        if isinstance(texts, str | Path):
+            records = read_records(texts, self._read_options())
+        else:
+            for text, tokenized in zip(texts, tokenize(self.lm.tokenizer, texts), strict=True):
+                if len(tokenized.input_ids) < 2:
+                    raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
+            records = [Record(f"text {n}", text, "given", {}) for n, text in enumerate(texts, start=1)]
         with TemporaryDirectory() as folder:
             path = Path(folder) / "texts.arrow"
             entry = self.manifest.corpus
-            records = read_records(texts, self._read_options())
             write_corpus(path, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
             corpus = Corpus(path)
-            examples = list(corpus.read(range(len(corpus))))
-            return ask_against(self._scene(options), question, examples, f"texts of {texts}", options)
+            return list(corpus.read(range(len(corpus))))
 
     def _scene(self, options: AskOptions) -> Scene:
         return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)
@@ -331,18 +367,38 @@ class Run:
         self.corpus = remove_examples(self.corpus, ids)
         return before - len(self.corpus)
 
-    def token_map(self, question: Question, example_id: str, damping: str | float | None = None) -> TokenMapAnswer:
-        """Token × token influence of one example: which of its tokens pushed which token of the query."""
+    def token_map(
+        self, question: Question, example_id: str | None = None, damping: str | float | None = None,
+        *, text: str | None = None, layers: tuple[str, ...] | None = None,
+    ) -> TokenMapAnswer:  # fmt: skip
+        """Token × token influence of one example, or of a `text`: which of its tokens pushed which of the query's.
+
+        `layers` are globs of those that count. Raises HeadwaterError for an unknown id.
+        """
+        assert (example_id is None) != (text is None), "give an example's id, or a text"
+        example = self.example(example_id) if example_id is not None else self._read([text or ""])[0]
+        scene = self._scene(AskOptions(damping=damping))
+        chosen = {layer.name for layer in scene.chosen(AskOptions(layers=layers))}
+        sequences = [token for part, _ in question.parts for token in part.token_sequences()]
+        by_token = preconditioned(self.lm, scene.curvature, sequences)
+        sweep = Sweep("token map", self.lm, scene.curvature.layers, [example.sequence])
+        (shares,) = fold(sweep, lambda: TokenScores(by_token, by_layer=True)).values
+        counting = [layer.name in chosen for layer in scene.curvature.layers]
+        signs = [sign for part, sign in question.parts for _ in part.token_sequences()]
+        values = shares[counting].sum(0) * torch.tensor(signs)
+        return TokenMapAnswer(
+            example.id,
+            [piece for part, _ in question.parts for piece in part.selected_pieces],
+            example.pieces,
+            values.t().tolist(),
+            contrast_tokens=signs.count(-1),
+        )
+
+    def example(self, example_id: str) -> Example:
+        """The training example of that id. Raises HeadwaterError where there is none."""
         if example_id not in self.corpus.position:
             raise HeadwaterError(f"No example of this run has the id {example_id!r}.")
-        curvature = self.curvature(damping)
-        position = self.corpus.position[example_id]
-        by_token = preconditioned(self.lm, curvature, question.token_sequences())
-        sweep = Sweep("token map", self.lm, curvature.layers, self.corpus.sequences([position]))
-        (shares,) = fold(sweep, lambda: TokenScores(by_token)).values
-        pieces = question.pieces
-        selected = [pieces[t] for t in np.flatnonzero(question.sequence.targets)]
-        return TokenMapAnswer(example_id, selected, self.corpus[position].pieces, shares.t().tolist())
+        return self.corpus[self.corpus.position[example_id]]
 
     def scan(
         self, questions: Sequence[Question], output: str | Path, *, tokens: bool = False,
@@ -356,14 +412,13 @@ class Run:
         """
         check_query_ids([question.id for question in questions])
         curvature = self.curvature(damping)
-        asked = [[q.id, q.prompt, q.completion, q.span] for q in questions]
+        asked = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
         binding = json.dumps(
             read_metadata(self.curvature_path) | {"damping": curvature.damping.describe(), "tokens": str(tokens)}
             | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest(), "query_rank": str(query_rank)}
             | {"examples": self.corpus.fingerprint}, sort_keys=True,
         )  # fmt: skip
-        sequences = [question.sequence for question in questions]
-        queries = of_rank(preconditioned(self.lm, curvature, sequences), query_rank)
+        queries = of_rank(question_gradients(self.lm, curvature, questions), query_rank)
         scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
         sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences())
         scan_corpus(scan, sweep, Path(output), self.report)

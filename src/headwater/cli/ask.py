@@ -33,6 +33,9 @@ def ask(
         str | None, typer.Argument(help="What it said. Left out, the model continues the prompt itself.")
     ] = None,
     span: SpanOption = None,
+    contrast: Annotated[
+        str | None, typer.Option(help="Another completion: explain why the one rather than this one.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many examples to show at each end.", min=1)] = 10,
     rank_by: Annotated[
         RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z).")
@@ -52,6 +55,10 @@ def ask(
         int, typer.Option(help="Of those the index finds, score at most so many exactly.", min=1)
     ] = DEFAULT_CANDIDATES,
     fold: Annotated[bool, typer.Option(help="Show near-duplicates once, with a count.")] = True,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Count only the influence through layers of this name or glob; may be repeated."),
+    ] = None,
     damping: DampingOption = None,
     query_rank: QueryRankOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24,
@@ -66,8 +73,9 @@ def ask(
     [dim]headwater ask runs/stories "Once upon a time" --contains "silver key" --where "tokens < 200"[/]
     """
     opened = Run.open(run)
-    question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed))
-    options = AskOptions(k, rank_by, damping, exact, candidates, where, contains, fold, query_rank)
+    question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed), contrast)
+    only = tuple(layers) if layers else None
+    options = AskOptions(k, rank_by, damping, exact, candidates, where, contains, fold, query_rank, only)
     with progress_report() as report:
         opened.report = report
         answer = opened.ask(question, options=options) if against is None else opened.ask_against(

@@ -32,6 +32,8 @@ class Rescored:
     ends: Ends
     parts: dict[int, Tensor]
     """position -> [L, T] influence by layer and token, of every candidate that was scored."""
+    exact: NDArray[np.float64]
+    """[n] what the candidates are ranked by, exactly; NaN for those that were not scored."""
     expected_missed: float
     """At most about so many of the examples at both ends a scan of everything would replace.
 
@@ -77,7 +79,7 @@ def rescore(
         left = np.isnan(exact)
         missed = _normal(candidates, thresholds, _widening(candidates, exact))[:, left].sum(axis=1)
         if len(parts) >= budget.candidates or not left.any() or missed.max() < MISSES:
-            return Rescored(ends, parts, float(np.minimum(missed, k).sum()))
+            return Rescored(ends, parts, exact, float(np.minimum(missed, k).sum()))
 
 
 def _places(candidates: Candidates, parts: Mapping[int, Tensor]) -> NDArray[Any]:

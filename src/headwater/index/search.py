@@ -102,8 +102,13 @@ class Candidates:
     """[n] of what is ranked by: influence, or influence over √I(z, z)."""
     deviations: NDArray[np.float64]
     """[n] standard deviation of each estimate."""
-    searched: int
-    """How many examples were looked at in the coarse pass."""
+    others: NDArray[np.float64]
+    """[searched − n] estimates of the other examples, from the first bytes of their sketches alone."""
+
+    @property
+    def searched(self) -> int:
+        """How many examples were looked at in the coarse pass."""
+        return len(self.positions) + len(self.others)
 
 
 def search(loaded: Loaded, whitened: NDArray[Any], rank_by: RankBy, among: NDArray[np.bool_] | None) -> Candidates:
@@ -125,6 +130,7 @@ def search(loaded: Loaded, whitened: NDArray[Any], rank_by: RankBy, among: NDArr
     strengths = sums * loaded.scales if rank_by == "influence" else sums * (loaded.scales / np.maximum(norms, 1e-30))
     allowed = np.arange(len(loaded)) if among is None else np.flatnonzero(among)
     kept = _both_ends(strengths, allowed)
+    others = strengths[np.setdiff1d(allowed, kept, assume_unique=True)].astype(np.float64)
     if width < loaded.sketch.bytes:
         codes, rows = loaded.fine_rows(kept)
         finer = sums[kept]
@@ -134,7 +140,7 @@ def search(loaded: Loaded, whitened: NDArray[Any], rank_by: RankBy, among: NDArr
     deviations = loaded.sketch.noise * math.sqrt(float(whitened.astype(np.float64) @ whitened)) * norms[kept]
     if rank_by == "relative":
         estimates, deviations = estimates / np.maximum(norms[kept], 1e-30), deviations / np.maximum(norms[kept], 1e-30)
-    return Candidates(kept, estimates, deviations, len(allowed))
+    return Candidates(kept, estimates, deviations, others)
 
 
 def _both_ends(strengths: NDArray[Any], allowed: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -77,6 +77,18 @@ class ScoredExample:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """How the number ranked by is distributed over all examples: a histogram of B bins."""
+
+    edges: list[float]
+    """[B + 1] where the bins begin and end, symmetric about 0."""
+    scored: list[int]
+    """[B] of the examples scored exactly."""
+    estimated: list[int]
+    """[B] of the others, by the estimates of their sketches, which blur it by their noise."""
+
+
+@dataclass(frozen=True)
 class Attribution:
     """The examples that raised and lowered the likelihood of a query, strongest first."""
 
@@ -105,19 +117,28 @@ class Attribution:
     """What the examples were restricted to: a condition, words, or texts that are not in the corpus."""
     added: bool = False
     """True where the texts are not in the corpus: `removal_effect` is then what adding them would undo."""
+    contrast: Query | None = None
+    """What the model might have said instead: log p(query) − log p(contrast) is then explained."""
+    layers: list[str] | None = None
+    """The layers whose part of the influence counts; None is all that are tracked."""
+    distribution: Distribution | None = None
+    """Of all examples searched; None where the texts are not in the corpus."""
 
 
 @dataclass(frozen=True)
 class TokenMap:
     """Token × token influence of one example: `values[i][j]` is that of training token j on query token i.
 
-    Summed over i they are the influences of the example's tokens, over j of the query's, over both I(q, z).
+    Summed over i they are the influences of the example's tokens, over j of the query's, over both I(q, z). The
+    tokens of a contrast count with a negative sign.
     """
 
     example_id: str
     query_tokens: list[str]
-    """The selected query tokens, Q of them."""
+    """The selected query tokens, then those of the contrast where there is one: Q of them."""
     example_tokens: list[str]
     """All tokens of the example, T of them."""
     values: list[list[float]]
     """[Q, T]."""
+    contrast_tokens: int = 0
+    """How many of the query tokens, the last ones, are the contrast's."""

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.corpus.tokenize import Tokenized, tokenize
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
 from headwater.influence.attribution import Query, QueryToken
-from headwater.influence.scores import Gradients, QueryGradients
+from headwater.influence.scores import Gradients, QueryGradients, WhitenedGradients
 from headwater.lm.capture import token_losses
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
@@ -33,6 +34,13 @@ class Question:
     span: str | None = None
     generated: bool = False
     id: str = "query"
+    contrast: Question | None = None
+    """What the model might have said instead: the question is then why `completion` rather than that."""
+
+    @property
+    def parts(self) -> list[tuple[Question, int]]:
+        """The question with sign 1 and its contrast, where it has one, with sign −1."""
+        return [(self, 1)] if self.contrast is None else [(self, 1), (self.contrast, -1)]
 
     @property
     def text(self) -> str:
@@ -50,6 +58,11 @@ class Question:
     def pieces(self) -> list[str]:
         return self.tokenized.pieces(self.text)
 
+    @property
+    def selected_pieces(self) -> list[str]:
+        """The texts of the selected tokens."""
+        return [piece for piece, selected in zip(self.pieces, self.selected, strict=True) if selected]
+
     def token_sequences(self) -> list[TokenSequence]:
         """One sequence for every selected token, with the loss on that token alone: their sum is the query."""
         whole = self.sequence
@@ -59,22 +72,22 @@ class Question:
         ]
 
 
+Span = str | tuple[int, int]
+"""A part of a completion: its words, of which the first occurrence counts, or where it starts and stops in it."""
+
+
 def make_question(
-    lm: LanguageModel, prompt: str, completion: str, span: str | None = None, id: str = "query"
+    lm: LanguageModel, prompt: str, completion: str, span: Span | None = None, id: str = "query"
 ) -> Question:
-    """Select the tokens that overlap the completion, or the first occurrence in it of `span`.
+    """Select the tokens that overlap the completion, or the `span` of it.
 
     Raises HeadwaterError where the completion is empty, `span` is not in it, no selected token has a token before
     it, or the text is longer than the model reads.
     """
     if not completion:
         raise HeadwaterError(f"The completion of {id} is empty: there is nothing to explain.")
-    start, stop = len(prompt), len(prompt) + len(completion)
-    if span is not None:
-        place = completion.find(span) if span else -1
-        if place < 0:
-            raise HeadwaterError(f"The span {span!r} is not in the completion {completion!r} of {id}.")
-        start, stop = len(prompt) + place, len(prompt) + place + len(span)
+    first, last = (0, len(completion)) if span is None else _place(span, completion, id)
+    start, stop = len(prompt) + first, len(prompt) + last
     (tokenized,) = tokenize(lm.tokenizer, [prompt + completion])
     if len(tokenized.input_ids) > lm.max_positions:
         raise HeadwaterError(
@@ -91,7 +104,23 @@ def make_question(
             f"No token of {id} can be explained: the first token of a text has nothing before it that could "
             "predict it. Give a prompt."
         )
-    return Question(prompt, completion, tokenized, tuple(selected), span, id=id)
+    words = None if span is None else completion[first:last]
+    return Question(prompt, completion, tokenized, tuple(selected), words, id=id)
+
+
+def _place(span: Span, completion: str, id: str) -> tuple[int, int]:
+    """Where `span` starts and stops in the completion. Raises HeadwaterError where it is not in it."""
+    if isinstance(span, str):
+        start = completion.find(span) if span else -1
+        if start < 0:
+            raise HeadwaterError(f"The span {span!r} is not in the completion {completion!r} of {id}.")
+        return start, start + len(span)
+    start, stop = span
+    if not 0 <= start < stop <= len(completion):
+        raise HeadwaterError(
+            f"The span from {start} to {stop} is not in the completion of {id}, which has {len(completion)} characters."
+        )
+    return start, stop
 
 
 @dataclass(frozen=True)
@@ -135,6 +164,28 @@ def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[
     layers: Sequence[TrackedLayer] = curvature.layers
     gradients = fold(sweep, lambda: QueryGradients(layers))
     return curvature.precondition(gradients.by_layer(lm.device))
+
+
+def question_gradients(lm: LanguageModel, curvature: Curvature, questions: Sequence[Question]) -> Gradients:
+    """R_q of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's."""
+    parts = [(q, part, sign) for q, question in enumerate(questions) for part, sign in question.parts]
+    gradients = preconditioned(lm, curvature, [part.sequence for _, part, _ in parts])
+    if len(parts) == len(questions):
+        return gradients
+    combined: Gradients = {}
+    for name, every in gradients.items():
+        combined[name] = every.new_zeros(len(questions), *every.shape[1:])
+        for row, (q, _, sign) in enumerate(parts):
+            combined[name][q] += sign * every[row]
+    return combined
+
+
+def whitened_question(lm: LanguageModel, curvature: Curvature, question: Question) -> NDArray[np.float32]:
+    """[D] the whitened gradient of one question, less that of its contrast."""
+    sweep = Sweep("query", lm, curvature.layers, [part.sequence for part, _ in question.parts])
+    rows = fold(sweep, lambda: WhitenedGradients(curvature)).values.float()
+    signs = torch.tensor([sign for _, sign in question.parts], dtype=rows.dtype)
+    return (signs @ rows).numpy()
 
 
 def describe(lm: LanguageModel, question: Question) -> Query:

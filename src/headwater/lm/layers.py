@@ -50,7 +50,8 @@ def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[Tracke
     for glob in globs or DEFAULT_LAYERS:
         matched = {name for name in candidates if glob == ALL_LINEAR or fnmatchcase(name, glob)}
         if not matched and globs:
-            raise ModelError(_no_match(glob, list(candidates)))
+            hint = f" Use '{ALL_LINEAR}' for all of them."
+            raise ModelError(_no_match(glob, list(candidates), "linear layer of this model") + hint)
         wanted |= matched
     if not wanted:
         raise ModelError(
@@ -58,6 +59,17 @@ def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[Tracke
             f"Choose layers with --layers. {_names(list(candidates))}"
         )
     return _in_forward_order(model, {name: module for name, module in candidates.items() if name in wanted})
+
+
+def named(layers: Sequence[TrackedLayer], globs: Sequence[str]) -> tuple[TrackedLayer, ...]:
+    """Those of tracked `layers` whose names match one of `globs`, in their order.
+
+    Raises ModelError, with the nearest names, where a glob matches none.
+    """
+    for glob in globs:
+        if not any(fnmatchcase(layer.name, glob) for layer in layers):
+            raise ModelError(_no_match(glob, [layer.name for layer in layers], "layer that is tracked"))
+    return tuple(layer for layer in layers if any(fnmatchcase(layer.name, glob) for glob in globs))
 
 
 def shape_of(module: nn.Module) -> tuple[int, int, bool]:
@@ -135,14 +147,11 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
     return layers
 
 
-def _no_match(glob: str, names: list[str]) -> str:
+def _no_match(glob: str, names: list[str], what: str) -> str:
     """What to say where `glob` matches nothing: the most similar names, written as globs over the blocks."""
     globs = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names)
     near = sorted(globs, key=lambda name: -difflib.SequenceMatcher(None, name, glob.replace("*", "")).ratio())
-    return (
-        f"--layers {glob!r} matches no linear layer of this model. Nearest: {', '.join(near[:4])}. "
-        f"Use '{ALL_LINEAR}' for all of them."
-    )
+    return f"--layers {glob!r} matches no {what}. Nearest: {', '.join(near[:4])}."
 
 
 def _names(names: list[str]) -> str:

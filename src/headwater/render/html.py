@@ -47,6 +47,7 @@ def _answer(attribution: Attribution, scale: ScaleBy) -> dict[str, Any]:
         "title": shorten(one_line(query.prompt + query.completion), 80),
         "question": question(query),
         "subject": subject(query),
+        "contrast": None if attribution.contrast is None else attribution.contrast.completion.strip(),
         "surprisal": surprisal(query.loss),
         "meaning": meaning(attribution),
         "scale": scale,

@@ -94,10 +94,14 @@ def in_prompt(query: Query) -> list[tuple[QueryToken, bool]]:
 
 
 def _signs(attribution: Attribution) -> str:
-    return (
-        f"Positive influence: training on the example made {subject(attribution.query)} more likely. "
-        "Negative: less likely. A token is shaded where the model was taught, mostly about the token that follows."
-    )
+    asked, contrast = subject(attribution.query), attribution.contrast
+    if contrast is None:
+        signs = f"training on the example made {asked} more likely. Negative: less likely."
+    else:
+        other = f"“{shorten(one_line(contrast.completion.strip()), 60)}” ({surprisal(contrast.loss)})"
+        signs = f"training on the example favoured {asked} over {other}. Negative: the other way round."
+    where = "A token is shaded where the model was taught, mostly about the token that follows."
+    return f"Positive influence: {signs} {where}"
 
 
 def _ranking(attribution: Attribution) -> str:
@@ -111,7 +115,14 @@ def _ends(attribution: Attribution) -> list[str]:
         return _added(attribution)
     total = examples(attribution.examples)
     restricted = [f"Only examples {one_line(attribution.selection)} were looked at."] if attribution.selection else []
+    if attribution.layers is not None:
+        restricted.append(f"Only influence through {_listed(attribution.layers)} counts.")
     return restricted + _ends_of_corpus(attribution, total)
+
+
+def _listed(layers: list[str]) -> str:
+    names = ", ".join(map(one_line, layers[:4]))
+    return f"{names} and {len(layers) - 4} more layers" if len(layers) > 4 else names
 
 
 def _added(attribution: Attribution) -> list[str]:
@@ -119,8 +130,8 @@ def _added(attribution: Attribution) -> list[str]:
     here = f"These are {one_line(attribution.selection or 'texts')}, which the corpus does not hold."
     strongest = (attribution.proponents or attribution.opponents)[:1]
     return [here] + [
-        f"Adding {shorten(one_line(example.id), 60)} to the {examples(attribution.examples)} is predicted to change "
-        f"log p by {signed(-example.removal_effect)} nats{_likelier(-example.removal_effect)}."
+        f"Adding {shorten(one_line(example.id), 60)} to the {examples(attribution.examples)} is predicted to "
+        f"{_change(attribution, -example.removal_effect)}."
         for example in strongest
     ]
 
@@ -129,17 +140,23 @@ def _ends_of_corpus(attribution: Attribution, total: str) -> list[str]:
     if not attribution.proponents and not attribution.opponents:
         return [f"Nothing in the {total} raised or lowered it."]
     if not attribution.proponents:
-        return [f"Nothing in the {total} raised it.", _removal(attribution.opponents[0], "strongest", total)]
-    removal = _removal(attribution.proponents[0], "top", total)
+        return [f"Nothing in the {total} raised it.", _removal(attribution, attribution.opponents[0], "strongest")]
+    removal = _removal(attribution, attribution.proponents[0], "top")
     return [removal] if attribution.opponents else [removal, f"Nothing in the {total} lowered it."]
 
 
-def _removal(example: ScoredExample, which: str, total: str) -> str:
-    effect = example.removal_effect
+def _removal(attribution: Attribution, example: ScoredExample, which: str) -> str:
     return (
-        f"Removing the {which} example, {shorten(one_line(example.id), 60)}, from the {total} is predicted "
-        f"to change log p by {signed(effect)} nats{_likelier(effect)}."
+        f"Removing the {which} example, {shorten(one_line(example.id), 60)}, from the "
+        f"{examples(attribution.examples)} is predicted to {_change(attribution, example.removal_effect)}."
     )
+
+
+def _change(attribution: Attribution, effect: float) -> str:
+    """What is predicted to happen to the query: "change log p by −0.02 nats (2% less likely)"."""
+    if attribution.contrast is not None:
+        return f"change the log odds between the two by {signed(effect)} nats"
+    return f"change log p by {signed(effect)} nats{_likelier(effect)}"
 
 
 def _likelier(effect: float) -> str:

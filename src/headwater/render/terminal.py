@@ -56,6 +56,8 @@ class _AnswerView:
     def _head(self, ink: Ink) -> Iterator[RenderableType]:
         query = self.attribution.query
         yield _question(query)
+        if self.attribution.contrast is not None:
+            yield Text.assemble(("rather than", "dim"), visible(self.attribution.contrast.completion))
         yield Text()
         yield _surprisal(query)
         yield Text()
