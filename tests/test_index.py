@@ -237,6 +237,25 @@ def test_scoring_stops_when_no_other_candidate_is_likely(noise: float) -> None:
     assert scored / 40 < (100 if noise < 0.1 else 500)
 
 
+def test_how_many_are_missed_is_known_where_the_question_has_hardly_any_signal() -> None:
+    """Most examples do less than the noise, a few stand out. Then so many are missing as it is said."""
+    missed, promised = 0, 0.0
+    for seed in range(30):
+        draw = np.random.default_rng([seed, 2])
+        exact = draw.standard_normal(3000) * 0.4
+        exact[draw.choice(3000, 25, replace=False)] += draw.standard_normal(25) * 4
+
+        def look(positions: Sequence[int], exact: Any = exact) -> dict[int, Tensor]:
+            return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
+
+        found = rescore(look, noisy(exact, 1.0, seed), Budget(10, 200), None, None)
+        order = np.argsort(exact)
+        missed += len({*order[:10].tolist(), *order[-10:].tolist()} - set(found.ends.positions))
+        promised += found.expected_missed
+    assert 0.5 < promised / missed < 4  # how far the many spread is the hardest to tell
+    assert promised / 30 < 16  # of 20: not simply all
+
+
 # -- building
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ Score = Callable[[Sequence[int]], Mapping[int, Tensor]]
 
 WAVE = 32
 """Candidates scored at a time: enough for one batch, few enough to stop early."""
+OUTLIERS, WIDE, ROUNDS = 0.02, 5.0, 20
+"""The share of examples first believed to have much influence, how many times the usual that is, rounds of fitting."""
 MISSES = 0.05
 """Scoring ends where so many of the strongest k at an end are expected to be missing."""
 
@@ -35,10 +38,7 @@ class Rescored:
     exact: NDArray[np.float64]
     """[n] what the candidates are ranked by, exactly; NaN for those that were not scored."""
     expected_missed: float
-    """At most about so many of the examples at both ends a scan of everything would replace.
-
-    The chances behind it take no account of most examples having hardly any influence, and so are on the safe side.
-    """
+    """About so many of the examples at both ends a scan of everything would replace."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,18 @@ def rescore(
     """Score candidates exactly, the likeliest first, until the budget is spent or no more are needed.
 
     An estimate errs like a normal number of known deviation, so it says how likely its example is to be stronger
-    than the k-th strongest scored so far. Summed over the candidates not yet scored that is how many of the k are
-    expected to be missing; below MISSES at both ends the work is done. `norms` are √I(z, z) where the ranking is
-    relative; near-duplicates count as one where the `corpus` with their texts is given.
+    than the k-th strongest scored so far (see _Belief). Summed over the candidates not yet scored that is how many of
+    the k are expected to be missing; below MISSES at both ends the work is done. `norms` are √I(z, z) where the ranking
+    is relative; near-duplicates count as one where the `corpus` with their texts is given.
     """
     k = budget.k
+    belief = _belief(candidates)
     parts: dict[int, Tensor] = {}
     exact = np.full(len(candidates.positions), np.nan)
     thresholds = [_kth(sign * candidates.estimates, k) for sign in (1, -1)]
     while True:
         left = np.isnan(exact)
-        chances = _normal(candidates, thresholds, _widening(candidates, exact))
+        chances = belief.passing(thresholds)
         room = min(WAVE if parts else max(WAVE, 2 * k), budget.candidates - len(parts), int(left.sum()))
         chosen = np.argsort(-np.where(left, chances.max(axis=0), -1), kind="stable")[:room]
         new = score(candidates.positions[chosen].tolist())
@@ -77,7 +78,7 @@ def rescore(
         ends = both_ends(dict(zip(parts, exact[_places(candidates, parts)], strict=True)), k, corpus)
         thresholds = [_weakest(found, candidates, exact, k) for found in (ends.proponents, ends.opponents)]
         left = np.isnan(exact)
-        missed = _normal(candidates, thresholds, _widening(candidates, exact))[:, left].sum(axis=1)
+        missed = belief.passing(thresholds)[:, left].sum(axis=1)
         if len(parts) >= budget.candidates or not left.any() or missed.max() < MISSES:
             return Rescored(ends, parts, exact, float(np.minimum(missed, k).sum()))
 
@@ -94,21 +95,64 @@ def _weakest(found: list[Family], candidates: Candidates, exact: NDArray[Any], k
     return abs(float(exact[np.searchsorted(candidates.positions, found[-1].position)]))
 
 
-def _widening(candidates: Candidates, exact: NDArray[Any]) -> float:
-    """How much larger the errors of those scored are than foretold, at least 1.
+@dataclass(frozen=True)
+class _Belief:
+    """What the estimates say of the exact values before any is known.
 
-    They were chosen for their high estimates, so that this errs on the safe side.
+    Most examples have hardly any influence, a few have much: a value is drawn from a narrow normal, whose width the
+    estimates themselves tell, or now and then from a wide one.
     """
-    known = ~np.isnan(exact) & (candidates.deviations > 0)
-    errors = (exact - candidates.estimates)[known] / candidates.deviations[known]
-    return max(1.0, float(np.sqrt(np.mean(errors**2)))) if len(errors) else 1.0
+
+    candidates: Candidates
+    outlier: NDArray[np.float64]
+    """[n] how likely each candidate is one of the few."""
+    width: float
+    """Standard deviation of the many, in units of the noise."""
+
+    def passing(self, thresholds: list[float]) -> NDArray[np.float64]:
+        """[2, n] how likely each candidate is to pass the threshold of either end."""
+        noise = np.maximum(self.candidates.deviations, 1e-30)
+        shrunk = self.width**2 / (1 + self.width**2)
+        rows: list[NDArray[np.float64]] = []
+        for sign, threshold in zip((1, -1), thresholds, strict=True):
+            estimates = sign * self.candidates.estimates
+            few = _below((estimates - threshold) / noise)
+            many = _below((shrunk * estimates - threshold) / (np.sqrt(shrunk) * noise + 1e-30))
+            rows.append(self.outlier * few + (1 - self.outlier) * many)
+        return np.stack(rows)
 
 
-def _normal(candidates: Candidates, thresholds: list[float], widen: float) -> NDArray[Any]:
-    """[2, n] how likely each candidate is to pass the threshold of either end."""
-    scale = np.maximum(candidates.deviations * widen, 1e-30)
-    away = np.stack([(sign * candidates.estimates - t) / scale for sign, t in zip((1, -1), thresholds, strict=True)])
-    return torch.special.ndtr(torch.from_numpy(away)).numpy()
+def _belief(candidates: Candidates) -> _Belief:
+    """Two normals about 0 fitted to the estimates, whose noise is known: what they spread beyond it is real.
+
+    The narrow one by the median, which a few outliers do not move; share and width of the other by expectation and
+    maximisation.
+    """
+    scaled = np.clip(candidates.estimates / np.maximum(candidates.deviations, 1e-30), -1e6, 1e6)
+    if not len(scaled):
+        return _Belief(candidates, scaled, 0.0)
+    spread = max(1.0, 1.4826 * float(np.median(np.abs(scaled))))
+    share, wide = OUTLIERS, WIDE * spread
+    outlier = np.zeros(len(scaled))
+    for _ in range(ROUNDS):
+        odds = math.log(share / (1 - share)) + _log_normal(scaled, wide) - _log_normal(scaled, spread)
+        outlier = _logistic(odds)
+        share = float(np.clip(outlier.mean(), 1 / len(scaled), 0.5))
+        wide = max(2 * spread, math.sqrt(float((outlier * scaled**2).sum() / max(outlier.sum(), 1e-30))))
+    return _Belief(candidates, outlier, math.sqrt(spread**2 - 1))
+
+
+def _below(values: NDArray[Any]) -> NDArray[np.float64]:
+    return torch.special.ndtr(torch.from_numpy(values)).numpy()
+
+
+def _logistic(values: NDArray[Any]) -> NDArray[np.float64]:
+    return torch.sigmoid(torch.from_numpy(values)).numpy()
+
+
+def _log_normal(values: NDArray[Any], deviation: float) -> NDArray[np.float64]:
+    """The logarithm of a normal density, but for a constant."""
+    return -0.5 * (values / deviation) ** 2 - math.log(deviation)
 
 
 def _kth(values: NDArray[Any], k: int) -> float:

@@ -112,7 +112,7 @@ class Attribution:
     examples_searched: int | None = None
     """How many were searched by their sketches, to choose those scored; None where all were scored."""
     expected_missed: float = 0.0
-    """At most about so many of the examples shown would a scan of everything replace, by the sketches' known noise."""
+    """About so many of the examples shown would a scan of everything replace, by the sketches' known noise."""
     selection: str | None = None
     """What the examples were restricted to: a condition, words, or texts that are not in the corpus."""
     added: bool = False

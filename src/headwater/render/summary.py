@@ -77,7 +77,7 @@ def _scored(attribution: Attribution) -> str:
     sure = f"{max(missed, 0.01):.2g}"
     return (
         f"{examples(attribution.examples_searched)} searched, {attribution.examples_scored:,} of them scored exactly "
-        f"(a scan of all would change at most about {sure} of those shown)"
+        f"(a scan of all would change about {sure} of those shown)"
     )
 
 
