@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNPOD := .venv-runpod
 
 .PHONY: demo test check docs-check format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
 
-test: check
+test: check $(RUNPOD)/.installed
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev
@@ -18,6 +19,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright
 	$(BIN)/python scripts/write_cli_help.py --check
 	$(BIN)/python scripts/write_schema.py --check
+	$(BIN)/python scripts/write_openapi.py --check
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -26,6 +28,7 @@ format: $(VENV)/.installed-dev
 docs-generated: $(VENV)/.installed-dev
 	$(BIN)/python scripts/write_cli_help.py
 	$(BIN)/python scripts/write_schema.py
+	$(BIN)/python scripts/write_openapi.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.stages
@@ -34,12 +37,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or later: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Runpod's SDK needs other versions of a few packages than the rest does.
+$(RUNPOD)/.installed: $(VENV)/.installed-dev deploy/runpod/constraints.txt deploy/runpod/venv.sh
+	sh deploy/runpod/venv.sh $(PYTHON)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) .pytest_cache .ruff_cache .hypothesis

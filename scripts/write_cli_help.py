@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["TERMINAL_WIDTH"] = "100"
 os.environ["NO_COLOR"] = "1"
@@ -18,12 +20,19 @@ from headwater.cli import app
 TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
 
 
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """A group and all commands below it, by name."""
+    yield path
+    for name, command in sorted(getattr(group, "commands", {}).items()):
+        yield from commands(command, (*path, name))
+
+
 def page() -> str:
     parts = [
         "# Command line\n\nWritten from the commands themselves by `scripts/write_cli_help.py`; `make check` "
         "fails where it has drifted.\n"
     ]
-    for command in [[], *([name] for name in sorted(typer.main.get_command(app).commands))]:  # pyright: ignore
+    for command in commands(typer.main.get_command(app)):
         title = " ".join(["headwater", *command])
         text = CliRunner().invoke(app, [*command, "--help"], prog_name="headwater").output
         body = "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))

@@ -57,6 +57,12 @@ def test_a_corpus_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     assert corpus.position == {f"r{k}": k for k in range(4)}
 
 
+def test_a_missing_number_of_a_data_frame_is_none(tmp_path: Path) -> None:
+    record = Record("a", TEXT[0], "t.parquet:1", {"year": float("nan"), "by": "Lily"})
+    write_corpus(tmp_path / "c.arrow", [record], tiny_tokenizer(), 64)
+    assert Corpus(tmp_path / "c.arrow")[0].metadata == {"year": None, "by": "Lily"}
+
+
 def test_long_texts_are_counted_and_windows_named(tmp_path: Path) -> None:
     counts = write_corpus(tmp_path / "c.arrow", records(*TEXT), tiny_tokenizer(), 20, "split")
     corpus = Corpus(tmp_path / "c.arrow")

@@ -10,6 +10,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from headwater.answer import Answer
 from headwater.ask import AskOptions
+from headwater.client import Client
 from headwater.errors import HeadwaterError
 from headwater.index.settings import IndexOptions
 from headwater.run import CorpusOptions, FitOptions, Run
@@ -18,6 +19,7 @@ from headwater.version import __version__
 __all__ = [
     "Answer",
     "AskOptions",
+    "Client",
     "CorpusOptions",
     "FitOptions",
     "HeadwaterError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +12,10 @@ import typer
 from rich.console import Console
 
 from headwater.cli import app
-from headwater.cli.options import SeedOption
+from headwater.cli.options import DEFAULT_PORT, PortOption, SeedOption
 from headwater.cli.progress import progress_report, say
+from headwater.cli.serve import require_extra
+from headwater.errors import HeadwaterError
 from headwater.run import Run
 
 if TYPE_CHECKING:
@@ -25,19 +28,21 @@ def demo(
     stories: Annotated[int, typer.Option(help="How many stories its world has.")] = 3000,
     seed: SeedOption = 0,
     no_serve: Annotated[
-        bool, typer.Option("--no-serve", help="Stop after the answers, without opening a page.")
+        bool, typer.Option("--no-serve", help="Stop after the answers, without serving the page.")
     ] = False,
+    port: PortOption = DEFAULT_PORT,
 ) -> None:
-    """Build a tiny world of stories, train a tiny model on it, fit EK-FAC, index the stories, answer three questions.
+    """Build a tiny world of stories, train a tiny model on it, fit EK-FAC, index the stories, answer three questions,
+    and serve the page on which to ask more.
 
-    The first time takes a few minutes, later ones take seconds: every step is kept in RUN.
+    The first time takes a few minutes, later ones take seconds: every step is kept in RUN. Where no terminal is
+    attached it stops after the answers.
 
     [dim]headwater demo[/]
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.demo.build import SHOWN, Demo, answers, build_model, build_world, examples, found
+    from headwater.demo.build import SHOWN, Demo, answers, build_model, build_world, examples, found, write_questions
 
-    del no_serve  # there is no page yet: the demo always stops here
     where = Demo(run, stories, seed)
     with progress_report() as report:
         world = build_world(where)
@@ -48,6 +53,7 @@ def demo(
         opened.build_index()
         facts = examples(world, learned)
         answered = answers(where, facts, opened)
+        write_questions(where, facts)
     _say_what_it_learned(learned, len(world.stories))
     screen = Console()
     for fact, answer in zip(facts, answered, strict=True):
@@ -66,8 +72,24 @@ def demo(
   headwater ask {run} "{prompt}" "{completion}" --rank-by relative
   headwater ask {run} "{prompt}" "{completion}" --contains "{_longest_word(prompt)}"
   headwater ask {run} "{prompt}" "{completion}" --html answer.html
+  headwater serve {run}                                  the page on which to ask all this, and more
   headwater fit runs/mine --model MODEL --corpus TEXT    your own model and the text it was trained on""",
     )
+    if not no_serve and sys.stdout.isatty():
+        _serve(run, port)
+
+
+def _serve(run: Path, port: int) -> None:
+    try:
+        require_extra()
+    except HeadwaterError as missing:
+        say(f"\n{missing}")
+        return
+    from headwater.serve.server import serve
+    from headwater.serve.settings import Settings, token_from_environment
+
+    say("")
+    serve(run, Settings(port=port, token=token_from_environment(), open=True), say)
 
 
 def _longest_word(text: str) -> str:

@@ -27,4 +27,6 @@ QueryRankOption = Annotated[
         show_default=False,
     ),
 ]
+DEFAULT_PORT = 8321
+PortOption = Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -94,7 +94,7 @@ class Segment:
                 opened = batch
             value = {name: column[row].as_py() for name, column in columns.items()}
             yield Example(
-                value["id"], value["text"], value["source"], json.loads(value["metadata"]),
+                value["id"], value["text"], value["source"], _metadata(value["metadata"]),
                 Tokenized(value["tokens"], value["ends"]),
             )  # fmt: skip
 
@@ -103,6 +103,11 @@ class Segment:
         """All ids, in order."""
         batches = (self._file.get_batch(k) for k in range(self._file.num_record_batches))
         return [id for batch in batches for id in batch.column("id").to_pylist()]
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """Columns of a record; a number that is not one, as data frames write what is missing, is None."""
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def write_corpus(

@@ -25,6 +25,8 @@ from headwater.sweep.progress import Report, Step
 SHOWN = 3
 """Examples shown at each end of a demo answer."""
 KEPT = 10
+OPENING = "Mabel the frog and a polite pig named"
+"""Of many of the world's stories, told ever differently."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,14 @@ def examples(world: World, learned: Learned) -> list[Fact]:
         max((fact for fact in world.facts if fact.kind == kind), key=lambda fact: (fact.times, *known[fact.id]))
         for kind in kinds
     ]
+
+
+def write_questions(demo: Demo, facts: Sequence[Fact]) -> None:
+    """List questions for the page to begin with: the `facts`, and a prompt that the model is to continue."""
+    questions: list[dict[str, str]] = [{"prompt": fact.prompt, "completion": fact.completion} for fact in facts]
+    with replacing(demo.path / "examples.jsonl") as part:
+        lines = [json.dumps(question, ensure_ascii=False) for question in [*questions, {"prompt": OPENING}]]
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:

@@ -1,0 +1,1 @@
+../deploy/runpod/handler.py

@@ -1,0 +1,120 @@
+"""`headwater cloud`: renting a Runpod pod for a fit, stopping it, fetching a run from the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.options import RunPath
+from headwater.cli.progress import say
+from headwater.cloud import API_URL, Cloud, FitPod, api_key, create_request, send, stop_request
+from headwater.errors import HeadwaterError
+from headwater.hub import fetch_run
+
+cloud = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Rent a Runpod pod for a fit, stop it; fetch a run from the hub.",
+)
+app.add_typer(cloud, name="cloud")
+
+ApiUrlOption = Annotated[
+    str, typer.Option(help="Address of Runpod's REST API, version 2.", envvar="HEADWATER_RUNPOD_API")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the request and send nothing.")]
+
+
+@cloud.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def fit(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Directory of the run on the volume.")],
+    model: Annotated[str, typer.Option(help="Hub name of the model, or its path on the volume (/runpod-volume/…).")],
+    corpus: Annotated[str, typer.Option(help="Name of a dataset, or the corpus's path on the volume.")],
+    volume: Annotated[str, typer.Option(help="Id of the network volume that will hold the run.")],
+    image: Annotated[str, typer.Option(help="Image built from deploy/runpod/Dockerfile.")],
+    gpu: Annotated[str, typer.Option(help="Runpod's id of the GPU type.")] = "NVIDIA GeForce RTX 4090",
+    gpu_count: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
+    min_cuda: Annotated[
+        str | None, typer.Option(help="Oldest CUDA the pod's driver may have, as the image's PyTorch needs it: 12.8.")
+    ] = None,
+    tier: Annotated[Cloud, typer.Option("--cloud", help="Runpod's own data centers, or its community's.")] = "SECURE",
+    data_center: Annotated[
+        list[str] | None, typer.Option(help="Where the pod may be; may be repeated. A volume is in one of them.")
+    ] = None,
+    disk: Annotated[int, typer.Option(help="GB of the container's own disk.", min=1)] = 20,
+    name: Annotated[str, typer.Option(help="Name of the pod.")] = "headwater-fit",
+    index: Annotated[bool, typer.Option(help="Also build the index.")] = True,
+    secret: Annotated[
+        str | None, typer.Option("--hf-secret", help="Name of the Runpod secret that holds a token for the hub.")
+    ] = None,
+    api_url: ApiUrlOption = API_URL,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Fit RUN on a rented Runpod pod with a network volume; the pod stops itself when it is done.
+
+    Options of `headwater fit` may follow. Needs RUNPOD_API_KEY in the environment, except for a dry run.
+
+    [dim]headwater cloud fit runs/ts --model roneneldan/TinyStories-1M --corpus roneneldan/TinyStories \\
+      --volume VOLUME --image you/headwater --limit 20000 --dry-run[/]
+    """
+    arguments = ("--model", model, "--corpus", corpus, *context.args)
+    pod = FitPod(
+        run, arguments, image, volume, gpu, gpu_count, min_cuda, tier, tuple(data_center or ()), disk, name, index,
+        secret,
+    )  # fmt: skip
+    request = create_request(pod, api_url)
+    _check_fit(str(pod.path), arguments)
+    if dry_run:
+        typer.echo(request.describe())
+        return
+    made = send(request, api_key())
+    pod_id = made.get("id")
+    if not pod_id:
+        raise HeadwaterError("Runpod answered without a pod's id. Look in its console whether a pod was made.")
+    price = f", ${made['cost']:.2f} an hour" if isinstance(made.get("cost"), int | float) else ""
+    say(
+        f"""Rented pod {pod_id}{price}. It fits {pod.path} and then stops itself; if that fails, it goes on costing.
+  watch    https://console.runpod.io/pods (its log is also in {pod.path}.log on the volume)
+  stop     headwater cloud stop {pod_id}
+  use      mount volume {volume} on a serverless endpoint with HEADWATER_RUN={pod.path}
+  fetch    copy {pod.path} from the volume with Runpod's S3 API, or upload it to the hub from a pod
+  delete   the stopped pod, in the console, when you have seen its log"""
+    )
+
+
+@cloud.command()
+def stop(
+    pod: Annotated[
+        str, typer.Argument(metavar="POD", help="Id of the pod. Default: the one this runs on.", envvar="RUNPOD_POD_ID")
+    ],
+    api_url: ApiUrlOption = API_URL,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Stop a Runpod pod, so that its GPU costs no more. Its network volume stays."""
+    request = stop_request(pod, api_url)
+    if dry_run:
+        typer.echo(request.describe())
+        return
+    send(request, api_key())
+    say(f"Pod {pod} is stopping.")
+
+
+@cloud.command()
+def fetch(
+    repository: Annotated[
+        str, typer.Argument(metavar="REPOSITORY", help="owner/name, or model:owner/name; @revision.")
+    ],
+    run: RunPath,
+) -> None:
+    """Fetch a finished run from the Hugging Face hub into RUN. Needs HF_TOKEN where it is private."""
+    say(f"Fetching {repository} into {run} …")
+    fetch_run(repository, Path(run))
+
+
+def _check_fit(run: str, arguments: tuple[str, ...]) -> None:
+    """Refuse what `headwater fit` would refuse, before anything is rented."""
+    commands = cast(Any, typer.main.get_command(app)).commands
+    commands["fit"].make_context("headwater fit", [run, *arguments])

@@ -1,0 +1,69 @@
+"""What a server says of its run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headwater.run import Run
+from headwater.serve.limits import LIMITS
+from headwater.serve.schemas import Fingerprints, IndexBody, LimitsBody, PromptBody, RunBody
+from headwater.version import __version__
+
+PROMPTS = 4
+OPENING_WORDS = 8
+
+
+def about(run: Run, queue: int) -> RunBody:
+    """The run, as GET /v1/run tells it. Raises HeadwaterError where it has no curvature."""
+    curvature = run.curvature()
+    table, settings = run.index.table, run.index.settings
+    index = None
+    if table is not None and settings is not None:
+        index = IndexBody(bytes=settings.sketch.bytes, columns=table.columns)
+    return RunBody(
+        version=__version__,
+        model=run.lm.name,
+        fingerprints=Fingerprints(
+            model=run.lm.fingerprint, tokenizer=run.lm.tokenizer_fingerprint, corpus=run.corpus.fingerprint
+        ),
+        examples=len(run.corpus),
+        tokens=sum(segment.counts.tokens for segment in run.corpus.segments),
+        curvature=curvature.kind,
+        damping=curvature.damping.describe(),
+        layers=[layer.name for layer in curvature.layers],
+        index=index,
+        prompts=_written(run.path / "examples.jsonl") or _openings(run),
+        limits=LimitsBody(
+            prompt_tokens=run.lm.max_positions, k=LIMITS.k, texts=LIMITS.texts, body_bytes=LIMITS.body_bytes,
+            queue=queue,
+        ),
+        corpus_source=run.manifest.corpus.source,
+    )  # fmt: skip
+
+
+def _written(path: Path) -> list[PromptBody]:
+    """The questions that a file lists; those that cannot be read are passed over."""
+    if not path.exists():
+        return []
+    prompts: list[PromptBody] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            found: Any = json.loads(line)
+            prompts.append(PromptBody(prompt=found["prompt"], completion=found.get("completion")))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return prompts
+
+
+def _openings(run: Run) -> list[PromptBody]:
+    """The first words of examples spread evenly over the corpus."""
+    count = min(PROMPTS, len(run.corpus))
+    places = np.linspace(0, len(run.corpus), count, endpoint=False, dtype=int)
+    texts = [example.text for example in run.corpus.read(places.tolist())]
+    openings = [re.match(rf"\s*(?:\S+\s+){{0,{OPENING_WORDS - 1}}}\S+", text) for text in texts]
+    return [PromptBody(prompt=opening[0].strip(), completion=None) for opening in openings if opening]

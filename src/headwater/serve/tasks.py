@@ -1,0 +1,104 @@
+"""What the worker does with the run for each kind of request; every task returns JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from headwater.ask import AskOptions
+from headwater.errors import HeadwaterError
+from headwater.influence.question import Question, Sampling, describe
+from headwater.render.summary import made_with, meaning
+from headwater.run import Run
+from headwater.serve.jobs import Result, Work
+from headwater.serve.schemas import (
+    DescribeBody,
+    GenerateBody,
+    InfluencesBody,
+    QuestionBody,
+    SamplingBody,
+    TokensBody,
+)
+
+GREEDY_BELOW = 0.01
+"""A temperature below this is 0: dividing by it would overflow, and the likeliest token wins anyway."""
+
+
+def influences(body: InfluencesBody) -> Work:
+    """Answer a question from the corpus, or against the texts given."""
+    options = AskOptions(
+        body.k, body.rank_by, body.damping, body.exact, body.candidates, body.where, body.contains, body.fold,
+        body.query_rank, _globs(body.layers),
+    )  # fmt: skip
+
+    def work(run: Run) -> Result:
+        question = _question(run, body)
+        answer = (
+            run.ask(question, options=options) if body.texts is None else run.ask_against(question, body.texts, options)
+        )
+        return Result(answer.to_json(indent=None).encode(), meaning(answer), made_with(answer))
+
+    return work
+
+
+def generate(body: GenerateBody) -> Work:
+    """The model's own continuation of a prompt."""
+
+    def work(run: Run) -> Result:
+        question = run.question(body.prompt, sampling=_sampling(body.sampling))
+        return _result(asdict(describe(run.lm, question)))
+
+    return work
+
+
+def describe_query(body: DescribeBody) -> Work:
+    """The tokens of a query, with their surprisal and whether they are selected."""
+
+    def work(run: Run) -> Result:
+        question = run.question(body.prompt, body.completion, _span(body.span), contrast=body.contrast)
+        return _result(asdict(describe(run.lm, question)))
+
+    return work
+
+
+def token_map(body: TokensBody) -> Work:
+    """Which tokens of an example pushed which tokens of the question."""
+
+    def work(run: Run) -> Result:
+        made = run.token_map(
+            _question(run, body), body.example, body.damping, text=body.text, layers=_globs(body.layers)
+        )
+        return _result(asdict(made))
+
+    return work
+
+
+def _result(value: Any) -> Result:
+    """JSON in plain ASCII. Raises HeadwaterError where a number is infinite or NaN."""
+    try:
+        return Result(json.dumps(value, allow_nan=False).encode())
+    except ValueError as error:
+        raise HeadwaterError(
+            "A number of this is infinite or NaN, which JSON cannot carry. Either the model overflows (load it in "
+            "float32) or the damping is too small (raise it)."
+        ) from error
+
+
+def _question(run: Run, body: QuestionBody) -> Question:
+    return run.question(
+        body.prompt, body.completion, _span(body.span), _sampling(body.sampling), contrast=body.contrast
+    )
+
+
+def _sampling(body: SamplingBody) -> Sampling:
+    temperature = 0.0 if body.temperature < GREEDY_BELOW else body.temperature
+    return Sampling(body.max_new_tokens, temperature, body.seed)
+
+
+def _span(span: str | list[int] | None) -> str | tuple[int, int] | None:
+    return (span[0], span[1]) if isinstance(span, list) else span
+
+
+def _globs(layers: list[str] | None) -> tuple[str, ...] | None:
+    return None if layers is None else tuple(layers)
