@@ -94,7 +94,7 @@ export function token(piece, looks) {
   const span = h("span", { class: "t", "data-place": piece.place });
   dress(span, piece);
   if (looks.numbers && Math.abs(piece.share) >= FAINT) span.dataset.number = signed(piece.influence);
-  span.append(written(word, looks) || "▯");
+  span.append(written(word, looks));
   return lead ? [looks.glyphs ? h("span", { class: "glyph" }, "·".repeat(lead.length)) : lead, span] : [span];
 }
 
@@ -105,6 +105,7 @@ export function dress(span, piece) {
   span.classList.toggle("up", shaded && piece.share > 0);
   span.classList.toggle("down", shaded && piece.share < 0);
   span.classList.toggle("strong", size >= STRONG);
+  span.classList.toggle("bare", size >= STRONG && piece.text === ""); // such as a beginning-of-text token
   span.classList.toggle("break", size >= STRONG && piece.text.includes("\n"));
   span.classList.toggle("word", Boolean(piece.word));
   span.style.setProperty("--s", size.toPrecision(3));

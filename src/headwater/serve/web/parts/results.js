@@ -18,6 +18,7 @@ class Results extends HTMLElement {
   #job;
   #layers = new Layers();
   #shownEnd = "raised";
+  #beside = innerWidth > 900; // whether what stands beside the cards is open
 
   get answer() {
     return this.#job?.answer;
@@ -95,7 +96,8 @@ class Results extends HTMLElement {
       this.#head(answer),
       h("div", { class: "answer" },
         h("aside", { class: "beside", "aria-label": "All examples" },
-          h("details", { open: innerWidth > 900 }, h("summary", {}, "All examples, layers and filters"),
+          h("details", { open: this.#beside, ontoggle: (event) => (this.#beside = event.target.open) },
+            h("summary", {}, "All examples, layers and filters"),
             histogram(answer, shown),
             this.#layers.strip(state, answer, this.info.layers),
             this.#filters(state))),
