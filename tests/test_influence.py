@@ -70,6 +70,7 @@ def test_dot_products_of_whitened_gradients_are_influences(kind: CurvatureKind, 
     whitened = fold(corpus, lambda: WhitenedGradients(used)).values
     asked = fold(Sweep("", LM, layers, QUERIES), lambda: WhitenedGradients(used)).values
     assert_near(whitened @ asked.t(), scores, 1e-7)
+    assert_near(used.whitened_from(preconditioned(LM, used, QUERIES)), asked, 1e-7)
     assert_near(whitened.square().sum(1), fold(corpus, lambda: SelfInfluence(used)).values, 1e-7)
 
 

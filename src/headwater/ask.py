@@ -16,11 +16,12 @@ from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
+from headwater.gradient import LowRank
 from headwater.index.rescore import Budget, Rescored, rescore
 from headwater.index.search import Candidates, Loaded, search
 from headwater.influence.attribution import Distribution, RankBy, ScoredExample
 from headwater.influence.distribution import distribution
-from headwater.influence.question import Question, describe, question_gradients, whitened_question
+from headwater.influence.question import Question, describe, question_gradients
 from headwater.influence.rank import Detail, both_ends, scored, scored_example, shares
 from headwater.influence.scores import Scores, SelfInfluence, TokenScores, Weights, of_rank
 from headwater.lm.layers import TrackedLayer, named
@@ -86,21 +87,16 @@ class Scene:
 
     def weights(self, questions: Sequence[Question], options: AskOptions) -> Weights:
         """R_q of the questions, in their order; zero in the layers that do not count."""
-        gradients = question_gradients(self.lm, self.curvature, questions)
+        gradients = self.curvature.precondition(question_gradients(self.lm, self.curvature.layers, questions))
         counting = {layer.name for layer in self.chosen(options)}
         for name in gradients.keys() - counting:
             gradients[name] = torch.zeros_like(gradients[name])
         return of_rank(gradients, options.query_rank)
 
-    def whitened(self, question: Question, options: AskOptions) -> NDArray[np.float32]:
-        """[D] the whitened gradient of a question; zero in the layers that do not count."""
-        whitened = whitened_question(self.lm, self.curvature, question)
-        counting = self.chosen(options)
-        ends = np.cumsum([layer.parameters for layer in self.curvature.layers])
-        for layer, end in zip(self.curvature.layers, ends.tolist(), strict=True):
-            if layer not in counting:
-                whitened[end - layer.parameters : end] = 0
-        return whitened
+    def whitened(self, weights: Weights) -> NDArray[np.float32]:
+        """[D] what the sketches are compared with for the one question that `weights` are of."""
+        whole = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
+        return self.curvature.whitened_from(whole)[0].float().cpu().numpy()
 
     def detail(self, weights: Weights) -> Detail:
         return Detail(self.lm, self.curvature.layers, self.corpus, weights)
@@ -140,7 +136,7 @@ def ask_index(
     """An answer from the index: the sketches find candidates, and the likeliest of them are scored exactly."""
     weights = scene.weights([question], options)
     scene.report(Step("searching", 0, len(loaded), 0))
-    candidates = search(loaded, scene.whitened(question, options), options.rank_by, among)
+    candidates = search(loaded, scene.whitened(weights), options.rank_by, among)
     scene.report(Step("searching", candidates.searched, candidates.searched, 0))
     norms = None
     if options.rank_by == "relative":

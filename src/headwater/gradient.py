@@ -19,6 +19,10 @@ OVERSAMPLING = 16
 """Directions that a randomised decomposition looks for beyond those wanted."""
 
 
+Gradients = dict[str, Tensor]
+"""layer -> [Q, O, I]: the gradients of Q queries, or those gradients preconditioned."""
+
+
 @dataclass(frozen=True)
 class FactoredGradient:
     """The pair (a, g) of one tracked layer for a batch. Rows at padding are zero in both."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -70,17 +70,24 @@ class ExactCurvature:
     def _factor(self) -> Tensor:
         """Lower Cholesky factor of H + λI, [P, P] float64."""
         damped = self.fisher.clone()
-        start = 0
-        for layer in self.layers:
-            diagonal = damped.diagonal()[start : start + layer.parameters]
-            diagonal += self.damping.value(float(diagonal.mean()), layer.name)
-            start += layer.parameters
+        for layer, diagonal in self._diagonals(damped):
+            diagonal += self.damping_of(layer.name)
         factor, failed = torch.linalg.cholesky_ex(damped)
         if int(failed):
             raise HeadwaterError(
                 f"The damped Fisher is singular with damping {self.damping.describe()}. Set a larger --damping."
             )
         return factor
+
+    def _diagonals(self, matrix: Tensor) -> Iterator[tuple[TrackedLayer, Tensor]]:
+        """Every layer with its part of the matrix's diagonal."""
+        parts = matrix.diagonal().split([layer.parameters for layer in self.layers])
+        return zip(self.layers, parts, strict=True)
+
+    def damping_of(self, layer: str) -> float:
+        """λ of one layer."""
+        means = {one.name: float(diagonal.mean()) for one, diagonal in self._diagonals(self.fisher)}
+        return self.damping.value(means[layer], layer)
 
     def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
@@ -92,6 +99,10 @@ class ExactCurvature:
         """[B, P] L⁻¹ applied to the gradients, with H + λI = L Lᵀ."""
         vectors = self._stack({name: per_example(gradient) for name, gradient in gradients.items()})
         return torch.linalg.solve_triangular(self._factor, vectors.t(), upper=False).t()
+
+    def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
+        """[Q, P] Lᵀ applied to preconditioned gradients."""
+        return self._stack(preconditioned) @ self._factor
 
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         """[B] I(z, z) of every example of a batch: the squared norms of the whitened gradients."""

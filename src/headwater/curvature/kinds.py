@@ -39,8 +39,16 @@ class Curvature(Protocol):
         """
         ...
 
+    def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
+        """[Q, D] (H + λI)^½ applied to preconditioned gradients {layer: [Q, O, I]}: the whitened ones."""
+        ...
+
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         """[B] I(z, z) of every example of a batch: the squared norms of the whitened gradients."""
+        ...
+
+    def damping_of(self, layer: str) -> float:
+        """λ of one layer."""
         ...
 
 
@@ -81,12 +89,15 @@ class EigenCurvature:
     bases: Mapping[str, Eigenbasis]
     damping: Damping
 
+    def damping_of(self, layer: str) -> float:
+        return self.damping.value(float(self.bases[layer].eigenvalues.mean()), layer)
+
     @cached_property
     def inverse_eigenvalues(self) -> dict[str, Tensor]:
         """1 / (Λ + λ), [O, I] a layer. Raises HeadwaterError where λ = 0 leaves a direction without curvature."""
         inverses: dict[str, Tensor] = {}
         for name, basis in self.bases.items():
-            damped = basis.eigenvalues + self.damping.value(float(basis.eigenvalues.mean()), name)
+            damped = basis.eigenvalues + self.damping_of(name)
             inverses[name] = damped.reciprocal_()
             if not bool(torch.isfinite(inverses[name]).all()):
                 raise HeadwaterError(
@@ -120,6 +131,13 @@ class EigenCurvature:
             rotated = rotate(gradients[layer.name], basis.input_basis, basis.output_basis)
             torch.mul(rotated.flatten(1), self._roots[layer.name].flatten(), out=column)
         return whitened
+
+    def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
+        parts = [
+            (self.bases[layer.name].to_eigenbasis(preconditioned[layer.name]) / self._roots[layer.name]).flatten(1)
+            for layer in self.layers
+        ]
+        return torch.cat(parts, dim=1)
 
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         total: Tensor | None = None

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.corpus.tokenize import Tokenized, tokenize
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
+from headwater.gradient import Gradients
 from headwater.influence.attribution import Query, QueryToken
-from headwater.influence.scores import Gradients, QueryGradients, WhitenedGradients
+from headwater.influence.scores import QueryGradients
 from headwater.lm.capture import token_losses
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
@@ -160,16 +160,18 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
 
 def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
     """R_q = (H + λI)⁻¹ ∇L(q) of every sequence: layer -> [Q, O, I], in the order given."""
-    sweep = Sweep("query", lm, curvature.layers, sequences)
-    layers: Sequence[TrackedLayer] = curvature.layers
-    gradients = fold(sweep, lambda: QueryGradients(layers))
-    return curvature.precondition(gradients.by_layer(lm.device))
+    return curvature.precondition(loss_gradients(lm, curvature.layers, sequences))
 
 
-def question_gradients(lm: LanguageModel, curvature: Curvature, questions: Sequence[Question]) -> Gradients:
-    """R_q of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's."""
+def loss_gradients(lm: LanguageModel, layers: Sequence[TrackedLayer], sequences: Sequence[TokenSequence]) -> Gradients:
+    """∇L of every sequence: layer -> [Q, O, I], in the order given."""
+    return fold(Sweep("query", lm, layers, sequences), lambda: QueryGradients(layers)).by_layer(lm.device)
+
+
+def question_gradients(lm: LanguageModel, layers: Sequence[TrackedLayer], questions: Sequence[Question]) -> Gradients:
+    """∇L(q) of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's."""
     parts = [(q, part, sign) for q, question in enumerate(questions) for part, sign in question.parts]
-    gradients = preconditioned(lm, curvature, [part.sequence for _, part, _ in parts])
+    gradients = loss_gradients(lm, layers, [part.sequence for _, part, _ in parts])
     if len(parts) == len(questions):
         return gradients
     combined: Gradients = {}
@@ -178,14 +180,6 @@ def question_gradients(lm: LanguageModel, curvature: Curvature, questions: Seque
         for row, (q, _, sign) in enumerate(parts):
             combined[name][q] += sign * every[row]
     return combined
-
-
-def whitened_question(lm: LanguageModel, curvature: Curvature, question: Question) -> NDArray[np.float32]:
-    """[D] the whitened gradient of one question, less that of its contrast."""
-    sweep = Sweep("query", lm, curvature.layers, [part.sequence for part, _ in question.parts])
-    rows = fold(sweep, lambda: WhitenedGradients(curvature)).values.float()
-    signs = torch.tensor([sign for _, sign in question.parts], dtype=rows.dtype)
-    return (signs @ rows).numpy()
 
 
 def describe(lm: LanguageModel, question: Question) -> Query:

@@ -15,11 +15,9 @@ from torch import Tensor
 from headwater.corpus.batches import Batch
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, LowRank, inner, inner_by_token, low_rank, per_example
+from headwater.gradient import FactoredGradient, Gradients, LowRank, inner, inner_by_token, low_rank, per_example
 from headwater.lm.layers import TrackedLayer
 
-Gradients = dict[str, Tensor]
-"""layer -> [Q, O, I]: the gradients of Q queries, or those gradients preconditioned."""
 Weights = Mapping[str, Tensor | LowRank]
 """layer -> preconditioned gradients [Q, O, I], whole or of low rank."""
 

@@ -73,21 +73,34 @@ class Capture(AbstractContextManager["Capture"]):
 
         Raises HeadwaterError naming the example whose loss is not finite.
         """
+        hidden = self.forward(batch)
+        losses, seed = _loss(self.lm, hidden, self._ids(batch), batch, labels)
+        captured = Captured(losses, self.activations(batch), self.pull_back(hidden, seed))
+        self.forget()
+        return captured
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B, T, H] the final hidden states, with a graph behind them until `forget`."""
         assert self._handles, "Capture must be entered with `with` before it is called"
-        input_ids = torch.from_numpy(batch.input_ids).to(self.lm.device)
         with torch.enable_grad():
-            hidden = self.lm.body(input_ids, use_cache=False).last_hidden_state
-        losses, seed = _loss(self.lm, hidden, input_ids, batch, labels)
+            return self.lm.body(self._ids(batch), use_cache=False).last_hidden_state
+
+    def pull_back(self, hidden: Tensor, seed: Tensor, *, again: bool = False) -> dict[str, Tensor]:
+        """layer -> [B, T, O]: a gradient with respect to the hidden states taken back to the layers' outputs.
+
+        With `again` the graph stays for another one.
+        """
         outputs = [self._outputs[layer.name] for layer in self.layers]
-        gradients = torch.autograd.grad(hidden, outputs, seed)
-        captured = Captured(
-            losses,
-            self._activations(batch),
-            {layer.name: gradient for layer, gradient in zip(self.layers, gradients, strict=True)},
-        )
+        gradients = torch.autograd.grad(hidden, outputs, seed, retain_graph=again)
+        return {layer.name: gradient for layer, gradient in zip(self.layers, gradients, strict=True)}
+
+    def forget(self) -> None:
+        """Let go of the last batch."""
         self._inputs.clear()
         self._outputs.clear()
-        return captured
+
+    def _ids(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(batch.input_ids).to(self.lm.device)
 
     def _hook(self, layer: TrackedLayer) -> Any:
         def hook(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -99,7 +112,8 @@ class Capture(AbstractContextManager["Capture"]):
 
         return hook
 
-    def _activations(self, batch: Batch) -> dict[str, Tensor]:
+    def activations(self, batch: Batch) -> dict[str, Tensor]:
+        """group -> [B, T, I] of the last batch, padding rows zero, bias column included."""
         padding = None
         if int(batch.lengths.min()) < batch.input_ids.shape[1]:
             real = np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]

@@ -104,6 +104,23 @@ def head_pass(hidden: Tensor, head: Head, targets: Tensor, uniforms: Tensor | No
     return HeadPass(losses, gradient, labels)
 
 
+@torch.no_grad()
+def head_curvature(hidden: Tensor, tangents: Tensor, head: Head) -> Tensor:
+    """[n, H] the Hessian of the loss of `n` tokens with respect to their hidden states, times `tangents` [n, H].
+
+    Wᵀ (diag(p) − p pᵀ) W, times scale²: of a softmax cross-entropy it does not depend on the label.
+    """
+    chunk = max(32, LOGITS_PER_CHUNK // len(head.weight))
+    product = torch.empty_like(tangents)
+    for start in range(0, len(hidden), chunk):
+        part = slice(start, start + chunk)
+        chances = head.logits(hidden[part]).softmax(dim=1)
+        moved = tangents[part] @ head.weight.t() * head.scale
+        moved -= (chances * moved).sum(dim=1, keepdim=True)
+        product[part] = (chances * moved) @ head.weight * head.scale
+    return product
+
+
 def _label_logits(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
     """[n] the logits of the labels alone, recomputed because the chunk's logits were overwritten."""
     logit = (hidden * head.weight[labels]).sum(dim=1, dtype=torch.promote_types(hidden.dtype, torch.float32))
