@@ -36,7 +36,9 @@ class Tally:
     """What happened to the questions of all clients."""
 
     seconds: list[float] = field(default_factory=list[float])
-    """From asking to having the answer, turned away or not."""
+    """From first asking to having the answer, turned away or not."""
+    admitted: list[float] = field(default_factory=list[float])
+    """From being let into the queue to having the answer."""
     outcomes: Counter[str] = field(default_factory=Counter[str])
     turned_away: int = 0
     """Times that a client was told to come again."""
@@ -60,13 +62,14 @@ def ask(address: tuple[str, int], body: dict[str, Any], tally: Tally) -> str:
     """Ask until there is an answer; returns how it ended."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
+        start = time.monotonic()
         status, headers, content = call(address, "POST", f"/v1/influences?wait={WAIT}", body)
         if status == 429:
             wait = int(headers["Retry-After"])
             with tally.lock:
                 tally.turned_away += 1
                 tally.retry_after.append(wait)
-            time.sleep(min(wait, 5))
+            time.sleep(wait)
             continue
         if status not in (200, 202):
             return f"status {status}"
@@ -76,6 +79,8 @@ def ask(address: tuple[str, int], body: dict[str, Any], tally: Tally) -> str:
             if status != 200:
                 return f"status {status}"
             job = json.loads(content)
+        with tally.lock:
+            tally.admitted.append(time.monotonic() - start)
         return "answered" if job["state"] == "done" and job["answer"]["proponents"] else str(job["state"])
     return "lost"
 
@@ -160,10 +165,11 @@ def main() -> None:
 
 
 def print_tally(tally: Tally, took: float, clients: int) -> None:
-    middle, p95, slowest = np.percentile(tally.seconds, [50, 95, 100])
     print(f"{clients} clients, {took:.0f} s: {sum(tally.outcomes.values())} questions, {dict(tally.outcomes)}")
     print(f"{len(tally.seconds) / took:.1f} answers a second")
-    print(f"seconds to an answer, turned away or not: median {middle:.2f}, p95 {p95:.2f}, slowest {slowest:.2f}")
+    for what, seconds in (("once in the queue", tally.admitted), ("turned away or not", tally.seconds)):
+        middle, p95, slowest = np.percentile(seconds, [50, 95, 100])
+        print(f"seconds to an answer, {what}: median {middle:.2f}, p95 {p95:.2f}, slowest {slowest:.2f}")
     waits = f"Retry-After {min(tally.retry_after)} to {max(tally.retry_after)} s" if tally.retry_after else "none"
     print(f"told to come again (429): {tally.turned_away} times, {waits}")
 
