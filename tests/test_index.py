@@ -123,6 +123,18 @@ def test_contrasts_and_chosen_layers_are_found_by_the_index_too(run: Run) -> Non
         assert sum(found.distribution.scored) + sum(found.distribution.estimated) == 60
 
 
+def test_the_index_answers_conjugate_gradients_too(run: Run) -> None:
+    """The query's side alone is solved, so that the same sketches serve."""
+    exact, found = (run.ask(*QUERY, solver="cg", iterations=4, subset=30, exact=exact, k=8) for exact in (True, False))
+    assert exact.curvature == found.curvature == "ekfac + cg"
+    assert [e.id for e in found.proponents] == [e.id for e in exact.proponents]
+    plain = run.ask(*QUERY, exact=True, k=60, fold=False)
+    by_id = {e.id: e.influence for e in plain.proponents + plain.opponents}
+    assert exact.proponents[0].influence != pytest.approx(by_id[exact.proponents[0].id], rel=1e-2)
+    with pytest.raises(HeadwaterError, match="at least one example"):
+        run.ask(*QUERY, solver="cg", subset=0)
+
+
 def test_fewer_candidates_are_scored_and_the_answer_says_so(run: Run) -> None:
     answer = run.ask(*QUERY, k=2, candidates=12)
     assert answer.examples_scored == 12

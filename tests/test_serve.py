@@ -81,6 +81,7 @@ def job(client: TestClient, id: str, wait: float = 20) -> Any:
      AskOptions(k=3, where="tokens < 30", contains="saw", fold=False, candidates=20)),
     ({"layers": ["*.c_fc"], "query_rank": 4, "damping": 1e-3, "exact": True},
      AskOptions(layers=("*.c_fc",), query_rank=4, damping=1e-3, exact=True)),
+    ({"solver": "cg", "iterations": 2, "subset": 20}, AskOptions(solver="cg", iterations=2, subset=20)),
 ])  # fmt: skip
 def test_an_answer_over_http_is_the_answer_of_the_run(
     client: TestClient, run: Run, body: dict[str, Any], options: AskOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
-from headwater.gradient import LowRank
+from headwater.gradient import Gradients, LowRank
 from headwater.index.rescore import Budget, Rescored, rescore
 from headwater.index.search import Candidates, Loaded, search
 from headwater.influence.attribution import Distribution, RankBy, ScoredExample
@@ -26,10 +26,13 @@ from headwater.influence.rank import Detail, both_ends, scored, scored_example, 
 from headwater.influence.scores import Scores, SelfInfluence, TokenScores, Weights, of_rank
 from headwater.lm.layers import TrackedLayer, named
 from headwater.lm.load import LanguageModel
+from headwater.solvers.conjugate_gradient import solve
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Sweep, fold
 
 DEFAULT_CANDIDATES = 256
+DEFAULT_ITERATIONS, DEFAULT_SUBSET = 10, 1024
+Solver = Literal["curvature", "cg"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ class AskOptions:
     """Rank that the query's gradient is reduced to in every layer; None keeps it whole."""
     layers: tuple[str, ...] | None = None
     """Globs of the layers whose part of the influence counts; None is all that are tracked."""
+    solver: Solver = "curvature"
+    """What stands for (H + λI)⁻¹: the fitted curvature, or conjugate gradients on the true Gauss–Newton matrix."""
+    iterations: int = DEFAULT_ITERATIONS
+    """Of conjugate gradients, at most."""
+    subset: int | None = DEFAULT_SUBSET
+    """Examples that the Gauss–Newton matrix is taken over, a seeded random choice; None is all of them."""
 
     def check(self) -> None:
         """Raises HeadwaterError for numbers that ask for nothing."""
@@ -63,6 +72,8 @@ class AskOptions:
             raise HeadwaterError(f"k is {self.k}: ask for at least one example.")
         if self.candidates < 1:
             raise HeadwaterError(f"--candidates {self.candidates}: score at least one example.")
+        if self.subset is not None and self.subset < 1:
+            raise HeadwaterError(f"--subset {self.subset}: conjugate gradients need at least one example.")
 
     @property
     def selection(self) -> str | None:
@@ -87,11 +98,22 @@ class Scene:
 
     def weights(self, questions: Sequence[Question], options: AskOptions) -> Weights:
         """R_q of the questions, in their order; zero in the layers that do not count."""
-        gradients = self.curvature.precondition(question_gradients(self.lm, self.curvature.layers, questions))
+        gradients = self._solved(question_gradients(self.lm, self.curvature.layers, questions), options)
         counting = {layer.name for layer in self.chosen(options)}
         for name in gradients.keys() - counting:
             gradients[name] = torch.zeros_like(gradients[name])
         return of_rank(gradients, options.query_rank)
+
+    def _solved(self, gradients: Gradients, options: AskOptions) -> Gradients:
+        """(H + λI)⁻¹ applied to plain gradients, by the solver that is asked for."""
+        if options.solver == "curvature":
+            return self.curvature.precondition(gradients)
+        total = len(self.corpus)
+        chosen: Sequence[int] = range(total)
+        if options.subset is not None and options.subset < total:
+            chosen = np.sort(np.random.default_rng(0).choice(total, options.subset, replace=False)).tolist()
+        sweep = Sweep("conjugate gradients", self.lm, self.curvature.layers, self.corpus.sequences(chosen))
+        return solve(self.curvature, sweep, gradients, options.iterations, self.report).gradients
 
     def whitened(self, weights: Weights) -> NDArray[np.float32]:
         """[D] what the sketches are compared with for the one question that `weights` are of."""
@@ -204,7 +226,7 @@ def _answer(
         rank_by=options.rank_by,
         examples=len(scene.corpus),
         examples_scored=scored,
-        curvature=scene.curvature.kind,
+        curvature=scene.curvature.kind + (" + cg" if options.solver == "cg" else ""),
         damping=scene.curvature.damping.describe(),
         model=scene.lm.name,
         examples_searched=searched,

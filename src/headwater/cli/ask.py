@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headwater.ask import DEFAULT_CANDIDATES, AskOptions
+from headwater.ask import DEFAULT_CANDIDATES, DEFAULT_ITERATIONS, DEFAULT_SUBSET, AskOptions, Solver
 from headwater.cli import app
 from headwater.cli.options import (
     DampingOption,
@@ -61,6 +61,13 @@ def ask(
     ] = None,
     damping: DampingOption = None,
     query_rank: QueryRankOption = None,
+    solver: Annotated[
+        Solver, typer.Option(help="cg goes on from the curvature by conjugate gradients: slower, and closer.")
+    ] = "curvature",
+    iterations: Annotated[int, typer.Option(help="Of conjugate gradients, at most.", min=1)] = DEFAULT_ITERATIONS,
+    subset: Annotated[
+        int, typer.Option(help="Examples that conjugate gradients take the curvature over; 0 is all.", min=0)
+    ] = DEFAULT_SUBSET,
     max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24,
     temperature: Annotated[float, typer.Option(help="0 continues greedily; above it, samples.", min=0.0)] = 0.0,
     seed: SeedOption = 0,
@@ -75,7 +82,21 @@ def ask(
     opened = Run.open(run)
     question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed), contrast)
     only = tuple(layers) if layers else None
-    options = AskOptions(k, rank_by, damping, exact, candidates, where, contains, fold, query_rank, only)
+    options = AskOptions(
+        k,
+        rank_by,
+        damping,
+        exact,
+        candidates,
+        where,
+        contains,
+        fold,
+        query_rank,
+        only,
+        solver,
+        iterations,
+        subset or None,
+    )
     with progress_report() as report:
         opened.report = report
         answer = opened.ask(question, options=options) if against is None else opened.ask_against(

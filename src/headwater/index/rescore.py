@@ -24,7 +24,7 @@ WAVE = 32
 """Candidates scored at a time: enough for one batch, few enough to stop early."""
 OUTLIERS, WIDE, ROUNDS = 0.02, 5.0, 20
 """The share of examples first believed to have much influence, how many times the usual that is, rounds of fitting."""
-MISSES = 0.05
+MISSES = 0.02
 """Scoring ends where so many of the strongest k at an end are expected to be missing."""
 
 

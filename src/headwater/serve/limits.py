@@ -19,6 +19,8 @@ class Limits:
     """Of a condition or of words to look for."""
     layers: int = 256
     """Globs of layer names."""
+    iterations: int = 100
+    """Of conjugate gradients."""
     new_tokens: int = 256
     """Of a continuation."""
     wait_seconds: float = 30.0

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headwater.ask import DEFAULT_CANDIDATES
+from headwater.ask import DEFAULT_CANDIDATES, DEFAULT_ITERATIONS, DEFAULT_SUBSET, Solver
 from headwater.curvature.damping import parse_damping
 from headwater.influence.attribution import RankBy, Scalar
 from headwater.serve.jobs import State
@@ -105,6 +105,12 @@ class InfluencesBody(QuestionBody):
     """Rank that the question's gradient is reduced to in every layer; null keeps it whole."""
     layers: Globs | None = None
     """Globs of the layers whose part of the influence counts; null is all."""
+    solver: Solver = "curvature"
+    """`cg` goes on from the curvature by conjugate gradients: slower, and closer."""
+    iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] = DEFAULT_ITERATIONS
+    """Of conjugate gradients, at most."""
+    subset: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = DEFAULT_SUBSET
+    """Examples that conjugate gradients take the curvature over; null is all."""
     texts: Annotated[list[Text], Field(min_length=1, max_length=LIMITS.texts)] | None = None
     """Score these in place of the corpus: what would they do if they were added to it?"""
 

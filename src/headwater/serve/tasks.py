@@ -29,7 +29,7 @@ def influences(body: InfluencesBody) -> Work:
     """Answer a question from the corpus, or against the texts given."""
     options = AskOptions(
         body.k, body.rank_by, body.damping, body.exact, body.candidates, body.where, body.contains, body.fold,
-        body.query_rank, _globs(body.layers),
+        body.query_rank, _globs(body.layers), body.solver, body.iterations, body.subset,
     )  # fmt: skip
 
     def work(run: Run) -> Result:

@@ -146,7 +146,10 @@ class Worker:
         try:
             job.begin()
             run.report = job.report
-            result = job.work(run)
+            try:
+                result = job.work(run)
+            finally:
+                run.report = silent  # before anyone hears that the job is over
         except Cancelled:
             self._end(job, "cancelled", note=STOPPED if self._closing else "")
         except HeadwaterError as mistake:
@@ -156,8 +159,6 @@ class Worker:
         else:
             self._durations.append(time.monotonic() - start)
             self._end(job, "done", result)
-        finally:
-            run.report = silent
 
     def _end(
         self, job: Job, state: Ending, result: Result = Result(), error: Problem | None = None, note: str = ""

@@ -1,7 +1,7 @@
 // What is being looked at. It lives in the address, so that every view can be shared, kept and gone back to.
 
 const TEXTS = ["prompt", "completion", "contrast", "contains", "where", "damping", "example", "text"];
-const FLAGS = ["exact", "own", "numbers", "glyphs"]; // `own`: every card is shaded on a scale of its own
+const FLAGS = ["exact", "cg", "own", "numbers", "glyphs"]; // `own`: every card is shaded on a scale of its own
 
 const VIEWS = ["ask", "results", "what-if", "method"];
 
@@ -63,6 +63,7 @@ export function request(state) {
     layers: state.layers.length ? state.layers : null,
     exact: state.exact || Boolean(state.damping), // an index serves one damping
     damping: state.damping || null,
+    solver: state.cg ? "cg" : "curvature",
   };
 }
 

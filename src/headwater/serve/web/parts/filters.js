@@ -1,14 +1,17 @@
 // Only examples with certain words or columns.
 
 import { h, put } from "../dom.js";
-import { go, read } from "../state.js";
+import { go } from "../state.js";
 
 const WAYS = { "=": "is", "!=": "is not", "<": "is below", ">": "is above", LIKE: "contains" };
 
 class Filters extends HTMLElement {
   show(state, info) {
+    const check = (key, text, title) => h("label", { class: "check", title },
+      h("input", { type: "checkbox", "data-key": key, checked: state[key], onchange: (event) => go({ [key]: event.target.checked }) }), text);
+    const solver = check("cg", "Solve by conjugate gradients", "Goes on from the fitted curvature on the true Gauss–Newton matrix: slower, and closer");
     if (!info.index) {
-      put(this, h("p", { class: "quiet" }, "Filters need an index: headwater index RUN."));
+      put(this, solver, h("p", { class: "quiet" }, "Filters need an index: headwater index RUN."));
       return;
     }
     const words = h("input", { id: "contains", type: "search", value: state.contains, "data-key": "contains", placeholder: "silver key" });
@@ -33,9 +36,7 @@ class Filters extends HTMLElement {
         h("details", { open: Boolean(state.where) }, h("summary", {}, "SQL condition"), h("label", { class: "unseen", for: "where" }, "SQL condition"), where),
         h("div", { class: "row" }, h("button", { "data-key": "filter" }, "Filter"),
           (state.contains || state.where) && h("button", { type: "button", "data-key": "unfilter", onclick: clear }, "Clear")),
-        h("label", { class: "check" },
-          h("input", { type: "checkbox", "data-key": "exact", checked: state.exact, onchange: (event) => go({ exact: event.target.checked, k: read().k }) }),
-          `Score all ${info.examples.toLocaleString("en-US")} exactly`)),
+        check("exact", `Score all ${info.examples.toLocaleString("en-US")} exactly`), solver),
     );
   }
 }

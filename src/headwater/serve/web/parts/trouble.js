@@ -6,6 +6,7 @@ import { grouped, visible } from "../words.js";
 
 const STAGES = {
   query: "Reading the question",
+  "conjugate gradients": "Solving by conjugate gradients",
   searching: "Searching the sketches of all examples",
   scoring: "Scoring the likeliest exactly",
   scores: "Scoring every example",
