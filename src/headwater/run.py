@@ -52,6 +52,8 @@ from headwater.lm.load import LanguageModel, load_model
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import Sweep, fold
+from headwater.verify.verification import Verification
+from headwater.verify.verify import VerifyOptions, verify
 from headwater.version import __version__
 
 
@@ -312,6 +314,14 @@ class Run:
             write_corpus(path, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
             corpus = Corpus(path)
             return list(corpus.read(range(len(corpus))))
+
+    def verify(self, answer: Answer, options: VerifyOptions = VerifyOptions(), **changes: object) -> Verification:
+        """Does the model do what `answer` predicts of single examples? `changes` are fields of VerifyOptions.
+
+        Raises HeadwaterError where the answer is another model's or run's.
+        """
+        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        return verify(self._scene(AskOptions(damping=answer.damping)), answer, options)
 
     def _scene(self, options: AskOptions) -> Scene:
         return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)

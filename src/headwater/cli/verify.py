@@ -1,0 +1,67 @@
+"""`headwater verify`: does the model do what an answer predicts?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headwater.answer import Answer
+from headwater.cli import app
+from headwater.cli.options import HtmlOption, RunPath, SeedOption
+from headwater.cli.progress import progress_report, say
+from headwater.errors import HeadwaterError
+from headwater.influence.comparison import CheckKind
+from headwater.run import Run
+from headwater.verify.verify import DEFAULT_ITERATIONS, DEFAULT_SUBSET, VerifyOptions
+
+
+@app.command()
+def verify(
+    run: RunPath,
+    answer: Annotated[Path, typer.Argument(metavar="ANSWER", help="An answer that `ask --json` printed.")],
+    kind: Annotated[
+        CheckKind, typer.Option(help="A small step on each example, or the weights' response to taking it out.")
+    ] = "step",
+    k: Annotated[int, typer.Option("-k", help="Of the answer's examples, so many at each end.", min=0)] = 5,
+    random: Annotated[int, typer.Option(help="Also so many examples that it does not show.", min=0)] = 5,
+    weight: Annotated[
+        float, typer.Option(help="pbrf: the part of the example that is taken out.", min=-1.0, max=1.0)
+    ] = 1.0,
+    subset: Annotated[
+        int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)
+    ] = DEFAULT_SUBSET,
+    iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = DEFAULT_ITERATIONS,
+    seed: SeedOption = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    html: HtmlOption = None,
+    svg: Annotated[Path | None, typer.Option(help="Also write the scatter plot alone.")] = None,
+) -> None:
+    """Compare what ANSWER predicts about single examples with what happens to the model.
+
+    [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key." --json > key.json[/]
+    [dim]headwater verify runs/stories key.json --kind pbrf --weight 0.1 --html key.html[/]
+    """
+    options = VerifyOptions(kind, k, random, weight, subset or None, iterations, seed)
+    given = _read(answer)
+    opened = Run.open(run)
+    with progress_report() as report:
+        opened.report = report
+        found = opened.verify(given, options)
+    if html is not None:
+        say(f"Wrote {found.save_html(html)}")
+    if svg is not None:
+        say(f"Wrote {found.save_svg(svg)}")
+    if json:
+        typer.echo(found.to_json())
+    else:
+        Console().print(found)
+
+
+def _read(path: Path) -> Answer:
+    try:
+        return Answer.from_json(path.read_bytes())
+    except OSError as error:
+        raise HeadwaterError(f"The answer {path} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,167 @@
+"""Is what an answer predicts about single examples true of the model?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from headwater.answer import Answer
+from headwater.ask import AskOptions, Scene
+from headwater.corpus.batches import TokenSequence
+from headwater.errors import HeadwaterError
+from headwater.gradient import Gradients, LowRank
+from headwater.influence.comparison import Check, CheckKind, Group, correlation, slope, spearman
+from headwater.influence.question import Question, describe, loss_gradients
+from headwater.sweep.progress import Step
+from headwater.verify.asked import asked
+from headwater.verify.choose import chosen_examples, held_fast, question_of, require_same_settings
+from headwater.verify.minimise import History, minimise
+from headwater.verify.response import hold_fast
+from headwater.verify.step import step_change
+from headwater.verify.vectors import dot, only, times
+from headwater.verify.verification import Verification
+
+DEFAULT_SUBSET, DEFAULT_ITERATIONS = 512, 40
+TOLERANCE = 0.1
+"""The part of the way, as the Hessian measures it, that may be left where a response counts as found. The
+objective is then within about a hundredth of its fall."""
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Which examples are checked, and how."""
+
+    kind: CheckKind = "step"
+    """A small `step` on each, or the proximal Bregman response to its removal."""
+    k: int = 5
+    """Examples checked at each end of the answer."""
+    random: int = 5
+    """Examples checked that the answer does not show."""
+    weight: float = 1.0
+    """The part of the example that is taken out, for a response."""
+    subset: int | None = DEFAULT_SUBSET
+    """Examples that are held fast in a response, a seeded random choice; None is all of them."""
+    iterations: int = DEFAULT_ITERATIONS
+    """Of finding a response, at most."""
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises HeadwaterError for numbers that ask for nothing."""
+        if self.kind not in ("step", "pbrf"):
+            raise HeadwaterError(f"--kind {self.kind!r}: give step or pbrf.")
+        if self.k < 0 or self.random < 0 or self.k + self.random == 0:
+            raise HeadwaterError(f"-k {self.k} and --random {self.random}: check at least one example.")
+        if not 0 < abs(self.weight) <= 1:
+            raise HeadwaterError(
+                f"--weight {self.weight:g}: take out a part from 0 to 1; below 0, it is added once more."
+            )
+        if self.subset is not None and self.subset < 1:
+            raise HeadwaterError(f"--subset {self.subset}: a response needs at least one example that is held fast.")
+        if self.iterations < 1:
+            raise HeadwaterError(f"--iterations {self.iterations}: a response needs at least one.")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One example to be checked."""
+
+    id: str
+    group: Group
+    sequence: TokenSequence
+    gradient: Gradients
+    """∇L(z), layer -> [1, O, I]; zero in layers that do not count."""
+    influence: float
+    """I(q, z)"""
+
+
+def verify(scene: Scene, answer: Answer, options: VerifyOptions = VerifyOptions()) -> Verification:
+    """Predicted and measured changes of log p(query), for the strongest examples of an answer and some random ones.
+
+    The scene's curvature must have the answer's damping. Predictions are made anew, as the answer made them. Raises
+    HeadwaterError where the answer is another model's or run's.
+    """
+    options.check()
+    require_same_settings(scene, answer)
+    question = question_of(scene.lm, answer)
+    chosen = chosen_examples(scene.corpus, answer, options.k, options.random, options.seed)
+    as_asked = AskOptions(
+        layers=None if answer.layers is None else tuple(answer.layers),
+        solver="cg" if answer.curvature.endswith(" + cg") else "curvature",
+    )
+    moving = [layer.name for layer in scene.chosen(as_asked)]
+    subjects = _subjects(scene, question, as_asked, chosen, moving)
+    measure = _steps if options.kind == "step" else _responses
+    checks = list(measure(scene, question, subjects, len(chosen), options, moving))
+    return Verification(
+        kind=options.kind,
+        query=describe(scene.lm, question),
+        checks=checks,
+        slope=slope(checks),
+        correlation=correlation(checks),
+        spearman=spearman(checks),
+        weight=options.weight if options.kind == "pbrf" else 1.0,
+        examples=len(scene.corpus),
+        subset=len(held_fast(len(scene.corpus), options.subset, options.seed)) if options.kind == "pbrf" else None,
+        seed=options.seed,
+        curvature=answer.curvature,
+        damping=scene.curvature.damping.describe(),
+        model=scene.lm.name,
+        contrast=None if question.contrast is None else describe(scene.lm, question.contrast),
+        layers=answer.layers,
+    )
+
+
+def _subjects(
+    scene: Scene, question: Question, as_asked: AskOptions, chosen: list[tuple[int, Group]], moving: list[str]
+) -> Iterator[Subject]:
+    """The chosen examples one by one, so that no more than one gradient is held."""
+    weights = scene.weights([question], as_asked)
+    R = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
+    for position, group in chosen:
+        example = scene.corpus[position]
+        gradient = only(loss_gradients(scene.lm, scene.curvature.layers, [example.sequence]), moving)
+        yield Subject(example.id, group, example.sequence, gradient, dot(R, gradient))
+
+
+def _steps(
+    scene: Scene, question: Question, subjects: Iterator[Subject], total: int, options: VerifyOptions, moving: list[str]
+) -> Iterator[Check]:
+    query, examples = asked(scene.lm, question), len(scene.corpus)
+    for done, subject in enumerate(subjects, start=1):
+        measured = step_change(query, subject.gradient, scene.curvature.precondition(subject.gradient))
+        yield Check(subject.id, subject.group, subject.influence / examples, measured / examples)
+        scene.report(Step("steps", done, total, 0))
+
+
+def _responses(
+    scene: Scene, question: Question, subjects: Iterator[Subject], total: int, options: VerifyOptions, moving: list[str]
+) -> Iterator[Check]:
+    query, examples = asked(scene.lm, question), len(scene.corpus)
+    scene.report(Step("responses", 0, total, 0))
+    positions = held_fast(examples, options.subset, options.seed)
+    others = hold_fast(scene.lm, scene.curvature, scene.corpus.sequences(positions)[:], examples, moving)
+    history = History(lambda gradient: only(scene.curvature.precondition(gradient), moving))
+    for done, subject in enumerate(subjects, start=1):
+
+        def progress(iteration: int, remaining: float, done: int = done) -> None:
+            note = f"iteration {iteration}, gradient {remaining:.2g}"
+            scene.report(Step("responses", done - 1, total, 0, note))
+
+        found = minimise(
+            others.without(subject.sequence, options.weight),
+            history,
+            times(0.0, subject.gradient),
+            options.iterations,
+            TOLERANCE,
+            progress,
+        )
+        yield Check(
+            subject.id,
+            subject.group,
+            -options.weight * subject.influence / examples,
+            query.change(found.point),
+            found.converged,
+            found.iterations,
+            found.remaining,
+        )
+        scene.report(Step("responses", done, total, 0))

@@ -1,0 +1,300 @@
+"""Do the checks measure what they say? Against autograd, dense solutions and exact first-order predictions."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from headwater.answer import Answer
+from headwater.ask import Scene
+from headwater.cli import app
+from headwater.curvature.kinds import Curvature, identity
+from headwater.errors import HeadwaterError
+from headwater.gradient import Gradients
+from headwater.influence.comparison import Check, correlation, slope, spearman
+from headwater.influence.fit import Workbench, fit_curvature
+from headwater.influence.question import loss_gradients, make_question
+from headwater.lm.capture import Labels
+from headwater.lm.layers import choose_layers, stepped
+from headwater.render.comparison import comparison_html, verdict
+from headwater.render.scatter import scatter_svg
+from headwater.run import Run
+from headwater.solvers.gauss_newton import gauss_newton_product
+from headwater.sweep.sweep import Sweep
+from headwater.verify.asked import asked
+from headwater.verify.minimise import History, minimise
+from headwater.verify.response import ProximalBregman, hold_fast
+from headwater.verify.vectors import dot, only, times
+from headwater.verify.verification import Verification
+from headwater.verify.verify import VerifyOptions, verify
+from tests.answers import HOSTILE
+from tests.models import TEXT, VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
+from tests.oracle import random_sequences, sequence_loss, weight_gradients
+
+LM = tiny_lm("gpt_neo")
+LAYERS = choose_layers(LM.model)[:2]
+NAMES = [layer.name for layer in LAYERS]
+CORPUS = random_sequences(7, VOCABULARY, seed=51)
+REMOVED = CORPUS[2]
+QUESTION = make_question(LM, "Once upon a time, Lily", " found a shiny key.")
+
+
+@pytest.fixture(scope="module")
+def curvature(tmp_path_factory: pytest.TempPathFactory) -> Curvature:
+    fit = Sweep("fit", LM, LAYERS, CORPUS, Labels("sampled"))
+    return fit_curvature("ekfac", fit, Workbench(tmp_path_factory.mktemp("fit"), "test"))
+
+
+def objective(curvature: Curvature, weight: float, moving: list[str] = NAMES) -> ProximalBregman:
+    return hold_fast(LM, curvature, CORPUS, len(CORPUS), moving).without(REMOVED, weight)
+
+
+def plain_objective(model: Any, curvature: Curvature, weight: float, moved: Gradients) -> torch.Tensor:
+    """The objective from its definition, a text at a time."""
+    fitted, total = plain_model(), torch.zeros((), dtype=torch.float64)
+    for sequence in CORPUS:
+        ids = torch.from_numpy(sequence.input_ids)[None]
+        with torch.no_grad():
+            before = fitted(ids).logits[0, :-1].log_softmax(-1)
+        after = model(ids).logits[0, :-1].log_softmax(-1)
+        total = total + (before.exp() * (before - after)).sum() / len(CORPUS)
+    for name, part in moved.items():
+        total = total + 0.5 * curvature.damping_of(name) * part.square().sum()
+    return total - weight / len(CORPUS) * (sequence_loss(model, REMOVED) - sequence_loss(fitted, REMOVED).detach())
+
+
+def test_value_and_gradient_of_the_objective_are_those_of_its_definition(curvature: Curvature) -> None:
+    draw = torch.Generator().manual_seed(0)
+    moved: Gradients = {
+        layer.name: 0.03 * torch.randn(1, layer.outputs, layer.inputs, generator=draw, dtype=torch.float64)
+        for layer in LAYERS
+    }
+    value, gradient = objective(curvature, 0.7)(moved)
+    model = plain_model().requires_grad_(True)
+    with stepped(model, {name: part[0] for name, part in moved.items()}):
+        plain = plain_objective(model, curvature, 0.7, moved)
+        expected = weight_gradients(model, NAMES, plain)
+    assert value == pytest.approx(float(plain.detach()), rel=1e-5)
+    for name in NAMES:  # autograd does not see the damping, which is written in `moved`
+        whole = expected[name] + curvature.damping_of(name) * moved[name][0]
+        torch.testing.assert_close(gradient[name][0], whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
+    only_one = objective(curvature, 0.7, NAMES[:1])(only(moved, NAMES[:1]))[1]
+    assert float(only_one[NAMES[1]].abs().max()) == 0 < float(only_one[NAMES[0]].abs().max())
+
+
+def test_a_small_removal_responds_as_the_damped_gauss_newton_matrix_says(curvature: Curvature) -> None:
+    """θ − θ_s → (w/N) (H + λI)⁻¹ ∇L(z): the dense solution, its sign, and what it does to the query."""
+    weight = 1e-3
+    found = minimise(objective(curvature, weight), History(curvature.precondition), times(0.0, _gradient()), 300, 1e-3)
+    assert found.converged
+    sizes = [layer.parameters for layer in LAYERS]
+    units = torch.eye(sum(sizes), dtype=torch.float64).split(sizes, dim=1)
+    eye = {layer.name: unit.reshape(-1, layer.outputs, layer.inputs) for layer, unit in zip(LAYERS, units, strict=True)}
+    H = _flat(gauss_newton_product(Sweep("", LM, LAYERS, CORPUS), eye))
+    damping = torch.cat([torch.full((layer.parameters,), curvature.damping_of(layer.name)) for layer in LAYERS])
+    expected = weight / len(CORPUS) * torch.linalg.solve(H + torch.diag(damping.double()), _flat(_gradient())[0])
+    away = _flat(found.point)[0]
+    assert float((away - expected).norm() / expected.norm()) < 0.02
+    query = loss_gradients(LM, LAYERS, [QUESTION.sequence])
+    predicted = -float(_flat(query)[0] @ expected)
+    assert asked(LM, QUESTION).change(found.point) == pytest.approx(predicted, rel=0.03)
+    own = -float(_flat(_gradient())[0] @ expected)  # without it, it is less likely
+    assert own < 0
+
+
+def _gradient() -> Gradients:
+    return loss_gradients(LM, LAYERS, [REMOVED])
+
+
+def _flat(gradients: Gradients) -> torch.Tensor:
+    return torch.cat([part.flatten(1) for part in gradients.values()], dim=1)
+
+
+def test_minimising_a_quadratic_finds_its_minimum_and_says_when_it_has_not() -> None:
+    scales = torch.logspace(0, 2, 20, dtype=torch.float64).reshape(1, 4, 5)
+    target = torch.linspace(-1, 1, 20, dtype=torch.float64).reshape(1, 4, 5)
+
+    def bowl(point: Gradients) -> tuple[float, Gradients]:
+        away = point["a"] - target
+        return float((0.5 * scales * away**2).sum()), {"a": scales * away}
+
+    found = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, 100, 1e-6)
+    assert found.converged
+    torch.testing.assert_close(found.point["a"], target, rtol=0, atol=1e-4)
+    early = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, 2, 1e-6)
+    assert not early.converged
+    assert early.iterations == 2
+    there = minimise(bowl, History(dict), {"a": target}, 5, 1e-6)
+    assert there.converged
+    assert there.iterations == 0
+
+
+def test_nothing_holds_the_weights_without_damping() -> None:
+    with pytest.raises(HeadwaterError, match="a damping above zero"):
+        hold_fast(LM, identity(LAYERS), CORPUS, 7, NAMES)
+
+
+def test_slope_and_correlations_are_those_of_the_textbook() -> None:
+    checks = [Check(str(x), "random", x, y) for x, y in ((-2.0, -1.0), (0.0, 0.5), (1.0, 0.25), (3.0, 2.0))]
+    assert slope(checks) == pytest.approx((2 + 0.25 + 6) / 14)
+    assert correlation(checks) == pytest.approx(np.corrcoef([-2, 0, 1, 3], [-1, 0.5, 0.25, 2])[0, 1])
+    assert spearman(checks) == pytest.approx(0.8)
+    assert slope([]) is correlation(checks[:1]) is None
+    assert spearman([replace(check, measured=1.0) for check in checks]) is None
+
+
+# -- a whole run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("place")
+    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    stories = [f"{TEXT[n % 4][: 20 + n % 30]} And they saw {n} stars." for n in range(30)]
+    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
+    made.fit()
+    return made
+
+
+@pytest.fixture(scope="module")
+def answer(run: Run) -> Answer:
+    return run.ask("Once upon a time, Lily", " found a shiny key.", span="shiny", k=4)
+
+
+def check(run: Run, answer: Answer, **changes: Any) -> Verification:
+    scene = Scene(run.lm, run.corpus, run.curvature(answer.damping))
+    return verify(scene, answer, replace(VerifyOptions(k=2, random=3), **changes))
+
+
+def test_a_step_moves_the_query_as_predicted(run: Run, answer: Answer) -> None:
+    found = check(run, answer)
+    assert [c.group for c in found.checks] == ["proponent"] * 2 + ["opponent"] * 2 + ["random"] * 3
+    assert [c.id for c in found.checks[:2]] == [example.id for example in answer.proponents[:2]]
+    assert found.checks[0].predicted == pytest.approx(answer.proponents[0].influence / 30, rel=1e-3)
+    assert found.slope == pytest.approx(1, abs=0.03)
+    assert found.correlation is not None
+    assert found.correlation > 0.999
+    shown = {example.id for example in answer.proponents + answer.opponents}
+    assert not shown & {c.id for c in found.checks[4:]}
+
+
+def test_a_contrast_and_some_layers_are_checked_as_they_were_asked(run: Run) -> None:
+    asked = run.ask("Tom the otter lost", " his red hat", contrast=" the moon.", layers=("*c_fc",), k=3)
+    found = check(run, asked)
+    assert found.checks[0].predicted == pytest.approx(asked.proponents[0].influence / 30, rel=1e-3)
+    assert found.slope == pytest.approx(1, abs=0.03)
+    assert found.contrast is not None
+    assert "log odds" in comparison_html(found)
+
+
+def test_responses_follow_the_predictions_and_are_the_same_every_time(run: Run, answer: Answer) -> None:
+    settings = {"kind": "pbrf", "weight": 0.05, "subset": None, "iterations": 60}
+    found = check(run, answer, **settings)
+    assert found.checks[0].predicted == pytest.approx(0.05 * answer.proponents[0].removal_effect, rel=1e-3)
+    assert found.checks[0].predicted < 0 < found.checks[2].predicted
+    assert found.checks[0].measured < 0 < found.checks[2].measured
+    assert found.correlation is not None
+    assert found.correlation > 0.8
+    assert found.subset == 30
+    assert check(run, answer, **settings) == found
+
+
+def test_an_answer_of_another_model_or_run_is_refused(run: Run, answer: Answer) -> None:
+    query, best = answer.query, answer.proponents[0]
+    for wrong, message in (
+        (replace(answer, query=replace(query, loss=query.loss + 1)), "another model's"),
+        (replace(answer, query=replace(query, tokens=query.tokens[1:])), "other tokens"),
+        (replace(answer, proponents=[replace(best, id="nowhere")]), "no example 'nowhere'"),
+        (replace(answer, proponents=[replace(best, text="Another.")]), "another text"),
+        (replace(answer, curvature="kfac"), "made with curvature kfac"),
+        (replace(answer, added=True), "not in the corpus"),
+    ):
+        with pytest.raises(HeadwaterError, match=message):
+            check(run, wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "retrain"}, "step or pbrf"),
+        ({"k": 0, "random": 0}, "at least one example"),
+        ({"weight": 0.0}, "--weight 0"),
+        ({"subset": 0}, "--subset 0"),
+        ({"iterations": 0}, "--iterations 0"),
+    ],
+)
+def test_numbers_that_ask_for_nothing_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(HeadwaterError, match=message):
+        VerifyOptions(**change).check()
+
+
+def test_the_command_line_verifies_an_answer(run: Run, answer: Answer, tmp_path: Path) -> None:
+    (tmp_path / "answer.json").write_text(answer.to_json(), encoding="utf-8")
+    arguments = ["verify", str(run.path), str(tmp_path / "answer.json"), "-k", "1", "--random", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.exception
+    assert "A nat that is predicted comes out as" in result.stdout
+    files = ["--html", str(tmp_path / "v.html"), "--svg", str(tmp_path / "v.svg")]
+    pbrf = ["--kind", "pbrf", "--weight", "0.1", "--subset", "10", "--iterations", "2"]
+    result = CliRunner().invoke(app, [*arguments, *pbrf, *files, "--json"])
+    assert result.exit_code == 0, result.exception
+    assert [c["group"] for c in json.loads(result.stdout)["checks"]] == ["proponent", "opponent", "random"]
+    assert ElementTree.parse(tmp_path / "v.svg").getroot().get("aria-label")
+    assert "<table>" in (tmp_path / "v.html").read_text(encoding="utf-8")
+    result = CliRunner().invoke(app, ["verify", str(run.path), str(tmp_path / "none.json")])
+    assert "cannot be read" in str(result.exception)
+
+
+# -- faces
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_ids_act_on_nobody(text: str, run: Run, answer: Answer) -> None:
+    made = check(run, answer, k=1, random=0)
+    query = replace(made.query, prompt=text, completion=text, span=text)
+    hostile = replace(made, query=query, model=text, checks=[replace(c, id=text, converged=False) for c in made.checks])
+    ElementTree.fromstring(scatter_svg(hostile))
+    tags = _Tags()
+    tags.feed(comparison_html(hostile))
+    assert not tags.seen & {"script", "img", "a", "iframe", "link"}
+    out = io.StringIO()
+    Console(file=out, width=100).print(hostile)
+    assert not set(out.getvalue()) & set("\x1b\x07\x00\x9b")
+    assert "2 had not settled" in verdict(hostile)
+
+
+def test_the_plot_shows_groups_by_shape_and_stands_alone(run: Run, answer: Answer) -> None:
+    svg = scatter_svg(check(run, answer))
+    root = ElementTree.fromstring(svg)
+    marks = [group[1].tag.rsplit("}")[-1] for group in root if group.tag.endswith("}g")]
+    assert marks == ["circle"] * 2 + ["rect"] * 2 + ["path"] * 3
+    assert 'class="identity"' in svg
+    assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
+    empty = replace(check(run, answer), checks=[], slope=None)
+    assert "nothing to compare" in verdict(empty)
+    ElementTree.fromstring(scatter_svg(empty))
+    assert dot({"a": torch.ones(1, 2, 2)}, {"a": torch.ones(1, 2, 2)}) == 4
