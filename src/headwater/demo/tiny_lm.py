@@ -68,13 +68,15 @@ def train(
     seed: int = 0,
     epochs: int = EPOCHS,
     on_step: Callable[[int, int, float], None] | None = None,
+    tokenizer: Any = None,
 ) -> TrainReport:
     """Train tokenizer and model on `stories` and save both to `out`. The same seed gives the same model.
 
-    Every story is one sequence with the end-of-text token after it; all its tokens but the first are predicted.
+    Every story is one sequence with the end-of-text token after it; all its tokens but the first are predicted. A
+    `tokenizer` that is given is taken as it is.
     """
     start = time.monotonic()
-    tokenizer = train_tokenizer(stories)
+    tokenizer = tokenizer or train_tokenizer(stories)
     end: Any = tokenizer.eos_token_id
     sequences = [[*ids[: POSITIONS - 1], end] for ids in tokenizer(list(stories))["input_ids"]]
     torch.manual_seed(seed)
