@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 os.environ["TERMINAL_WIDTH"] = "100"
@@ -13,11 +12,10 @@ os.environ["NO_COLOR"] = "1"
 os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 
 import typer
+from generated import keep
 from typer.testing import CliRunner
 
 from headwater.cli import app
-
-TARGET = Path(__file__).parents[1] / "docs" / "cli.md"
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -40,13 +38,5 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    if "--check" in sys.argv:
-        if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != page():
-            sys.exit(f"{TARGET} is not what --help says. Run: make docs-generated")
-    else:
-        TARGET.write_text(page(), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(keep("cli.md", page(), sys.argv[1:]))

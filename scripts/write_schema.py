@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+
+from generated import keep
 
 from headwater.answer import answer_schema
 
-PATH = Path(__file__).parent.parent / "docs" / "answer.schema.json"
-
-
-def main(arguments: list[str]) -> int:
-    wanted = json.dumps(answer_schema(), indent=2, ensure_ascii=False) + "\n"
-    if arguments == ["--check"]:
-        current = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
-        if current != wanted:
-            print(f"{PATH} is out of date. Write it again: python scripts/write_schema.py", file=sys.stderr)
-        return int(current != wanted)
-    PATH.write_text(wanted, encoding="utf-8")
-    print(f"Wrote {PATH}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    wanted = json.dumps(answer_schema(), indent=2, ensure_ascii=False) + "\n"
+    sys.exit(keep("answer.schema.json", wanted, sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rich.console import RenderableType
 
 from headwater.errors import HeadwaterError
-from headwater.files import replacing
+from headwater.files import finite_json, write_text
 from headwater.influence.attribution import Attribution, TokenMap
 from headwater.render.html import answer_html, fragment_html, token_map_html
 from headwater.render.table import answer_csv, answer_table
@@ -34,13 +33,7 @@ class Answer(Attribution):
 
     def to_json(self, indent: int | None = 2) -> str:
         """The answer as JSON in plain ASCII. Raises HeadwaterError where a number is infinite or NaN."""
-        try:
-            return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
-        except ValueError as error:
-            raise HeadwaterError(
-                "This answer holds a number that is infinite or NaN, which JSON cannot carry. Either the "
-                "model overflows (load it in float32) or the damping is too small (raise it)."
-            ) from error
+        return finite_json(self.to_dict(), "This answer", indent)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Answer:
@@ -60,7 +53,7 @@ class Answer(Attribution):
 
     def save_html(self, path: str | Path) -> Path:
         """Write the answer as one self-contained page, whole or not at all."""
-        return _save(answer_html(self), path)
+        return write_text(Path(path), answer_html(self))
 
     def _repr_html_(self) -> str:
         return fragment_html(self)
@@ -75,7 +68,7 @@ class TokenMapAnswer(TokenMap):
 
     def save_html(self, path: str | Path) -> Path:
         """Write the map as one self-contained page, whole or not at all."""
-        return _save(token_map_html(self), path)
+        return write_text(Path(path), token_map_html(self))
 
     def _repr_html_(self) -> str:
         page = escape(token_map_html(self))
@@ -83,13 +76,6 @@ class TokenMapAnswer(TokenMap):
 
     def __rich__(self) -> RenderableType:
         return render_token_map(self)
-
-
-def _save(page: str, path: str | Path) -> Path:
-    path = Path(path)
-    with replacing(path) as part:
-        part.write_text(page, encoding="utf-8")
-    return path
 
 
 def answer_schema() -> dict[str, Any]:

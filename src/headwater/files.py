@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,6 +26,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text, whole or not at all; returns the path."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def finite_json(value: Any, what: str, indent: int | None = None) -> str:
+    """JSON in plain ASCII. Raises HeadwaterError, naming `what` it is of, where a number is infinite or NaN."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise HeadwaterError(
+            f"{what} holds a number that is infinite or NaN, which JSON cannot carry. Either the "
+            "model overflows (load it in float32) or the damping is too small (raise it)."
+        ) from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

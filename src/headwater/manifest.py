@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from headwater.corpus.store import CorpusCounts
 from headwater.corpus.tokenize import LongTexts
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.files import replacing
+from headwater.files import write_text
 
 FORMAT = 1
 
@@ -61,8 +61,7 @@ class Manifest:
         }
 
     def write(self, folder: Path) -> None:
-        with replacing(folder / "manifest.json") as part:
-            part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(folder / "manifest.json", json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from headwater.serve.settings import DEFAULT_PORT as DEFAULT_PORT
+
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
 PromptArgument = Annotated[str, typer.Argument(help="What the model was given.")]
 SpanOption = Annotated[str | None, typer.Option(help="Explain only these words of the completion.")]
@@ -27,6 +29,5 @@ QueryRankOption = Annotated[
         show_default=False,
     ),
 ]
-DEFAULT_PORT = 8321
 PortOption = Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headwater.corpus.batches import TokenSequence
 from headwater.corpus.store import CorpusCounts, Example, Segment
 from headwater.errors import CorpusError
-from headwater.files import replacing
+from headwater.files import write_text
 
 
 class Corpus:
@@ -105,8 +105,7 @@ class Corpus:
 
     def write_removed(self, keys: Iterable[int]) -> None:
         """Make `keys` the examples that are taken out. Open the corpus anew to see it so."""
-        with replacing(self.path.with_name("removed.json")) as part:
-            part.write_text(json.dumps(sorted(keys)), encoding="utf-8")
+        write_text(self.path.with_name("removed.json"), json.dumps(sorted(keys)))
 
 
 class CorpusSequences(Sequence[TokenSequence]):

@@ -17,7 +17,7 @@ from headwater.answer import Answer
 from headwater.demo.tiny_lm import Recall, TrainReport, recall, train
 from headwater.demo.world import Fact, World, make_world, read_stories, write_world
 from headwater.errors import HeadwaterError
-from headwater.files import replacing
+from headwater.files import write_text
 from headwater.lm.load import load_model
 from headwater.run import Run
 from headwater.sweep.progress import Report, Step
@@ -113,9 +113,8 @@ def examples(world: World, learned: Learned) -> list[Fact]:
 def write_questions(demo: Demo, facts: Sequence[Fact]) -> None:
     """List questions for the page to begin with: the `facts`, and a prompt that the model is to continue."""
     questions: list[dict[str, str]] = [{"prompt": fact.prompt, "completion": fact.completion} for fact in facts]
-    with replacing(demo.path / "examples.jsonl") as part:
-        lines = [json.dumps(question, ensure_ascii=False) for question in [*questions, {"prompt": OPENING}]]
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [json.dumps(question, ensure_ascii=False) for question in [*questions, {"prompt": OPENING}]]
+    write_text(demo.path / "examples.jsonl", "\n".join(lines) + "\n")
 
 
 def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
@@ -124,8 +123,7 @@ def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
     if not all(file.exists() for file in files):
         questions = [run.question(fact.prompt, fact.completion) for fact in facts]
         for file, answer in zip(files, run.ask_all(questions, k=KEPT), strict=True):
-            with replacing(file) as part:
-                part.write_text(answer.to_json(), encoding="utf-8")
+            write_text(file, answer.to_json())
     return [Answer.from_json(file.read_bytes()) for file in files]
 
 

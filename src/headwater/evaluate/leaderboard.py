@@ -17,7 +17,7 @@ from headwater.evaluate.methods import Method, ScoreMatrix
 from headwater.evaluate.metrics import Interval, Traced, correlations, lds, mean, trace
 from headwater.evaluate.retrain import Truth
 from headwater.evaluate.scene import EvalScene
-from headwater.files import load_tensors, read_metadata, replacing, save_tensors
+from headwater.files import load_tensors, read_metadata, replacing, save_tensors, write_text
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def write_results(scene: EvalScene, results: Sequence[Result]) -> tuple[Path, Pa
     ]  # fmt: skip
     with replacing(table) as part:
         pq.write_table(pa.Table.from_pylist(rows), part)
-    with replacing(page) as part:
-        part.write_text(markdown(results), encoding="utf-8")
+    write_text(page, markdown(results))
     return table, page
 
 

@@ -119,7 +119,7 @@ def _texts(scene: EvalScene) -> list[str]:
 
 def _curvature(scene: EvalScene, kind: CurvatureKind) -> Curvature:
     if kind == "identity":
-        return identity(fitted(scene, "ekfac").layers, str(scene.run.lm.device))
+        return identity(scene.run.curvature().layers, str(scene.run.lm.device))
     return fitted(scene, kind)
 
 
@@ -130,7 +130,7 @@ def _weights(scene: EvalScene, curvature: Curvature, options: AskOptions) -> Wei
 
 def _against(scene: EvalScene, weights: Weights) -> ScoreMatrix:
     """⟨R_q, ∇L(z)⟩ of every example and query, exactly."""
-    sweep = Sweep("scores", scene.run.lm, fitted(scene, "ekfac").layers, scene.run.corpus.sequences())
+    sweep = Sweep("scores", scene.run.lm, scene.run.curvature().layers, scene.run.corpus.sequences())
     return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()
 
 

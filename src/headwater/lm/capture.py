@@ -94,6 +94,26 @@ class Capture(AbstractContextManager["Capture"]):
         gradients = torch.autograd.grad(hidden, outputs, seed, retain_graph=again)
         return {layer.name: gradient for layer, gradient in zip(self.layers, gradients, strict=True)}
 
+    def weight_gradients(self, batch: Batch, hidden: Tensor, seeds: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """For every seed, layer -> [O, I]: the seed taken back to the weights, summed over the batch.
+
+        A seed [n, H] is a gradient with respect to the `n` hidden states that predict a token.
+        """
+        predicts = torch.from_numpy(batch.targets[:, 1:]).to(hidden.device)
+        activations = self.activations(batch)
+        found: list[dict[str, Tensor]] = []
+        for place, seed in enumerate(seeds, start=1):
+            whole = torch.zeros_like(hidden)
+            whole[:, :-1][predicts] = seed
+            pulled = self.pull_back(hidden, whole, again=place < len(seeds))
+            found.append(
+                {
+                    layer.name: pulled[layer.name].flatten(0, 1).t() @ activations[layer.group].flatten(0, 1)
+                    for layer in self.layers
+                }
+            )
+        return found
+
     def forget(self) -> None:
         """Let go of the last batch."""
         self._inputs.clear()

@@ -28,13 +28,11 @@ from headwater.index.table import (
 )
 from headwater.influence.question import Question, make_question, preconditioned
 from headwater.influence.scan import Scan, scan_corpus
-from headwater.influence.scores import WhitenedGradients
 from headwater.plan.layout import Layout, spread
 from headwater.plan.miniature import Miniature
 from headwater.plan.peak import Peak
 from headwater.plan.timing import Clock, SweepCost, seconds_of
 from headwater.sizes import size_of
-from headwater.sweep.sweep import Sweep, fold
 
 TABLE_ROWS, TABLE_BYTES = 2000, 1 << 26
 """The table that is tried has at most so many rows, and so many bytes of sketches."""
@@ -164,10 +162,9 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Ser
     loaded = load_sketches(table, mini.corpus, sketch, _memory())
     with Peak() as peak:
         asked = [_asked(scene, question, options, loaded) for question in questions_from(mini, QUESTIONS + 1)]
-    query = Sweep("query", scene.lm, curvature.layers, [questions_from(mini, 1)[0].sequence])
-    whitened: list[Any] = []
-    start = seconds_of(lambda: whitened.append(fold(query, lambda: WhitenedGradients(curvature)).values[0]))
-    vector = whitened[0].float().numpy()
+    one, vectors = questions_from(mini, 1), list[Any]()
+    start = seconds_of(lambda: vectors.append(scene.whitened(scene.weights(one, options))))
+    vector = vectors[0]
     few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
     short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))
     per_example = max(0.0, long - short) / max(1, len(many) - len(few))

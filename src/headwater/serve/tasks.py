@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from headwater.ask import AskOptions
-from headwater.errors import HeadwaterError
+from headwater.files import finite_json
 from headwater.influence.question import Question, Sampling, describe
 from headwater.render.summary import made_with, meaning
 from headwater.run import Run
@@ -75,14 +74,7 @@ def token_map(body: TokensBody) -> Work:
 
 
 def _result(value: Any) -> Result:
-    """JSON in plain ASCII. Raises HeadwaterError where a number is infinite or NaN."""
-    try:
-        return Result(json.dumps(value, allow_nan=False).encode())
-    except ValueError as error:
-        raise HeadwaterError(
-            "A number of this is infinite or NaN, which JSON cannot carry. Either the model overflows (load it in "
-            "float32) or the damping is too small (raise it)."
-        ) from error
+    return Result(finite_json(value, "This result").encode())
 
 
 def _question(run: Run, body: QuestionBody) -> Question:

@@ -51,14 +51,10 @@ def _add_product(capture: Capture, batch: Batch, vectors: Gradients, total: Grad
     hidden = capture.forward(batch)
     predicts = torch.from_numpy(batch.targets[:, 1:]).to(hidden.device)
     states = hidden.detach()[:, :-1][predicts]
-    activations = capture.activations(batch)
-    for q, tangent in enumerate(moved):
-        seed = torch.zeros_like(hidden)
-        seed[:, :-1][predicts] = head_curvature(states, tangent[:, :-1][predicts], capture.lm.head)
-        pulled = capture.pull_back(hidden, seed, again=q + 1 < queries)
-        for layer in capture.layers:
-            a, g = activations[layer.group], pulled[layer.name]
-            total[layer.name][q] += g.flatten(0, 1).t() @ a.flatten(0, 1)
+    seeds = [head_curvature(states, tangent[:, :-1][predicts], capture.lm.head) for tangent in moved]
+    for q, products in enumerate(capture.weight_gradients(batch, hidden, seeds)):
+        for name, product in products.items():
+            total[name][q] += product
     capture.forget()
 
 

@@ -71,13 +71,9 @@ class ProximalBregman:
         hidden = capture.forward(anchor.batch)
         states = hidden.detach()[:, :-1][anchor.predicts]
         away = departure(states, anchor, self.lm.head, term.divergence, term.loss)
-        seed = torch.zeros_like(hidden)
-        seed[:, :-1][anchor.predicts] = away.gradient
-        activations, pulled = capture.activations(anchor.batch), capture.pull_back(hidden, seed)
-        for layer in capture.layers:
-            if layer.name in self.moving:
-                a, g = activations[layer.group], pulled[layer.name]
-                total[layer.name][0] += g.flatten(0, 1).t() @ a.flatten(0, 1)
+        (gradients,) = capture.weight_gradients(anchor.batch, hidden, [away.gradient])
+        for name in self.moving:
+            total[name][0] += gradients[name]
         capture.forget()
         return float((away.divergences.double() * term.divergence + away.losses.double() * term.loss).sum())
 
