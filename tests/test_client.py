@@ -27,6 +27,7 @@ from headwater.influence.question import Sampling, describe
 from headwater.run import Run
 from headwater.serve.settings import Settings
 from headwater.sweep.progress import Step
+from headwater.verify.verify import VerifyOptions
 from tests.serving import COMPLETION, ODD_ID, PROMPT, Gate, live, make_run, until
 
 TOKEN = "correct-horse"
@@ -56,6 +57,17 @@ def test_a_client_answers_as_the_run_does(client: Client, run: Run) -> None:
     texts = ["Lily found a key.", "Tom lost his hat."]
     question = run.question(PROMPT, COMPLETION)
     assert client.ask_against(PROMPT, COMPLETION, texts, k=1) == run.ask_against(question, texts, k=1)
+
+
+def test_a_client_verifies_as_the_run_does(client: Client, run: Run) -> None:
+    asked, options, told = AskOptions(k=3, layers=("*.c_fc",)), VerifyOptions(k=2, seed=7), list[Step]()
+    found = client.verify(
+        PROMPT, COMPLETION, contrast=" lost a hat.", asked=asked, options=options, random=4, on_progress=told.append
+    )
+    question = run.question(PROMPT, COMPLETION, contrast=" lost a hat.")
+    assert found == run.verify(run.ask(question, options=asked), options, random=4)
+    with pytest.raises(HeadwaterError, match=r"30 responses .* take too long"):
+        client.verify(PROMPT, COMPLETION, kind="pbrf", k=10, random=10)
 
 
 def test_the_other_questions(client: Client, run: Run) -> None:

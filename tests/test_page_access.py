@@ -23,6 +23,8 @@ from tests.serving import COMPLETION, ODD_ID, PROMPT
 
 ASKED: dict[str, Any] = {"prompt": PROMPT, "completion": COMPLETION}
 TEXT = "Lily found a shiny key."
+UNSETTLED: dict[str, Any] = {"verify": "pbrf", "check-k": 2, "check-subset": 8, "check-iterations": 1}
+"""A verification whose table is as wide as it can be."""
 THEMES: tuple[Theme, ...] = ("light", "dark")
 
 
@@ -34,6 +36,9 @@ def every_view(visit: Visit) -> Iterator[str]:
     yield "asking"
     visit.answer(numbers=1, glyphs=1)
     yield "an answer"
+    visit.answer(**UNSETTLED)
+    expect(page.locator("hw-verify .mark").first).to_be_visible()
+    yield "a verification"
     visit.drawer(ODD_ID)
     page.locator(".drawer .whole .t").nth(2).click()
     yield "an example"

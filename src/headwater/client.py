@@ -22,6 +22,8 @@ from headwater.errors import HeadwaterError
 from headwater.influence.attribution import Query, Scalar
 from headwater.influence.question import Sampling, Span
 from headwater.sweep.progress import Report, Step
+from headwater.verify.verification import Verification
+from headwater.verify.verify import VerifyOptions
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 LONG_WAIT, SHORT_WAIT = 20.0, 0.25
@@ -76,6 +78,21 @@ class Client:
         body = _question(prompt, completion, span, contrast, sampling) | asdict(options)
         return self._answer(body, on_progress)
 
+    def verify(
+        self, prompt: str, completion: str | None = None, *, span: Span | None = None, contrast: str | None = None,
+        asked: AskOptions = AskOptions(), options: VerifyOptions = VerifyOptions(), sampling: Sampling = Sampling(),
+        on_progress: Report | None = None, **changes: object,
+    ) -> Verification:  # fmt: skip
+        """Does the model do what the answer to this question, `asked` so, predicts of single examples? See Run.verify.
+
+        `changes` are fields of VerifyOptions: `client.verify(prompt, completion, kind="pbrf", k=3)`.
+        """
+        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        question = _question(prompt, completion, span, contrast, sampling) | asdict(asked)
+        names = ("kind", "k", "random", "weight", "subset", "iterations", "seed")
+        body = {"question": question} | {name: getattr(options, name) for name in names}
+        return _parsed(Verification, self._found("/v1/verifications", body, on_progress))
+
     def ask_against(
         self, prompt: str, completion: str | None, texts: Sequence[str], *, span: Span | None = None,
         contrast: str | None = None, options: AskOptions = AskOptions(), sampling: Sampling = Sampling(),
@@ -117,8 +134,12 @@ class Client:
     # -- jobs
 
     def _answer(self, body: dict[str, Any], on_progress: Report | None) -> Answer:
+        return Answer.from_json(self._found("/v1/influences", body, on_progress))
+
+    def _found(self, address: str, body: dict[str, Any], on_progress: Report | None) -> bytes:
+        """What the job found that a POST to `address` begins, as JSON."""
         wait = LONG_WAIT if on_progress is None else SHORT_WAIT
-        job = json.loads(self._ask_for("POST", "/v1/influences", body))
+        job = json.loads(self._ask_for("POST", address, body))
         path = f"/v1/jobs/{job['id']}"
         told: Step | None = None
         try:
@@ -132,7 +153,7 @@ class Client:
             self._cancel(path)
             raise
         if job["state"] == "done":
-            return Answer.from_json(json.dumps(job["answer"]))
+            return json.dumps(job["answer"]).encode()
         if job["state"] == "failed":
             raise HeadwaterError(_told(job["error"]))
         raise HeadwaterError(f"The question was cancelled. {job['note']}".rstrip())

@@ -20,7 +20,16 @@ class Limits:
     layers: int = 256
     """Globs of layer names."""
     iterations: int = 100
-    """Of conjugate gradients."""
+    """Of conjugate gradients, and of finding a response."""
+    checked: int = 100
+    """Examples that an answer does not show, to be verified with it; of those shown, `k` at each end."""
+    responses: int = 24
+    """Examples whose response is found in one verification."""
+    held_fast: int = 4096
+    """Examples that are held fast in a response."""
+    response_texts: int = 400_000
+    """Texts that the responses of a verification may go over at most: examples × held fast × iterations. With the
+    demo's model two cores do some 300 a second, and most responses need half of their iterations."""
     new_tokens: int = 256
     """Of a continuation."""
     wait_seconds: float = 30.0

@@ -7,14 +7,17 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import ConfigDict, TypeAdapter
 
 from headwater.answer import answer_schema
+from headwater.influence.comparison import Comparison
 from headwater.serve.problems import MEDIA_TYPE
 from headwater.version import __version__
 
 SUMMARY = "Which training examples made this language model say that?"
 DESCRIPTION = (
-    "A question becomes a job: `POST /v1/influences`, then `GET /v1/jobs/{id}` or its events until it is done. "
+    "A question becomes a job: `POST /v1/influences`, then `GET /v1/jobs/{id}` or its events until it is done; and so "
+    "does the verification of its answer. "
     "What goes wrong is told as RFC 9457 says, in `application/problem+json`."
 )
 REFUSALS = {
@@ -49,10 +52,9 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         title="Headwater", version=__version__, summary=SUMMARY, description=DESCRIPTION, routes=app.routes
     )
     components = document["components"]
-    components["schemas"].update(_answer())
-    components["schemas"]["JobBody"]["properties"]["answer"] |= {
-        "anyOf": [{"$ref": "#/components/schemas/Answer"}, {"type": "null"}]
-    }
+    components["schemas"].update({**_verification(), **_answer()})
+    found = [{"$ref": f"#/components/schemas/{name}"} for name in ("Answer", "Verification")]
+    components["schemas"]["JobBody"]["properties"]["answer"] |= {"anyOf": [*found, {"type": "null"}]}
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "Where the server was started with a token."}
     }
@@ -62,8 +64,20 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
 
 def _answer() -> dict[str, Any]:
     """The schema of an answer (docs/answer.schema.json) and of its parts, as components."""
-    text = json.dumps(answer_schema()).replace("#/$defs/", "#/components/schemas/")
-    schema = json.loads(text)
+    schema = answer_schema()
     parts = schema.pop("$defs")
     schema.pop("$schema")
-    return {**parts, "Answer": schema}
+    return _as_components({**parts, "Answer": schema})
+
+
+def _verification() -> dict[str, Any]:
+    """The schema of what a verification found and of its parts, as components."""
+    config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    # As with an answer, the docstrings are those of the class that the fields are written in.
+    parts = TypeAdapter(list[Comparison], config=config).json_schema()["$defs"]
+    parts["Verification"] = parts.pop("Comparison") | {"title": "Verification"}
+    return _as_components(parts)
+
+
+def _as_components(schemas: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(schemas).replace("#/$defs/", "#/components/schemas/"))

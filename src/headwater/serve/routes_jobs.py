@@ -9,15 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
-from headwater.serve.exports import EXPORTS, Format
+from headwater.serve.exports import EXPORTS, VERIFICATION_EXPORTS, Format
 from headwater.serve.jobs import Job
 from headwater.serve.limits import LIMITS
 from headwater.serve.openapi import QUEUED, WITH_BODY, refusals
 from headwater.serve.problems import ProblemError
-from headwater.serve.schemas import InfluencesBody, JobBody
+from headwater.serve.schemas import InfluencesBody, JobBody, VerificationsBody
 from headwater.serve.service import Service, TheService
-from headwater.serve.tasks import influences
+from headwater.serve.tasks import influences, verifications
 from headwater.serve.waiting import events, until_over
 
 Wait = Annotated[float, Query(ge=0, le=LIMITS.wait_seconds, description="Seconds to wait for the job to end.")]
@@ -54,11 +55,26 @@ async def ask(body: InfluencesBody, request: Request, service: TheService, wait:
 
     The answer to a question that was answered before is there at once.
     """
-    key = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    job = service.enter("influences", influences(body), key)
-    if not await until_over(job, request, wait) and job.status.state == "queued":
-        service.worker.cancel(job)
-    return _job(service, job, 200 if job.status.over else 202, {"Location": job.path})
+    return await _begun(service, service.enter("influences", influences(body), _key(body)), request, wait)
+
+
+@router.post(
+    "/verifications",
+    status_code=202,
+    response_model=JobBody,
+    responses={
+        202: {"description": "The verification is queued.", "headers": LOCATION},
+        200: {"description": "It is done, or has failed, already.", "model": JobBody, "headers": LOCATION},
+        **refusals(*WITH_BODY, *QUEUED),
+    },
+)
+async def verify(body: VerificationsBody, request: Request, service: TheService, wait: Wait = 0.0) -> Response:
+    """Does the model do what the answer to a question predicts of single examples?
+
+    A verification that was done before is there at once.
+    """
+    work = verifications(body, partial(service.kept, _key(body.question)))
+    return await _begun(service, service.enter("verifications", work, _key(body)), request, wait)
 
 
 @router.get("/jobs/{id}", response_model=JobBody, responses=refusals(404, 422))
@@ -93,7 +109,7 @@ async def job_events(id: str, service: TheService) -> Response:
 
 
 def _contents() -> dict[str, Any]:
-    answer = {"$ref": "#/components/schemas/Answer"}
+    answer = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Answer", "Verification")]}
     return {export.media_type: {"schema": answer if format == "json" else BINARY} for format, export in EXPORTS.items()}
 
 
@@ -103,13 +119,28 @@ def _contents() -> dict[str, Any]:
     responses={200: {"description": "The answer as a file.", "content": _contents()}, **refusals(404, 409, 422)},
 )
 async def job_answer(id: str, service: TheService, format: Format = "json") -> Response:
-    """Download an answer."""
+    """Download an answer, or a verification, which comes as JSON or as a page."""
     found = service.job(id)
     if found.status.state != "done":
         raise ProblemError(409, f"This question has no answer: it is {found.status.state}.")
-    export = EXPORTS[format]
+    exports, name = (VERIFICATION_EXPORTS, "verification") if found.kind == "verifications" else (EXPORTS, "answer")
+    export = exports.get(format)
+    if export is None:
+        raise ProblemError(422, f"A {name} does not come as {format}, only as {' or '.join(exports)}.")
     content = await asyncio.to_thread(export.write, found.result.json)
-    return Response(content, headers=export.headers(format), media_type=export.media_type)
+    return Response(content, headers=export.headers(format, name), media_type=export.media_type)
+
+
+def _key(body: BaseModel) -> str:
+    """The same for the same work."""
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+
+async def _begun(service: Service, job: Job, request: Request, wait: float) -> Response:
+    """The job after at most `wait` seconds; it is dropped where the caller goes away while it is queued."""
+    if not await until_over(job, request, wait) and job.status.state == "queued":
+        service.worker.cancel(job)
+    return _job(service, job, 200 if job.status.over else 202, {"Location": job.path})
 
 
 def _job(service: Service, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -12,6 +12,7 @@ from headwater.influence.attribution import RankBy, Scalar
 from headwater.serve.jobs import State
 from headwater.serve.limits import LIMITS
 from headwater.serve.problems import Problem
+from headwater.verify.verify import VerifyOptions
 
 
 def _damping(value: str | float | None) -> str | float | None:
@@ -27,6 +28,7 @@ def _whole(value: str) -> str:
     return value
 
 
+DEFAULT_HELD_FAST = VerifyOptions.subset or LIMITS.held_fast
 Str = Annotated[str, AfterValidator(_whole)]
 Damping = Annotated[Str | float | None, AfterValidator(_damping)]
 Condition = Annotated[Str, Field(min_length=1, max_length=LIMITS.condition_characters)]
@@ -137,8 +139,54 @@ class TokensBody(QuestionBody):
         return self
 
 
+class VerificationsBody(_Body):
+    """An answer, and how what it predicts of single examples is checked."""
+
+    question: InfluencesBody
+    """What it answers, as it was asked; where the answer is no longer kept, it is found anew."""
+    kind: Literal["step", "pbrf"] = "step"
+    """A small step on each example, or the proximal Bregman response of the weights to taking it out."""
+    k: Annotated[int, Field(ge=0, le=LIMITS.k)] = VerifyOptions.k
+    """Examples checked at each end of the answer."""
+    random: Annotated[int, Field(ge=0, le=LIMITS.checked)] = VerifyOptions.random
+    """Examples checked that the answer does not show."""
+    weight: Annotated[float, Field(ge=-1, le=1)] = VerifyOptions.weight
+    """The part of the example that is taken out, for a response; below 0 it is added once more."""
+    subset: Annotated[int, Field(ge=1, le=LIMITS.held_fast)] = DEFAULT_HELD_FAST
+    """Examples that are held fast in a response; a smaller corpus is held fast whole."""
+    iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] = VerifyOptions.iterations
+    """Of finding a response, at most."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the examples at random, and of those held fast."""
+
+    @model_validator(mode="after")
+    def _within_reason(self) -> Self:
+        if self.question.texts is not None:
+            raise ValueError("only training examples can be verified, and the question is about other texts")
+        examples = 2 * self.k + self.random
+        if examples == 0:
+            raise ValueError("check at least one example: give k or random")
+        if self.weight == 0:
+            raise ValueError("weight is the part of an example that is taken out, and 0 takes out nothing")
+        if self.kind == "pbrf":
+            self._short_enough(examples)
+        return self
+
+    def _short_enough(self, examples: int) -> None:
+        if examples > LIMITS.responses:
+            raise ValueError(
+                f"{examples} responses (2 k + random) take too long: at most {LIMITS.responses} are found at once"
+            )
+        texts = examples * self.subset * self.iterations
+        if texts > LIMITS.response_texts:
+            raise ValueError(
+                f"{examples} responses × {self.subset:,} held fast × {self.iterations} iterations take too long: "
+                f"{texts:,} is above {LIMITS.response_texts:,}"
+            )
+
+
 class JobBody(BaseModel):
-    """A question that is being answered."""
+    """A question that is being answered, or an answer that is being verified."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -161,7 +209,7 @@ class JobBody(BaseModel):
     made_with: str | None
     """Model, curvature, damping and how much was scored; null until it is done."""
     answer: Any
-    """Once it is done; null in the events of a job."""
+    """Once it is done, of a verification what it found; null in the events of a job."""
 
 
 class ExampleBody(BaseModel):

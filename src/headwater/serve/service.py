@@ -67,6 +67,11 @@ class Service:
             raise
         return job
 
+    def kept(self, key: str) -> bytes | None:
+        """What came of the finished job of that key, as JSON; None where there is none, or none any more."""
+        known = self.book.answered(key)
+        return None if known is None else known.result.json
+
     def job(self, id: str) -> Job:
         """Raises ProblemError where there is none of that id."""
         job = self.book.find(id)

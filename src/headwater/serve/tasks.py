@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from headwater.answer import Answer
 from headwater.ask import AskOptions
 from headwater.files import finite_json
 from headwater.influence.question import Question, Sampling, describe
+from headwater.render.comparison import headline, verdict
+from headwater.render.comparison import made_with as checked_with
 from headwater.render.summary import made_with, meaning
 from headwater.run import Run
 from headwater.serve.jobs import Result, Work
@@ -18,7 +22,9 @@ from headwater.serve.schemas import (
     QuestionBody,
     SamplingBody,
     TokensBody,
+    VerificationsBody,
 )
+from headwater.verify.verify import VerifyOptions
 
 GREEDY_BELOW = 0.01
 """A temperature below this is 0: dividing by it would overflow, and the likeliest token wins anyway."""
@@ -37,6 +43,22 @@ def influences(body: InfluencesBody) -> Work:
             run.ask(question, options=options) if body.texts is None else run.ask_against(question, body.texts, options)
         )
         return Result(answer.to_json(indent=None).encode(), meaning(answer), made_with(answer))
+
+    return work
+
+
+def verifications(body: VerificationsBody, kept: Callable[[], bytes | None]) -> Work:
+    """Check what the answer to a question predicts; it is found anew where `kept` has none, as JSON."""
+    options = VerifyOptions(
+        kind=body.kind, k=body.k, random=body.random, weight=body.weight, subset=body.subset,
+        iterations=body.iterations, seed=body.seed,
+    )  # fmt: skip
+    ask = influences(body.question)
+
+    def work(run: Run) -> Result:
+        found = run.verify(Answer.from_json(kept() or ask(run).json), options)
+        words = f"{headline(found)} {verdict(found)}"
+        return Result(found.to_json(indent=None).encode(), words, checked_with(found))
 
     return work
 

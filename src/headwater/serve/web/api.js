@@ -22,7 +22,8 @@ async function call(method, path, { body, signal } = {}) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    const keepalive = method === "DELETE"; // also by a page that is being left
+    response = await fetch(path, { method, headers, signal, keepalive, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw gone();
@@ -57,8 +58,13 @@ export const tokenMap = (body, signal) => json("POST", "/v1/tokens", { body, sig
 export const example = (id) => json("GET", `/v1/examples/${id.split("/").map(encodeURIComponent).join("/")}`);
 
 /** Ask, and follow the work until it is over: resolves to the finished job. An abort of `signal` cancels it. */
-export async function ask(request, { onProgress = () => {}, signal } = {}) {
-  let job = await submit(request, onProgress, signal);
+export const ask = (request, options) => finished("/v1/influences", request, options);
+
+/** The same with the verification of an answer. */
+export const verify = (request, options) => finished("/v1/verifications", request, options);
+
+async function finished(address, request, { onProgress = () => {}, signal } = {}) {
+  let job = await submit(address, request, onProgress, signal);
   const cancel = () => call("DELETE", `/v1/jobs/${job.id}`).catch(() => {});
   signal?.addEventListener("abort", cancel);
   try {
@@ -77,10 +83,10 @@ export async function ask(request, { onProgress = () => {}, signal } = {}) {
   return job;
 }
 
-async function submit(request, onProgress, signal) {
+async function submit(address, request, onProgress, signal) {
   for (;;) {
     try {
-      return await json("POST", "/v1/influences?wait=0.3", { body: request, signal });
+      return await json("POST", `${address}?wait=0.3`, { body: request, signal });
     } catch (problem) {
       if (problem.status !== 429) throw problem;
       onProgress({ state: "full", retryAfter: problem.retryAfter });

@@ -49,6 +49,11 @@ export function probability(loss) {
   return chance < 0.1 ? `${(100 * chance).toFixed(1)}%` : `${(100 * chance).toFixed(0)}%`;
 }
 
+/** "42 s", "3 min". */
+export function duration(seconds) {
+  return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+
 /** "1 token", "3 tokens". */
 export function count(number, noun) {
   return `${grouped(number)} ${noun}${number === 1 ? "" : "s"}`;

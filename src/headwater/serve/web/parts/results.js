@@ -7,6 +7,7 @@ import { go, looks, read, request } from "../state.js";
 import { count, grouped, signed, tellingWords } from "../words.js";
 import { card } from "./card.js";
 import "./filters.js";
+import "./verify.js";
 import { deviations, histogram } from "./histogram.js";
 import { Layers } from "./layers.js";
 
@@ -19,6 +20,12 @@ class Results extends HTMLElement {
   #layers = new Layers();
   #shownEnd = "raised";
   #beside = innerWidth > 900; // whether what stands beside the cards is open
+  #verify = document.createElement("hw-verify");
+
+  constructor() {
+    super();
+    this.addEventListener("headwater:card", (event) => this.#lead(event.detail));
+  }
 
   get answer() {
     return this.#job?.answer;
@@ -39,6 +46,7 @@ class Results extends HTMLElement {
 
   async #ask(wanted, key) {
     this.#stop?.abort();
+    this.#verify.stop();
     const stop = new AbortController();
     this.#stop = stop;
     this.#asked = key;
@@ -104,10 +112,24 @@ class Results extends HTMLElement {
         h("div", { class: "main-part" },
           this.#tools(state),
           this.#nothing(answer, shown),
-          this.#columns(answer, scene))),
+          this.#columns(answer, scene),
+          this.#verify)),
       h("footer", {}, this.#job.made_with, " · ", h("a", { href: `#method?${location.hash.split(/\?(.*)/s)[1] ?? ""}` }, "How to read this")),
     );
+    this.#verify.update(state, answer);
     if (focus) this.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
+  }
+
+  /** Go to the card of an example, in whichever column it is. */
+  #lead(id) {
+    const { proponents, opponents } = this.#job.answer;
+    const raised = proponents.some((example) => example.id === id);
+    const rank = (raised ? proponents : opponents).findIndex((example) => example.id === id) + 1;
+    this.#shownEnd = raised ? "raised" : "lowered";
+    this.#draw(read());
+    const link = this.querySelector(`[data-key="card-${this.#shownEnd}-${rank}"]`);
+    link.closest(".card").scrollIntoView({ block: "center" });
+    link.focus({ preventScroll: true });
   }
 
   #head(answer) {

@@ -2,7 +2,7 @@
 
 import { useToken } from "../api.js";
 import { announce, h, put } from "../dom.js";
-import { grouped, visible } from "../words.js";
+import { duration, grouped, visible } from "../words.js";
 
 const STAGES = {
   query: "Reading the question",
@@ -12,6 +12,8 @@ const STAGES = {
   scores: "Scoring every example",
   tokens: "Looking into the tokens",
   "self-influence": "Measuring how loud each example is",
+  steps: "Taking a small step on each example",
+  responses: "Taking each example out",
 };
 
 const TITLES = {
@@ -23,7 +25,11 @@ const TITLES = {
   503: "The server is not ready",
 };
 
+const SLOW = 3; // seconds after which one wants to know how long it has been
+
 class Trouble extends HTMLElement {
+  #stage; // {name, began, done}: what is being done, since when, and how far it was then
+
   /** An error; `retry` tries again, `more` is what else can be done. */
   show(problem, retry, more) {
     this.className = "trouble";
@@ -66,15 +72,26 @@ class Trouble extends HTMLElement {
     this.className = "waiting";
     this.removeAttribute("role");
     const text = tellProgress(job);
+    const time = this.#time(job);
     if (this.dataset.said !== text.stage) announce(text.stage);
     this.dataset.said = text.stage;
     if (!this.querySelector("button")) {
       put(this, h("p", { class: "stage" }), bar(), h("button", { type: "button", onclick: cancel }, "Cancel"));
     }
-    put(this.querySelector(".stage"), h("b", {}, text.stage), " ", h("span", { class: "counts" }, text.counts));
+    put(this.querySelector(".stage"), h("b", {}, text.stage), " ", h("span", { class: "counts" }, [text.counts, time].filter(Boolean).join(" · ")));
     const progress = this.querySelector("progress");
     if (text.part === null) progress.removeAttribute("value");
     else progress.value = text.part;
+  }
+
+  /** How long it has been running, and about how long this stage will go on. */
+  #time({ state, stage, done, total, seconds }) {
+    if (state !== "running") return "";
+    if (this.#stage?.name !== stage) this.#stage = { name: stage, began: seconds ?? 0, done: done ?? 0 };
+    if (!(seconds >= SLOW)) return "";
+    const { began, done: before } = this.#stage;
+    const left = done > before ? ((seconds - began) * (total - done)) / (done - before) : 0;
+    return `${duration(seconds)}${left >= SLOW ? `, about ${duration(left)} more` : ""}`;
   }
 }
 
