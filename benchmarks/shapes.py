@@ -55,8 +55,8 @@ def texts(count: int) -> tuple[Any, list[TokenSequence], str]:
         stories = [json.loads(line)["text"] for line in lines if line][:count]
         origin = "TinyStories"
     else:
-        from headwater.demo.tiny_lm import train_tokenizer
         from headwater.demo.world import make_world
+        from headwater.training.make import train_tokenizer
 
         stories = [story.text for story in make_world(max(count, 300)).stories][:count]
         tokenizer = train_tokenizer(stories)

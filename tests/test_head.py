@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.lm import head as head_module
-from headwater.lm.head import Head, head_pass
+from headwater.lm.head import Head, head_curvature, head_pass
 
 
 @given(
@@ -30,6 +30,28 @@ def test_losses_and_hidden_gradients_are_those_of_cross_entropy(
         found = head_pass(hidden.detach(), head, targets)
     torch.testing.assert_close(found.losses, losses.detach())
     torch.testing.assert_close(found.gradient, expected)
+
+
+@given(
+    n=st.integers(0, 70), vocabulary=st.integers(2, 300), bias=st.booleans(), scale=st.sampled_from([1.0, 0.25]),
+    tangents=st.integers(1, 3), seed=st.integers(0, 1000),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_the_curvature_is_the_hessian_of_cross_entropy(
+    n: int, vocabulary: int, bias: bool, scale: float, tangents: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    hidden = (3 * torch.randn(n, 8, dtype=torch.float64)).requires_grad_()
+    head = Head(torch.randn(vocabulary, 8).double(), torch.randn(vocabulary).double() if bias else None, scale)
+    targets = torch.randint(0, vocabulary, (n,))
+    directions = [torch.randn(n, 8, dtype=torch.float64) for _ in range(tangents)]
+    loss = torch.nn.functional.cross_entropy(head.logits(hidden), targets, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, hidden, create_graph=True)
+    with mock.patch.object(head_module, "CURVATURE_PER_CHUNK", 40 * vocabulary):
+        found = head_curvature(hidden.detach(), directions, head)
+    for product, direction in zip(found, directions, strict=True):
+        (expected,) = torch.autograd.grad(gradient, hidden, direction, retain_graph=True)
+        torch.testing.assert_close(product, expected)
 
 
 @given(vocabulary=st.integers(2, 700), seed=st.integers(0, 1000))

@@ -1,25 +1,30 @@
-"""The Gauss–Newton product and conjugate gradients, against plain autograd and dense solutions in float64."""
+"""The Gauss–Newton product, conjugate gradients and LiSSA, against plain autograd and dense solutions in float64."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from headwater.corpus.batches import TokenSequence
-from headwater.curvature.kinds import identity
+from headwater.curvature.damping import Damping
+from headwater.curvature.kinds import EigenCurvature, identity
 from headwater.errors import HeadwaterError
 from headwater.gradient import Gradients
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.influence.question import loss_gradients
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers, shape_of
-from headwater.solvers.conjugate_gradient import solve
+from headwater.solvers.conjugate_gradient import damped_product, solve
 from headwater.solvers.gauss_newton import gauss_newton_product
+from headwater.solvers.lissa import neumann_series
 from headwater.sweep.sweep import Sweep
 from tests.models import ARCHITECTURES, VOCABULARY, plain_model, tiny_lm
 from tests.oracle import assert_near, random_sequences
@@ -81,27 +86,103 @@ def test_the_product_is_that_of_the_definition(architecture: str) -> None:
             assert_near(found[layer.name][q], expected, 1e-6)  # the plain models take their softmax in float32
 
 
-def test_conjugate_gradients_solve_the_damped_system_and_come_closer_than_the_curvature(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Dense:
+    """A system that is small enough to write down."""
+
+    sweep: Sweep
+    curvature: EigenCurvature
+    gradients: Gradients
+    H: Tensor
+    """[P, P] the Gauss–Newton matrix."""
+
+    def damped(self, curvature: EigenCurvature) -> Tensor:
+        """H + λI with the curvature's λ."""
+        layers = curvature.layers
+        each = [torch.full((x.parameters,), curvature.damping_of(x.name), dtype=torch.float64) for x in layers]
+        return self.H + torch.diag(torch.cat(each))
+
+    def solution(self, curvature: EigenCurvature) -> Tensor:
+        """[Q, P]"""
+        return torch.linalg.solve(self.damped(curvature), _flat(self.gradients).t()).t()
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Dense:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[:2]
     sweep = Sweep("", lm, layers, CORPUS)
-    curvature = fit_curvature("ekfac", Sweep("fit", lm, layers, CORPUS, Labels("sampled")), Workbench(tmp_path, "test"))
-    gradients = loss_gradients(lm, layers, QUERIES)
+    fit = Sweep("fit", lm, layers, CORPUS, Labels("sampled"))
+    curvature = fit_curvature("ekfac", fit, Workbench(tmp_path_factory.mktemp("fit"), "test"))
+    assert isinstance(curvature, EigenCurvature)
     sizes = [layer.parameters for layer in layers]
     units = torch.eye(sum(sizes), dtype=torch.float64).split(sizes, dim=1)
     eye = {layer.name: unit.reshape(-1, layer.outputs, layer.inputs) for layer, unit in zip(layers, units, strict=True)}
-    H = _flat(gauss_newton_product(sweep, eye))
-    damping = torch.cat([torch.full((layer.parameters,), curvature.damping_of(layer.name)) for layer in layers])
-    exact = torch.linalg.solve(H + torch.diag(damping.double()), _flat(gradients).t()).t()
+    return Dense(sweep, curvature, loss_gradients(lm, layers, QUERIES), _flat(gauss_newton_product(sweep, eye)))
 
-    def error(found: Gradients) -> float:
-        return float((_flat(found) - exact).norm() / exact.norm())
 
-    few, many = (solve(curvature, sweep, gradients, iterations) for iterations in (12, 80))
-    assert error(few.gradients) < 0.5 * error(curvature.precondition(gradients))
-    assert error(many.gradients) < 0.02
-    assert len(few.residuals) == 13
-    assert max(many.residuals[-1]) < 0.02 < min(many.residuals[0])
+def test_one_iteration_is_the_curvatures_answer_at_its_best_length_for_each_question(dense: Dense) -> None:
+    found = _flat(solve(dense.curvature, dense.sweep, dense.gradients, 1).gradients)
+    answer, target = _flat(dense.curvature.precondition(dense.gradients)), _flat(dense.gradients)
+    moved = answer @ dense.damped(dense.curvature)
+    best = (target * answer).sum(1) / (moved * answer).sum(1)  # the least of ½ xᵀ(H + λI)x − xᵀ∇L along the answer
+    torch.testing.assert_close(found, best[:, None] * answer, rtol=1e-5, atol=1e-8)
+    assert best[0] / best[1] != pytest.approx(1, abs=0.01), "each question has a length of its own"
+
+
+def test_every_iteration_of_conjugate_gradients_comes_closer_to_the_dense_solution(dense: Dense) -> None:
+    """In the norm that they lessen, √(xᵀ(H + λI)x); and in the end in any."""
+    exact, matrix = dense.solution(dense.curvature), dense.damped(dense.curvature)
+
+    def away(found: Gradients) -> Tensor:
+        error = _flat(found) - exact
+        return ((error @ matrix) * error).sum(1).sqrt()
+
+    solved = {n: solve(dense.curvature, dense.sweep, dense.gradients, n) for n in (1, 2, 3, 5, 12, 80)}
+    distances = torch.stack([away(solution.gradients) for solution in solved.values()])
+    assert bool((distances[1:] < distances[:-1]).all())
+    assert bool((distances[0] < away(dense.curvature.precondition(dense.gradients))).all())
+    error = float((_flat(solved[80].gradients) - exact).norm() / exact.norm())
+    assert error < 0.02
+    assert len(solved[12].residuals) == 13
+    left = _flat(dense.gradients) - _flat(solved[12].gradients) @ matrix
+    expected = (left.norm(dim=1) / _flat(dense.gradients).norm(dim=1)).tolist()
+    assert solved[12].residuals[-1] == pytest.approx(expected, rel=1e-4), "the residual that is told is the true one"
+    assert max(solved[80].residuals[-1]) < 0.02 < min(solved[80].residuals[1])
+
+
+def test_the_neumann_series_of_lissa_converges_to_the_dense_solution(dense: Dense) -> None:
+    """Heavily damped, which is what it needs to arrive in few steps."""
+    curvature = replace(dense.curvature, damping=Damping(factor=20.0))
+    exact = dense.solution(curvature)
+    errors = [
+        float((_flat(found) - exact).norm() / exact.norm())
+        for steps in (0, 5, 20, 60)
+        for found in [neumann_series(lambda v: damped_product(curvature, dense.sweep, v), dense.gradients, steps)]
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 0.1
+    assert errors[-1] < 1e-3
+
+
+@given(steps=st.integers(0, 60), seed=st.integers(0, 1000))
+@settings(max_examples=30)
+def test_the_neumann_series_leaves_unsolved_what_curves_little(steps: int, seed: int) -> None:
+    """n steps of 1/σ solve the direction of eigenvalue a up to (1 − a/σ)ⁿ⁺¹, σ half as large again as the largest."""
+    draw = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(18, 18, generator=draw, dtype=torch.float64))[0]
+    values = torch.cat([torch.tensor([6.0]), torch.rand(17, generator=draw) ** 3 + 1e-4]).double()
+    matrix = basis @ torch.diag(values) @ basis.t()
+
+    def shaped(flat: Tensor) -> Gradients:
+        return {"a": flat[:, :12].reshape(-1, 3, 4), "b": flat[:, 12:].reshape(-1, 2, 3)}
+
+    gradients = torch.randn(2, 18, generator=draw, dtype=torch.float64)
+    found = _flat(neumann_series(lambda v: shaped(_flat(v) @ matrix), shaped(gradients), steps))
+    largest = 1.5 * values[0]
+    factor = (1 - (1 - values / largest) ** (steps + 1)) / values
+    expected = gradients @ basis @ torch.diag(factor) @ basis.t()
+    assert float((found - expected).norm() / expected.norm()) < 0.01
 
 
 def test_what_cannot_be_solved_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import TypeAdapter
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -28,17 +31,25 @@ from headwater.influence.question import loss_gradients, make_question
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers, stepped
 from headwater.render.comparison import comparison_html, verdict
-from headwater.render.scatter import scatter_svg
+from headwater.render.scatter import axis_limit, scatter_svg
+from headwater.render.summary import signed
 from headwater.run import Run
 from headwater.solvers.gauss_newton import gauss_newton_product
+from headwater.solvers.vectors import dot, only, times
+from headwater.sweep.progress import silent
 from headwater.sweep.sweep import Sweep
+from headwater.training import retrain
+from headwater.training.make import Design, make_model
+from headwater.training.recipe import Recipe
+from headwater.training.retrain import Task, retraining_of
 from headwater.verify.asked import asked
 from headwater.verify.minimise import History, minimise
 from headwater.verify.response import ProximalBregman, hold_fast
-from headwater.verify.vectors import dot, only, times
+from headwater.verify.retrain import Trials, _sets
 from headwater.verify.verification import Verification
 from headwater.verify.verify import VerifyOptions, verify
 from tests.answers import HOSTILE
+from tests.killing import KilledError, kill_at
 from tests.models import TEXT, VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import random_sequences, sequence_loss, weight_gradients
 
@@ -47,6 +58,7 @@ LAYERS = choose_layers(LM.model)[:2]
 NAMES = [layer.name for layer in LAYERS]
 CORPUS = random_sequences(7, VOCABULARY, seed=51)
 REMOVED = CORPUS[2]
+STORIES = [f"{TEXT[n % 4][: 20 + n % 30]} And they saw {n} stars." for n in range(30)]
 QUESTION = make_question(LM, "Once upon a time, Lily", " found a shiny key.")
 
 
@@ -162,8 +174,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("place")
     plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
     tiny_tokenizer().save_pretrained(folder / "model")
-    stories = [f"{TEXT[n % 4][: 20 + n % 30]} And they saw {n} stars." for n in range(30)]
-    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
+    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(STORIES)]
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
     made.fit()
@@ -230,7 +241,9 @@ def test_an_answer_of_another_model_or_run_is_refused(run: Run, answer: Answer) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "retrain"}, "step or pbrf"),
+        ({"kind": "guess"}, "give step, pbrf or retrain"),
+        ({"kind": "retrain", "k": 0}, "leaves out at least one example"),
+        ({"kind": "retrain", "seeds": 0}, "at least once"),
         ({"k": 0, "random": 0}, "at least one example"),
         ({"weight": 0.0}, "--weight 0"),
         ({"subset": 0}, "--subset 0"),
@@ -257,6 +270,206 @@ def test_the_command_line_verifies_an_answer(run: Run, answer: Answer, tmp_path:
     assert "<table>" in (tmp_path / "v.html").read_text(encoding="utf-8")
     result = CliRunner().invoke(app, ["verify", str(run.path), str(tmp_path / "none.json")])
     assert "cannot be read" in str(result.exception)
+
+
+# -- training again
+
+
+RECIPE = Recipe(epochs=2, batch=8, seed=3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of a model that was trained by a recipe on its corpus, of whose stories every tenth comes twice."""
+    folder = tmp_path_factory.mktemp("trained")
+    stories = STORIES + [f"{story[:-1]}!" for story in STORIES[::10]]
+    plain_model("gpt_neo").config.save_pretrained(folder)
+    make_model(stories, folder / "model", RECIPE, Design(folder / "config.json", 300))
+    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
+    made.fit()
+    return made
+
+
+@pytest.fixture(scope="module")
+def told(trained: Run) -> Answer:
+    """An answer whose strongest example is one of those that come twice."""
+    return trained.ask(STORIES[10][:-9], STORIES[10][-9:], k=4)
+
+
+@pytest.fixture(scope="module")
+def retrained(trained: Run, told: Answer) -> Verification:
+    return trained.verify(told, kind="retrain", k=2, random=2, seeds=3)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many sequences each retraining from now on sees."""
+    seen: list[int] = []
+    real = retrain.train
+
+    def counting(model: Any, sequences: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(len(sequences))
+        return real(model, sequences, *arguments, **options)
+
+    monkeypatch.setattr(retrain, "train", counting)
+    return seen
+
+
+def test_examples_go_together_with_their_near_duplicates(retrained: Verification, told: Answer) -> None:
+    assert {told.proponents[0].id, *told.proponents[0].duplicates} == {"s10", "s31"}
+    raised, lowered, *others = retrained.checks
+    assert [c.group for c in retrained.checks] == ["proponent", "opponent", "random", "random"]
+    assert len({c.id for c in retrained.checks}) == 4
+    for c, end in ((raised, told.proponents), (lowered, told.opponents)):
+        assert c.taken_out == [id for example in end[:2] for id in (example.id, *example.duplicates)]
+    assert all(c.taken_out is not None and len(set(c.taken_out)) == 2 for c in others)
+    assert others[0].taken_out != others[1].taken_out
+
+
+def test_random_sets_hold_nothing_that_the_answer_shows(trained: Run, told: Answer) -> None:
+    shown = {id for example in told.proponents + told.opponents for id in (example.id, *example.duplicates)}
+    scene = Scene(trained.lm, trained.corpus, trained.curvature())
+    drawn = _sets(scene, told, Trials(k=2, random=200, seeds=1, jobs=1, seed=0))[2:]
+    taken = {trained.corpus.ids[position] for one in drawn for position in one.positions}
+    assert taken == set(trained.corpus.ids) - shown, "and everything else in time"
+    few = _sets(scene, told, Trials(k=33, random=1, seeds=1, jobs=1, seed=0))[-1]
+    assert (few.name, len(few.positions)) == (f"{33 - len(shown)} at random, set 1", 33 - len(shown))
+
+
+def test_the_prediction_of_a_set_is_the_sum_of_its_removal_effects(
+    retrained: Verification, told: Answer, trained: Run, tmp_path: Path
+) -> None:
+    asked = trained.question(told.query.prompt, told.query.completion)
+    table = pq.read_table(trained.scan([asked], tmp_path / "scores.parquet"))
+    influence = dict(zip(table["id"].to_pylist(), table["query"].to_pylist(), strict=True))
+    for c in retrained.checks:
+        assert c.taken_out is not None
+        assert c.predicted == pytest.approx(-sum(influence[id] for id in c.taken_out) / 33, rel=1e-4)
+    assert retrained.checks[0].predicted < 0 < retrained.checks[1].predicted
+
+
+def test_what_is_measured_is_what_retrained_models_say(
+    retrained: Verification, told: Answer, trained: Run, tmp_path: Path
+) -> None:
+    """By hand: a model of each seed trained on everything, and one of the same seed on what is left."""
+    question = trained.question(told.query.prompt, told.query.completion)
+    retraining = retraining_of(trained.lm, trained.corpus, [question], None, tmp_path)
+
+    def log_p(task: Task) -> float:
+        with torch.no_grad():
+            return -float(sequence_loss(retraining.retrained(task).model, question.sequence))
+
+    whole = [log_p(retraining.all(seed)) for seed in range(3)]
+    for c in retrained.checks[:3]:
+        assert c.taken_out is not None
+        gone = [trained.corpus.position[id] for id in c.taken_out]
+        changes = [log_p(retraining.without(gone, seed)) - whole[seed] for seed in range(3)]
+        assert c.measured == pytest.approx(np.mean(changes), abs=1e-4)
+        assert c.deviation == pytest.approx(np.std(changes, ddof=1), abs=1e-4)
+    assert retrained.likelihood == pytest.approx(np.mean(whole), abs=1e-4)
+    assert (retrained.seeds, retrained.examples) == (3, 33)
+    assert retrained.slope == pytest.approx(slope(retrained.checks))
+    assert np.std(whole) > 1e-3, "the seeds do differ"
+
+
+def test_with_a_contrast_the_log_odds_are_measured(trained: Run, tmp_path: Path) -> None:
+    asked = trained.ask(STORIES[10][:-9], STORIES[10][-9:], contrast=" 3 stars.", k=1)
+    found = trained.verify(asked, kind="retrain", k=1, random=0, seeds=1)
+    question = trained.question(STORIES[10][:-9], STORIES[10][-9:], contrast=" 3 stars.")
+    retraining = retraining_of(trained.lm, trained.corpus, [question], None, tmp_path)
+    assert found.checks[0].taken_out is not None
+    gone = [trained.corpus.position[id] for id in found.checks[0].taken_out]
+    odds = [
+        sum(-sign * float(sequence_loss(lm.model, part.sequence)) for part, sign in question.parts)
+        for lm in (retraining.retrained(task) for task in (retraining.all(), retraining.without(gone)))
+    ]
+    assert found.checks[0].measured == pytest.approx(odds[1] - odds[0], abs=1e-4)
+    assert found.likelihood == pytest.approx(odds[0], abs=1e-4)
+    assert found.checks[0].deviation is None, "one seed does not say how much is chance"
+
+
+def test_retrainings_are_kept_in_the_run_and_go_on_where_they_stopped(
+    trained: Run, told: Answer, counted: list[int]
+) -> None:
+    asked = trained.ask("Tom the otter lost", " his red hat", k=2)
+    trained.report = kill_at(8)
+    with pytest.raises(KilledError):
+        trained.verify(asked, kind="retrain", k=1, random=1, seeds=2)
+    trained.report = silent
+    before = len(counted)
+    found = trained.verify(asked, kind="retrain", k=1, random=1, seeds=2)
+    assert 0 < before - 1 < 8, "the last of them was killed"
+    assert len(counted) == 8 + 1, "only that one is done twice"
+    more = trained.verify(asked, kind="retrain", k=1, random=1, seeds=3)
+    assert len(counted) == 9 + 4, "a third seed adds to the first two"
+    assert [c.predicted for c in more.checks] == [c.predicted for c in found.checks]
+    folders = [path for path in (trained.path / "retrained").iterdir() if len(list(path.glob("*-*.json"))) == 12]
+    assert len(folders) == 1, "each question has a folder of its own"
+    assert trained.verify(told, kind="retrain", k=2, random=2, seeds=3).checks[0].measured != found.checks[0].measured
+
+
+def test_what_cannot_be_retrained_is_refused(run: Run, trained: Run, answer: Answer, told: Answer) -> None:
+    with pytest.raises(HeadwaterError, match=r"there is no .*train\.json. Name its recipe with --recipe"):
+        run.verify(answer, kind="retrain", k=1, random=0, seeds=1)
+    best = told.proponents[0]
+    for wrong, message in (
+        (replace(best, id="nowhere"), "no example 'nowhere'"),
+        (replace(best, duplicates=["nowhere"]), "no example 'nowhere'"),
+        (replace(best, text="Another."), "another text"),
+    ):
+        with pytest.raises(HeadwaterError, match=message):
+            trained.verify(replace(told, proponents=[wrong]), kind="retrain", k=1, random=0, seeds=1)
+
+
+def test_another_recipe_is_not_mixed_with_the_first(trained: Run, told: Answer, tmp_path: Path) -> None:
+    asked = trained.ask("The café was closed.", " The fox went home", k=1)
+    longer = RECIPE.model_copy(update={"epochs": 3}).save(tmp_path)
+    first = trained.verify(asked, kind="retrain", k=1, random=0, seeds=1, recipe=longer)
+    second = trained.verify(asked, kind="retrain", k=1, random=0, seeds=1)
+    assert first.likelihood != second.likelihood
+    assert trained.verify(asked, kind="retrain", k=1, random=0, seeds=1, recipe=longer) == first
+
+
+def test_whiskers_are_a_standard_deviation_up_and_down(retrained: Verification) -> None:
+    root = ElementTree.fromstring(scatter_svg(retrained))
+    marks = [group for group in root if group.tag.endswith("}g")]
+    assert len(marks) == len(retrained.checks)
+    scale = 230 / axis_limit(retrained.checks)  # pixels a nat
+    for group, c in zip(marks, retrained.checks, strict=True):
+        whisker = next(part for part in group if part.get("class") == "whisker")
+        x, low, high = map(float, re.findall(r"[\d.]+", whisker.get("d", "")))
+        assert c.deviation is not None
+        middle = 52 + 230 - scale * c.measured
+        assert x == pytest.approx(84 + 230 + scale * c.predicted, abs=0.1)
+        ends = [min(max(middle + sign * scale * c.deviation, 52), 52 + 460) for sign in (1, -1)]
+        assert [low, high] == pytest.approx(ends, abs=0.1)
+        assert f"± {c.deviation:.2g}" in (group[0].text or "")
+    lone = replace(retrained, checks=[replace(c, deviation=None) for c in retrained.checks])
+    assert 'class="whisker"' not in scatter_svg(lone)
+
+
+def test_a_retraining_survives_json_and_says_what_it_was(retrained: Verification) -> None:
+    assert TypeAdapter(Verification).validate_json(retrained.to_json()) == retrained
+    page = comparison_html(retrained)
+    for words in ("without several examples", "means over 3 seeds", "3 trainings a set", "the 2 that raised it most"):
+        assert words in page
+    assert retrained.likelihood is not None
+    assert f"log p of {signed(retrained.likelihood)} on average" in page
+
+
+def test_the_command_line_retrains(trained: Run, told: Answer, tmp_path: Path, counted: list[int]) -> None:
+    (tmp_path / "told.json").write_text(told.to_json(), encoding="utf-8")
+    arguments = ["verify", str(trained.path), str(tmp_path / "told.json"), "--kind", "retrain", "--jobs", "1"]
+    arguments += ["-k", "2", "--random", "2", "--seeds", "3"]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.exception
+    assert not counted, "it was done before, for the run's own `verify`"
+    checks = json.loads(result.stdout)["checks"]
+    assert [c["id"] for c in checks[:2]] == ["the 2 that raised it most", "the 2 that lowered it most"]
+    result = CliRunner().invoke(app, [*arguments, "--recipe", str(tmp_path / "none.json")])
+    assert "there is no" in str(result.exception)
 
 
 # -- faces

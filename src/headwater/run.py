@@ -52,6 +52,7 @@ from headwater.lm.load import LanguageModel, load_model
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import Sweep, fold
+from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.verification import Verification
 from headwater.verify.verify import VerifyOptions, verify
 from headwater.version import __version__
@@ -315,13 +316,23 @@ class Run:
             corpus = Corpus(path)
             return list(corpus.read(range(len(corpus))))
 
-    def verify(self, answer: Answer, options: VerifyOptions = VerifyOptions(), **changes: object) -> Verification:
+    def verify(
+        self, answer: Answer, options: VerifyOptions = VerifyOptions(), *, recipe: str | Path | None = None,
+        **changes: object,
+    ) -> Verification:  # fmt: skip
         """Does the model do what `answer` predicts of single examples? `changes` are fields of VerifyOptions.
 
-        Raises HeadwaterError where the answer is another model's or run's.
+        To retrain it, the `recipe` is a train.json; None looks beside the model. Raises HeadwaterError where the answer
+        is another model's or run's, or there is no recipe.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        return verify(self._scene(AskOptions(damping=answer.damping)), answer, options)
+        scene = self._scene(AskOptions(damping=answer.damping))
+        given = None if recipe is None else Path(recipe)
+
+        def retraining(question: Question) -> Retraining:
+            return retraining_of(self.lm, self.corpus, [question], given, self.path / "retrained").apart()
+
+        return verify(scene, answer, options, retraining)
 
     def _scene(self, options: AskOptions) -> Scene:
         return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)

@@ -51,4 +51,4 @@ def main() -> None:
         sys.exit(130)
 
 
-from headwater.cli import ask, cloud, demo, evaluate, fit, index, info, map, plan, scan, serve, verify, world  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
+from headwater.cli import ask, cloud, demo, evaluate, fit, index, info, map, plan, scan, serve, train, verify, world  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,10 @@ from rich.table import Table
 from headwater.cli import app
 from headwater.cli.options import RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
+from headwater.errors import HeadwaterError
 
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
+DEFAULT_METRICS = ("lds", "trace")
 
 
 @app.command()
@@ -23,44 +26,78 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="A method to evaluate; may be given several times: ekfac, kfac, diagonal, cg, relative, dot, cosine, "
+            help="A method, with options where it has some (cg:iterations=20,damping=1*mean); may be given several "
+            "times: ekfac, kfac, diagonal, exact, cg, lissa, relative, dot, cosine, trackstar, sketch, tracin, source, "
             f"bm25, overlap, planted, random. Default: {', '.join(DEFAULT)}.",
             show_default=False,
         ),
     ] = None,
-    subsets: Annotated[int, typer.Option(help="Models retrained, each on a random half of the corpus.")] = 64,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is measured; may be given several times: lds, trace, qld, tail-patch, brittleness. Default: "
+            f"{', '.join(DEFAULT_METRICS)}.",
+            show_default=False,
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help='What is asked: {"id", "prompt", "completion"} a line, and "stories": the ids of examples known to '
+            "state it, if any. Default: the facts of a demo's world.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="How the model was trained. Default: train.json beside it.", show_default=False)
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="The model on its way, for tracin and source.", show_default=False)
+    ] = None,
+    subsets: Annotated[int, typer.Option(help="lds: random halves of the corpus that a model is trained on.")] = 64,
+    seeds: Annotated[int, typer.Option(help="lds: trainings on each half.", min=1)] = 1,
+    removed: Annotated[int, typer.Option(help="qld, brittleness: queries that examples are removed for.", min=1)] = 9,
+    jobs: Annotated[
+        int | None, typer.Option(help="Trainings at a time. Default: one a core.", show_default=False, min=1)
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option(help="Where retrainings and scores are kept. Default: RUN/evaluate.", show_default=False),
     ] = None,
-    iterations: Annotated[int, typer.Option(help="Of the conjugate gradients of `cg`.")] = 5,
-    subset: Annotated[int, typer.Option(help="Examples that `cg` takes the Gauss–Newton matrix over.")] = 256,
     seed: SeedOption = 0,
 ) -> None:
-    """Retrain the demo's model on random halves of its stories, and see which method foretold what that does.
+    """See which attribution method foretells what retraining the model on other data does.
 
-    LDS is the rank correlation of what a method foretells for a half and what its model then says, the mean over all
-    facts of the world (Park et al. 2023). MRR and recall@10 tell whether the stories that state a fact are found.
-    Stop it at any time; the same command goes on where it stopped, and more --subsets add to those that are there.
+    [b]lds[/]: rank correlation of what a method foretells for random halves of the corpus with what models trained on
+    them say (Park et al. 2023). [b]trace[/]: are the examples that state a fact found? [b]qld[/]: how much more the
+    loss rises without a method's top 1 % than without a random 1 %. [b]tail-patch[/]: does a step of training on what
+    it found help? [b]brittleness[/]: how many removals flip the completion? Stop it at any time; the same command goes
+    on where it stopped, and a new method costs no retraining for lds.
 
     [dim]headwater evaluate runs/demo --method ekfac --method bm25 --subsets 64[/]
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.evaluate.leaderboard import header, judge, row, score, write_results
-    from headwater.evaluate.methods import CgOptions, choose
-    from headwater.evaluate.retrain import ground_truth
+    from headwater.evaluate.board import Plan, measured, write_all
+    from headwater.evaluate.leaderboard import METRICS, table
+    from headwater.evaluate.methods import parse_methods
     from headwater.evaluate.scene import open_scene
 
-    chosen = choose(method or DEFAULT, CgOptions(iterations, subset))
-    scene = open_scene(run, work or run / "evaluate", seed)
+    asked = list(dict.fromkeys(metric or DEFAULT_METRICS))
+    for name in asked:
+        if name not in METRICS:
+            raise HeadwaterError(f"--metric {name}: there is no such metric. Choose among {', '.join(METRICS)}.")
+    chosen = parse_methods(method or DEFAULT)
+    scene = replace(
+        open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
+    )
+    plan = Plan([name for name in METRICS if name in asked], subsets, seeds, removed, jobs or os.cpu_count() or 1)
     with progress_report() as report:
-        scene = replace(scene, report=report)
-        truth = ground_truth(scene.recipe(), subsets, scene.work / "retrained", report)
-        results = [judge(scene, one, score(scene, one), truth) for one in chosen]
-    results.sort(key=lambda result: -result.lds.value)
-    table, page = write_results(scene, results)
-    drawn = Table(*header(results), title=f"{len(scene.facts)} facts, {subsets} retrainings on half the stories each")
-    for result in results:
-        drawn.add_row(*row(result))
+        board = measured(replace(scene, report=report), chosen, plan)
+    header, *rows = table(board.results, board.unit, board.reference)
+    drawn = Table(*header, title=board.title)
+    for row in rows:
+        drawn.add_row(*row)
     Console().print(drawn)
-    say(f"Wrote {table} (one row a method and query) and {page}.")
+    for line in board.notes:
+        say(line)
+    say(f"Wrote {', '.join(map(str, write_all(board)))}.")

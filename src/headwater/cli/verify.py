@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,10 +24,16 @@ def verify(
     run: RunPath,
     answer: Annotated[Path, typer.Argument(metavar="ANSWER", help="An answer that `ask --json` printed.")],
     kind: Annotated[
-        CheckKind, typer.Option(help="A small step on each example, or the weights' response to taking it out.")
+        CheckKind,
+        typer.Option(
+            help="A small step on each example, the weights' response to taking it out, or training again without the "
+            "k strongest of an end together."
+        ),
     ] = "step",
     k: Annotated[int, typer.Option("-k", help="Of the answer's examples, so many at each end.", min=0)] = 5,
-    random: Annotated[int, typer.Option(help="Also so many examples that it does not show.", min=0)] = 5,
+    random: Annotated[
+        int, typer.Option(help="Also so many examples that it does not show; retrain: so many sets of k.", min=0)
+    ] = 5,
     weight: Annotated[
         float, typer.Option(help="pbrf: the part of the example that is taken out.", min=-1.0, max=1.0)
     ] = 1.0,
@@ -34,22 +41,36 @@ def verify(
         int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)
     ] = DEFAULT_SUBSET,
     iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = DEFAULT_ITERATIONS,
+    seeds: Annotated[int, typer.Option(help="retrain: trainings of every set.", min=1)] = 3,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="retrain: how the model was trained. Default: train.json beside it.", show_default=False),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="retrain: trainings at a time. Default: one a core.", show_default=False, min=1)
+    ] = None,
     seed: SeedOption = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     html: HtmlOption = None,
     svg: Annotated[Path | None, typer.Option(help="Also write the scatter plot alone.")] = None,
 ) -> None:
-    """Compare what ANSWER predicts about single examples with what happens to the model.
+    """Compare what ANSWER predicts about its examples with what happens to the model.
+
+    A step takes seconds and checks the gradients; a response takes a minute an example and checks the curvature too;
+    retraining takes as many trainings as it says, needs the model's recipe, and is what really happens. It goes on
+    where it was stopped.
 
     [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key." --json > key.json[/]
     [dim]headwater verify runs/stories key.json --kind pbrf --weight 0.1 --html key.html[/]
     """
-    options = VerifyOptions(kind, k, random, weight, subset or None, iterations, seed)
+    options = VerifyOptions(
+        kind, k, random, weight, subset or None, iterations, seeds, jobs or os.cpu_count() or 1, seed
+    )
     given = _read(answer)
     opened = Run.open(run)
     with progress_report() as report:
         opened.report = report
-        found = opened.verify(given, options)
+        found = opened.verify(given, options, recipe=recipe)
     if html is not None:
         say(f"Wrote {found.save_html(html)}")
     if svg is not None:

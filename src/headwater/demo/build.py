@@ -91,7 +91,7 @@ def build_model(demo: Demo, world: World, report: Report) -> Learned:
 
     trained = train([story.text for story in world.stories], part, seed=demo.seed, on_step=on_step)
     lm = load_model(str(part))
-    learned = Learned(trained, recall(lm.model, lm.tokenizer, world.facts))
+    learned = Learned(trained, recall(lm, world.facts))
     (part / "learned.json").write_text(json.dumps(asdict(learned), indent=2), encoding="utf-8")
     part.rename(demo.model)
     return learned

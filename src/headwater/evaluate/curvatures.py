@@ -1,34 +1,78 @@
-"""The curvatures that are compared, over the layers of the run's own: fitted once, then kept."""
+"""The curvatures that are compared, fitted as the run's own was: once, then kept with what it cost."""
 
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from headwater.curvature.damping import parse_damping
-from headwater.curvature.kinds import Curvature, CurvatureKind
+from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.evaluate.scene import EvalScene
 from headwater.files import read_metadata
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.lm.capture import Labels
+from headwater.lm.layers import TrackedLayer, choose_layers
+from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep
 
 
-def fitted(scene: EvalScene, kind: CurvatureKind) -> Curvature:
-    """The run's own curvature where it is of that kind; else one of that kind, fitted on all examples into `work`.
+@dataclass(frozen=True)
+class Fit:
+    """One curvature."""
+
+    kind: str
+    layers: str = ""
+    """A glob of the layers that are tracked; nothing is those that the run tracks."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.layers.replace('*', '_')}".rstrip("-")
+
+
+def tracked(scene: EvalScene, layers: str, lm: LanguageModel | None = None) -> tuple[TrackedLayer, ...]:
+    """The layers of a glob, or those that the run tracks."""
+    if not layers:
+        return scene.run.curvature().layers
+    return tuple(choose_layers((lm or scene.run.lm).model, [layers]))
+
+
+def fitted(scene: EvalScene, fit: Fit, damping: str = "") -> Curvature:
+    """The curvature, on all examples and with the labels that the run's own was fitted with.
 
     Interrupted, fitting goes on where it stopped. Raises HeadwaterError where the run has no curvature.
     """
-    run = scene.run
-    own = run.curvature()
-    if own.kind == kind:
-        return own
-    folder = scene.work / "curvatures" / kind
+    path = ready(scene, fit)
+    chosen = parse_damping(damping or scene.run.manifest.damping)
+    return load_curvature(path, chosen, str(scene.run.lm.device))[0]
+
+
+def ready(scene: EvalScene, fit: Fit) -> Path:
+    """The file of the curvature, fitted where it is not there yet."""
+    return fit_at(scene, fit, scene.run.lm, scene.work / "curvatures" / fit.name)
+
+
+def cost(scene: EvalScene, fit: Fit) -> float:
+    """CPU seconds that the fit took."""
+    return float(read_metadata(ready(scene, fit))["cpu_seconds"])
+
+
+def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, folder: Path) -> Path:
+    """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
     path = folder / "curvature.safetensors"
-    binding = run.manifest.binding() | {"settings": json.dumps([[layer.name for layer in own.layers], scene.seed])}
+    settings: dict[str, Any] = json.loads(read_metadata(scene.run.curvature_path)["settings"])
+    layers = tracked(scene, fit.layers, lm)
+    binding = scene.run.manifest.binding() | {"model": lm.fingerprint}
+    binding["settings"] = json.dumps([settings, fit.kind, [layer.name for layer in layers]])
     if not path.exists() or not binding.items() <= read_metadata(path).items():
-        sweep = Sweep("curvature", run.lm, own.layers, run.corpus.sequences(), Labels("sampled", scene.seed))
+        start = time.process_time()
+        labels = Labels("sampled" if settings["fisher"] == "sampled" else "true", settings["seed"])
+        sweep = Sweep("curvature", lm, layers, scene.run.corpus.sequences(), labels)
         bench = Workbench(folder, json.dumps(binding, sort_keys=True), scene.report)
-        save_curvature(path, fit_curvature(kind, sweep, bench), binding)
+        curvature = fit_curvature(fit.kind, sweep, bench)  # pyright: ignore[reportArgumentType]
+        save_curvature(path, curvature, binding | {"cpu_seconds": f"{time.process_time() - start:.2f}"})
         bench.clear()
-    return load_curvature(path, parse_damping(run.manifest.damping), str(run.lm.device))[0]
+    return path

@@ -1,32 +1,51 @@
-"""Every method's scores held against the ground truth, and the table of what came of it."""
+"""Every method's scores held against what is measured of it, and the table of what came of it."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
-from headwater.evaluate.methods import Method, ScoreMatrix
-from headwater.evaluate.metrics import Interval, Traced, correlations, lds, mean, trace
-from headwater.evaluate.retrain import Truth
+from headwater.evaluate import curvatures
+from headwater.evaluate.methods import Method, described
+from headwater.evaluate.metrics import Drawn, correlations, lds, mean, trace
+from headwater.evaluate.removal import Removals, completed, loss_increase, removals_to_flip
 from headwater.evaluate.scene import EvalScene
-from headwater.files import load_tensors, read_metadata, replacing, save_tensors, write_text
+from headwater.evaluate.tail_patch import tail_patch
+from headwater.evaluate.truth import Truth
+from headwater.files import load_tensors, read_metadata, replacing, save_tensors
+
+Metric = Literal["lds", "trace", "qld", "tail-patch", "brittleness"]
+METRICS: tuple[Metric, ...] = ("lds", "trace", "qld", "tail-patch", "brittleness")
 
 
 @dataclass(frozen=True)
 class Scored:
     """A method's scores of every example on every query."""
 
-    scores: ScoreMatrix
-    seconds: float
-    """That making them took."""
+    scores: NDArray[np.float64]
+    """[N, Q]"""
+    cpu_seconds: float
+    """That fitting what it needs and scoring took."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One number about a method."""
+
+    value: Drawn | None
+    """None where there is nothing to measure it on."""
+    by_query: Mapping[int, float | None]
+    """Query's position -> its own number."""
 
 
 @dataclass(frozen=True)
@@ -34,95 +53,168 @@ class Result:
     """How one method did."""
 
     method: Method
-    lds: Interval
-    """Linear datamodeling score: 1 would foretell the order of all retrainings, 0 is chance."""
-    mrr: Interval
-    """Mean over facts of 1 / the rank of the first story that states it."""
-    recall: dict[int, float]
-    """How often a fact is stated -> the mean share of those stories among the first ten."""
-    by_query: list[tuple[float, Traced]]
-    """Of every query, the correlation over subsets, and how its fact was traced."""
-    subsets: int
-    seconds: float
+    cpu_seconds: float
+    found: Mapping[str, Found] = field(default_factory=dict[str, Found])
+    """Name of a column -> what was found."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What methods are measured on."""
+
+    scene: EvalScene
+    metrics: Sequence[Metric]
+    truth: Truth | None
+    """For the linear datamodeling score."""
+    removals: Removals | None
+    """For what retraining without the top examples says."""
 
 
 def score(scene: EvalScene, method: Method) -> Scored:
     """The method's scores, kept in `work` under its name and read from there the next time."""
-    path = scene.work / "scores" / f"{method.name}.safetensors"
+    path = scene.work / "scores" / f"{_file_name(method)}.safetensors"
+    metadata = read_metadata(scene.run.curvature_path)
     binding = json.dumps(
-        scene.run.manifest.binding() | _curvature(scene) | {"settings": method.settings, "seed": str(scene.seed)}
-        | {"queries": json.dumps([[fact.prompt, fact.completion] for fact in scene.facts])}, sort_keys=True,
+        scene.run.manifest.binding() | {"curvature": metadata.get("settings", ""), "seed": str(scene.seed)}
+        | {"damping": scene.run.manifest.damping, "method": described(method), "checkpoints": str(scene.checkpoints)}
+        | {"queries": [[query.prompt, query.completion, *query.stories] for query in scene.queries]}, sort_keys=True,
     )  # fmt: skip
     if not path.exists() or read_metadata(path).get("binding") != binding:
-        start = time.perf_counter()
+        fitting = 0.0 if method.fit is None else curvatures.cost(scene, method.fit)
+        start = time.process_time()
         scores = method.score(scene)
-        seconds = time.perf_counter() - start
-        save_tensors(path, {"scores": torch.from_numpy(scores)}, {"binding": binding, "seconds": f"{seconds:.3f}"})
-    return Scored(load_tensors(path)["scores"].numpy(), float(read_metadata(path)["seconds"]))
+        spent = fitting + time.process_time() - start
+        save_tensors(path, {"scores": torch.from_numpy(scores)}, {"binding": binding, "cpu_seconds": f"{spent:.3f}"})
+    return Scored(load_tensors(path)["scores"].numpy(), float(read_metadata(path)["cpu_seconds"]))
 
 
-def judge(scene: EvalScene, method: Method, scored: Scored, truth: Truth) -> Result:
-    """How well the scores foretell retraining, and find the stories that state each fact."""
-    scores, stating = scored.scores, scene.stating()
-    traced = [trace(scores[:, q], stating[:, q], seed=scene.seed) for q in range(len(scene.facts))]
-    shares: dict[int, list[float]] = {}
-    for fact, one in zip(scene.facts, traced, strict=True):
-        shares.setdefault(fact.times, []).append(one.recall)
-    each = correlations(scores, truth.members, truth.losses)[0].tolist()
-    return Result(
-        method=method,
-        lds=lds(scores, truth.members, truth.losses, scene.seed),
-        mrr=mean([one.reciprocal_rank for one in traced], scene.seed),
-        recall={times: sum(found) / len(found) for times, found in sorted(shares.items())},
-        by_query=list(zip(each, traced, strict=True)),
-        subsets=len(truth.losses),
-        seconds=scored.seconds,
-    )
+def judge(bench: Bench, method: Method) -> Result:
+    """What is measured of the method's scores."""
+    scored = score(bench.scene, method)
+    ways: dict[Metric, Callable[[Bench, NDArray[Any]], dict[str, Found]]] = {
+        "lds": _lds, "trace": _trace, "qld": _qld, "tail-patch": _tail_patch, "brittleness": _brittleness
+    }  # fmt: skip
+    found: dict[str, Found] = {}
+    for metric in bench.metrics:
+        found |= ways[metric](bench, scored.scores)
+    return Result(method, scored.cpu_seconds, found)
 
 
-def header(results: Sequence[Result]) -> list[str]:
-    """The names of the columns of `row`."""
-    return ["method", "LDS [95 %]", "MRR [95 %]", *(f"recall@10, {n}×" for n in results[0].recall), "seconds"]
+def _lds(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+    assert bench.truth is not None, "the truth is measured before methods are judged by it"
+    members, losses = bench.truth.members, bench.truth.losses
+    each = correlations(scores, members, losses)[0].tolist()
+    return {"LDS": Found(lds(scores, members, losses, bench.scene.seed), dict(enumerate(each)))}
 
 
-def row(result: Result) -> list[str]:
-    """One method's numbers as a person reads them."""
-    shares = [f"{share:.2f}" for share in result.recall.values()]
-    return [result.method.name, _said(result.lds), _said(result.mrr), *shares, f"{result.seconds:.1f}"]
+def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+    """MRR over all queries, and recall@10 by how many examples state them."""
+    stating, seed = bench.scene.stating, bench.scene.seed
+    known = [q for q in range(stating.shape[1]) if stating[:, q].any()]
+    traced = {q: trace(scores[:, q], stating[:, q], seed=seed) for q in known}
+    ranks = {q: one.reciprocal_rank for q, one in traced.items()}
+    found = {"MRR": Found(mean(list(ranks.values()), seed) if ranks else None, ranks)}
+    for times in sorted({int(stating[:, q].sum()) for q in known}):
+        shares = {q: traced[q].recall for q in known if int(stating[:, q].sum()) == times}
+        found[f"recall@10, {times}×"] = Found(mean(list(shares.values()), seed), shares)
+    return found
 
 
-def write_results(scene: EvalScene, results: Sequence[Result]) -> tuple[Path, Path]:
-    """`results.parquet`, one row a method and query, and `results.md`, one row a method; returns both paths."""
-    table, page = scene.work / "results.parquet", scene.work / "results.md"
-    rows: list[dict[str, Any]] = [
-        {
-            "method": result.method.name, "query": fact.id, "times": fact.times, "correlation": correlation,
-            "reciprocal_rank": traced.reciprocal_rank, "recall_at_10": traced.recall, "subsets": result.subsets,
-            "lds": result.lds.value, "lds_low": result.lds.low, "lds_high": result.lds.high,
-            "mrr": result.mrr.value, "mrr_low": result.mrr.low, "mrr_high": result.mrr.high,
-            "seconds": result.seconds,
-        }
-        for result in results
-        for fact, (correlation, traced) in zip(scene.facts, result.by_query, strict=True)
-    ]  # fmt: skip
-    with replacing(table) as part:
-        pq.write_table(pa.Table.from_pylist(rows), part)
-    write_text(page, markdown(results))
-    return table, page
+def _qld(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+    assert bench.removals is not None, "removals are chosen before methods are judged by them"
+    rises = loss_increase(bench.removals, scores)
+    return {"QLD, nats": Found(mean(rises, bench.scene.seed), dict(zip(bench.removals.queries, rises, strict=True)))}
 
 
-def markdown(results: Sequence[Result]) -> str:
+def _tail_patch(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+    changes = tail_patch(bench.scene, scores)
+    return {"tail patch, nats": Found(mean(changes, bench.scene.seed), dict(enumerate(changes)))}
+
+
+def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+    """The share of known completions that taking out a hundredth flips, and the fewest removals that flip each."""
+    assert bench.removals is not None, "removals are chosen before methods are judged by them"
+    removals = Removals(
+        bench.removals.retraining, completed(bench.removals), bench.removals.jobs, bench.removals.report,
+        bench.removals.seed,
+    )  # fmt: skip
+    fewest = removals_to_flip(removals, scores) if removals.queries else []
+    flipped = [float(count is not None and count <= removals.count) for count in fewest]
+    each = dict(zip(removals.queries, [None if count is None else float(count) for count in fewest], strict=True))
+    return {
+        "flipped by 1 %": Found(mean(flipped, bench.scene.seed) if flipped else None,
+                                dict(zip(removals.queries, flipped, strict=True))),
+        "removals to flip": Found(None, each),
+    }  # fmt: skip
+
+
+def columns(results: Sequence[Result]) -> list[str]:
+    """The columns that have a value for some method, in their order."""
+    names = dict.fromkeys(name for result in results for name in result.found)
+    return [name for name in names if any(_value(result, name) is not None for result in results)]
+
+
+def table(results: Sequence[Result], unit: float | None, against: Result | None = None) -> list[list[str]]:
+    """A header and one row a method, as a person reads them.
+
+    `unit` are the CPU seconds of one training; `against` the result that the others' LDS is compared with.
+    """
+    names = columns(results)
+    compared = against is not None and "LDS" in names
+    spent = "CPU s" if unit is None else "trainings"
+    rows = [["method", *names, *([f"LDS less {against.method.name}'s"] if against and compared else []), spent]]
+    for result in results:
+        cells = [said(value) if (value := _value(result, name)) is not None else "–" for name in names]
+        if against is not None and compared:
+            one, other = _value(result, "LDS"), _value(against, "LDS")
+            assert one is not None and other is not None  # noqa: PT018
+            cells.append("–" if result is against else said(one.less(other), sign=True))
+        cost = f"{result.cpu_seconds:.1f}" if unit is None else f"{result.cpu_seconds / unit:.2f}"
+        rows.append([result.method.name, *cells, cost])
+    return rows
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     """The table as Markdown."""
-    names = header(results)
-    lines = [names, ["---"] + ["---:"] * (len(names) - 1), *map(row, results)]
+    lines = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _curvature(scene: EvalScene) -> dict[str, str]:
-    """What the run's own curvature is, and how it is damped."""
-    metadata = read_metadata(scene.run.curvature_path)
-    return {"curvature": metadata.get("settings", ""), "damping": scene.run.curvature().damping.describe()}
+def write_parquet(scene: EvalScene, results: Sequence[Result], path: Path) -> None:
+    """One row a method, column and query: its own number, and the method's with its bounds."""
+    rows: list[dict[str, Any]] = []
+    for result in results:
+        for name, found in result.found.items():
+            interval = None if found.value is None else found.value.interval
+            rows += [
+                {
+                    "method": result.method.name, "metric": name, "query": scene.queries[q].id,
+                    "stories": len(scene.queries[q].stories), "of_query": number,
+                    "value": None if interval is None else interval.value,
+                    "low": None if interval is None else interval.low,
+                    "high": None if interval is None else interval.high,
+                    "cpu_seconds": result.cpu_seconds,
+                }
+                for q, number in found.by_query.items()
+            ]  # fmt: skip
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("method", "metric", "query")] + [("stories", pa.int32())]
+        + [(name, pa.float64()) for name in ("of_query", "value", "low", "high", "cpu_seconds")]
+    )  # fmt: skip
+    with replacing(path) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema), part)
 
 
-def _said(interval: Interval) -> str:
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def said(drawn: Drawn, sign: bool = False) -> str:
+    """A number with its bounds."""
+    form = "+.3f" if sign else ".3f"
+    interval = drawn.interval
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]".replace("-", "−")
+
+
+def _value(result: Result, name: str) -> Drawn | None:
+    return result.found[name].value if name in result.found else None
+
+
+def _file_name(method: Method) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-.=," else "_" for letter in method.name)

@@ -56,28 +56,54 @@ def correlations(
     return np.stack(found, axis=1)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A number with its resamplings, which of two numbers from the same seed belong together."""
+
+    value: float
+    draws: NDArray[np.float64]
+    """[RESAMPLINGS]"""
+
+    @property
+    def interval(self) -> Interval:
+        """Percentile bootstrap."""
+        outside = (1 - LEVEL) / 2
+        low, high = np.quantile(self.draws, [outside, 1 - outside])
+        return Interval(self.value, float(low), float(high))
+
+    def less(self, other: Drawn) -> Drawn:
+        """The difference of two numbers measured on the same things."""
+        return Drawn(self.value - other.value, self.draws - other.draws)
+
+
 def lds(
     scores: NDArray[Any], members: NDArray[np.bool_], losses: NDArray[Any], seed: int = 0,
     resamplings: int = RESAMPLINGS,
-) -> Interval:  # fmt: skip
+) -> Drawn:  # fmt: skip
     """The linear datamodeling score: the mean of the correlations over queries.
 
-    The interval comes from drawing both queries and subsets anew, with replacement (percentile bootstrap).
+    The interval comes from drawing both queries and subsets anew, with replacement.
     """
     rng = np.random.default_rng(seed)
     subsets, queries = losses.shape
     counts = rng.multinomial(subsets, np.full(subsets, 1 / subsets), resamplings)
     shares = rng.multinomial(queries, np.full(queries, 1 / queries), resamplings) / queries
     drawn = (correlations(scores, members, losses, counts) * shares).sum(1)
-    return _interval(float(correlations(scores, members, losses).mean()), drawn)
+    return Drawn(float(correlations(scores, members, losses).mean()), drawn)
 
 
-def mean(values: Sequence[float], seed: int = 0, resamplings: int = RESAMPLINGS) -> Interval:
+def mean(values: Sequence[float], seed: int = 0, resamplings: int = RESAMPLINGS) -> Drawn:
     """The mean over queries, its interval from drawing queries anew."""
     rng = np.random.default_rng(seed)
     count = len(values)
     shares = rng.multinomial(count, np.full(count, 1 / count), resamplings) / count
-    return _interval(float(np.mean(values)), shares @ np.array(values))
+    return Drawn(float(np.mean(values)), shares @ np.array(values))
+
+
+def correlations_of(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """[Q] Spearman's correlation of the columns of two [M, Q]."""
+    counts = np.ones((1, len(one)))
+    return np.array([_spearman(one[:, q], other[:, q], counts)[0] for q in range(one.shape[1])])
 
 
 def trace(scores: NDArray[Any], stating: NDArray[np.bool_], k: int = 10, seed: int = 0) -> Traced:
@@ -101,9 +127,3 @@ def _centred_ranks(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.fl
     """[B, M] ranks with ties shared, less their mean. A value's rank is the weight below it and half of its equals'."""
     below = (values[None, :] < values[:, None]) + 0.5 * (values[None, :] == values[:, None])
     return weights @ below.T - weights.sum(1, keepdims=True) / 2
-
-
-def _interval(value: float, drawn: NDArray[Any]) -> Interval:
-    outside = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, [outside, 1 - outside])
-    return Interval(value, float(low), float(high))

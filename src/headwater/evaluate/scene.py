@@ -1,4 +1,4 @@
-"""What is evaluated: a run made by the demo's recipe, with the world that its model was trained on."""
+"""What is evaluated: a run, the queries that methods are asked, and the recipe that retrains its model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from headwater.demo.build import Learned
-from headwater.demo.world import Fact, Story, read_stories
 from headwater.errors import HeadwaterError
-from headwater.evaluate.retrain import Recipe
+from headwater.evaluate.queries import EvalQuery, read_queries
 from headwater.influence.question import Question
 from headwater.run import Run
 from headwater.sweep.progress import Report, silent
+from headwater.training.retrain import Retraining, retraining_of
+
+DEMO_QUERIES = "world.facts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -24,53 +24,55 @@ class EvalScene:
     """What every method of attribution is given."""
 
     run: Run
-    stories: tuple[Story, ...]
-    """The corpus, in its order: N."""
-    facts: tuple[Fact, ...]
-    """The queries: Q."""
-    epochs: int
-    """Of the training that made the run's model."""
+    queries: tuple[EvalQuery, ...]
+    """Q of them."""
     work: Path
     """Where everything measured is kept."""
+    recipe: Path | None = None
+    """Of the run's model; None looks beside the model."""
+    checkpoints: Path | None = None
+    """Of the run's model on its way, for the methods that look back at them."""
     seed: int = 0
     report: Report = silent
 
     @cached_property
     def questions(self) -> list[Question]:
-        """Every fact as a question, in their order."""
-        return [replace(self.run.question(fact.prompt, fact.completion), id=fact.id) for fact in self.facts]
+        """Every query as a question, in their order."""
+        return [replace(self.run.question(one.prompt, one.completion), id=one.id) for one in self.queries]
 
+    @cached_property
+    def texts(self) -> list[str]:
+        """The corpus, in its order: N."""
+        return [example.text for example in self.run.corpus.read(range(len(self.run.corpus)))]
+
+    @cached_property
     def stating(self) -> NDArray[np.bool_]:
-        """[N, Q] which story states which fact."""
-        return np.array([[story.fact == fact.id for fact in self.facts] for story in self.stories])
+        """[N, Q] which example is known to state which query."""
+        found = np.zeros((len(self.run.corpus), len(self.queries)), dtype=np.bool_)
+        for q, query in enumerate(self.queries):
+            for id in query.stories:
+                if id not in self.run.corpus.position:
+                    raise HeadwaterError(f"The query {query.id!r} names an example {id!r}, which the run has not.")
+                found[self.run.corpus.position[id], q] = True
+        return found
 
-    def recipe(self) -> Recipe:
-        """How the run's model was made, for retraining it on less."""
-        texts = [story.text for story in self.stories]
-        fingerprint = f"{self.run.corpus.fingerprint}-{self.run.lm.tokenizer_fingerprint}"
-        return Recipe(texts, self.facts, self.run.lm.tokenizer, self.epochs, fingerprint, self.seed)
+    @cached_property
+    def retraining(self) -> Retraining:
+        """How the run's model is trained on less. Raises HeadwaterError where its recipe is not known."""
+        run = self.run
+        return retraining_of(run.lm, run.corpus, self.questions, self.recipe, self.work / "retrained")
 
 
-def open_scene(path: Path, work: Path, seed: int = 0) -> EvalScene:
-    """The scene of the run at `path`.
+def open_scene(path: Path, work: Path, queries: Path | None = None) -> EvalScene:
+    """The scene of the run at `path`; without `queries`, those of a demo's world beside it.
 
-    Raises HeadwaterError where the run was not made by the demo's recipe, so that its model cannot be retrained.
+    Raises HeadwaterError where there are none.
     """
-    world, facts, learned = path / "world.jsonl", path / "world.facts.jsonl", path / "model" / "learned.json"
     run = Run.open(path)
-    missing = [str(file) for file in (world, facts, learned) if not file.exists()]
-    if missing:
+    given = queries or path / DEMO_QUERIES
+    if queries is None and not given.exists():
         raise HeadwaterError(
-            f"{path} was not made by `headwater demo`: {', '.join(missing)} is missing. Evaluating retrains the model, "
-            "and that is only known how for the demo's."
+            f"{path} was not made by `headwater demo`, which leaves the queries in {given.name}. Name a file of your "
+            'own with --queries: {"id", "prompt", "completion"} a line.'
         )
-    stories = read_stories(world)
-    if [story.id for story in stories] != run.corpus.ids:
-        raise HeadwaterError(
-            f"The corpus of {path} is no longer its world: examples were added or removed. Evaluate a run as the demo "
-            "made it."
-        )
-    one = TypeAdapter(Fact)
-    queries = tuple(one.validate_json(line) for line in facts.read_text(encoding="utf-8").splitlines())
-    epochs = TypeAdapter(Learned).validate_json(learned.read_bytes()).report.epochs
-    return EvalScene(run, stories, queries, epochs, work, seed)
+    return EvalScene(run, read_queries(given), work)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headwater.influence.attribution import Query
 
-CheckKind = Literal["step", "pbrf"]
+CheckKind = Literal["step", "pbrf", "retrain"]
 Group = Literal["proponent", "opponent", "random"]
 GROUPS: tuple[Group, ...] = ("proponent", "opponent", "random")
 
@@ -33,6 +33,10 @@ class Check:
     """That finding the response took."""
     remaining: float = 0.0
     """Of the objective's gradient at the start, the part that is left, both as whitened gradients' norms."""
+    taken_out: list[str] | None = None
+    """Ids of all that are taken out together; None is the one example alone."""
+    deviation: float | None = None
+    """Standard deviation of the measured change over seeds; None from one seed, or where there is no chance in it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Comparison:
     """
 
     kind: CheckKind
-    """`step`: a small step on the example. `pbrf`: the response of the weights to its removal, the rest held fast."""
+    """`step`: a small step on the example. `pbrf`: the response of the weights to its removal, the rest held fast.
+    `retrain`: training again without several examples."""
     query: Query
     checks: list[Check]
     """Proponents, then opponents, strongest first; then the random ones."""
@@ -71,6 +76,10 @@ class Comparison:
     """What the model might have said instead."""
     layers: list[str] | None = None
     """The layers whose weights move; None is all that are tracked."""
+    seeds: int | None = None
+    """Trainings of each set of examples; None where nothing is retrained."""
+    likelihood: float | None = None
+    """Mean log p(query) of the models retrained on everything, in nats."""
 
 
 def slope(checks: Sequence[Check]) -> float | None:

@@ -6,6 +6,7 @@ cross-entropy with respect to the hidden state is (p − onehot(y)) W, which is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from headwater.errors import ModelError
 
 LOGITS_PER_CHUNK = 12_000_000
 """Numbers in one chunk of logits (48 MB in float32): large enough for efficient products, small enough to recycle."""
+CURVATURE_PER_CHUNK = 1_000_000
+"""Numbers in one chunk of chances: a few, which stay in the cache from one tangent to the next."""
 SAMPLING_BLOCK = 256
 
 
@@ -105,20 +108,23 @@ def head_pass(hidden: Tensor, head: Head, targets: Tensor, uniforms: Tensor | No
 
 
 @torch.no_grad()
-def head_curvature(hidden: Tensor, tangents: Tensor, head: Head) -> Tensor:
-    """[n, H] the Hessian of the loss of `n` tokens with respect to their hidden states, times `tangents` [n, H].
+def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> list[Tensor]:
+    """For every tangent [n, H], [n, H]: the Hessian of the loss of `n` tokens in their hidden states, times it.
 
-    Wᵀ (diag(p) − p pᵀ) W, times scale²: of a softmax cross-entropy it does not depend on the label.
+    Wᵀ (diag(p) − p pᵀ) W, times scale²: of a softmax cross-entropy it does not depend on the label. The chances are
+    made once for all tangents.
     """
-    chunk = max(32, LOGITS_PER_CHUNK // len(head.weight))
-    product = torch.empty_like(tangents)
+    chunk = max(32, CURVATURE_PER_CHUNK // len(head.weight))
+    products = [torch.empty_like(tangent) for tangent in tangents]
+    buffer = hidden.new_empty(min(chunk, len(hidden)), len(head.weight))
     for start in range(0, len(hidden), chunk):
-        part = slice(start, start + chunk)
+        part = slice(start, min(start + chunk, len(hidden)))
         chances = head.logits(hidden[part]).softmax(dim=1)
-        moved = tangents[part] @ head.weight.t() * head.scale
-        moved -= (chances * moved).sum(dim=1, keepdim=True)
-        product[part] = (chances * moved) @ head.weight * head.scale
-    return product
+        for tangent, product in zip(tangents, products, strict=True):
+            moved = torch.mm(tangent[part], head.weight.t(), out=buffer[: part.stop - part.start]).mul_(chances)
+            moved.addcmul_(chances, moved.sum(dim=1, keepdim=True), value=-1)
+            torch.mm(moved, head.weight, out=product[part])
+    return [product.mul_(head.scale**2) for product in products]
 
 
 def _label_logits(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:

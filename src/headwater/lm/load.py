@@ -40,11 +40,7 @@ class LanguageModel:
     @property
     def max_positions(self) -> int:
         """Longest text in tokens that the model can read."""
-        config = self.model.config
-        for field in ("max_position_embeddings", "n_positions"):
-            if isinstance(limit := getattr(config, field, None), int):
-                return limit
-        return 2048
+        return max_positions(self.model.config)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -61,6 +57,14 @@ class LanguageModel:
         definition = self.tokenizer.backend_tokenizer.to_str()
         special = json.dumps(self.tokenizer.special_tokens_map, sort_keys=True, default=str)
         return hashlib.sha256((definition + special).encode()).hexdigest()[:16]
+
+
+def max_positions(config: Any) -> int:
+    """Longest text in tokens that a model of this configuration can read."""
+    for field in ("max_position_embeddings", "n_positions"):
+        if isinstance(limit := getattr(config, field, None), int):
+            return limit
+    return 2048
 
 
 def load_model(

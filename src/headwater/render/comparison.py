@@ -30,6 +30,8 @@ def headline(comparison: Comparison) -> str:
     what = "the log odds of the two" if comparison.contrast is not None else f"log p of {asked}"
     if comparison.kind == "step":
         return f"A small step on each example, scaled to a whole one: the change of {what}, in nats."
+    if comparison.kind == "retrain":
+        return f"Training the model again without several examples at once: the change of {what}, in nats."
     part = "" if comparison.weight == 1 else f"{comparison.weight:.4g} of "
     return f"The response of the weights to taking out {part}each example: the change of {what}, in nats."
 
@@ -47,7 +49,18 @@ def verdict(comparison: Comparison) -> str:
     late = sum(not check.converged for check in comparison.checks)
     if late:
         words += f". Of {len(comparison.checks)} responses {late} had not settled: give more --iterations"
+    if comparison.likelihood is not None and comparison.seeds is not None:
+        times = "one seed" if comparison.seeds == 1 else f"{comparison.seeds} seeds"
+        words += (
+            f". Measured changes are means over {times}. Trained on everything by its recipe, the model gives it "
+            f"a log p of {signed(comparison.likelihood)} on average; the run's own gives {signed(-_loss(comparison))}"
+        )
     return words + "."
+
+
+def _loss(comparison: Comparison) -> float:
+    """Of the query, less that of the contrast."""
+    return comparison.query.loss - (0.0 if comparison.contrast is None else comparison.contrast.loss)
 
 
 def made_with(comparison: Comparison) -> str:
@@ -56,6 +69,8 @@ def made_with(comparison: Comparison) -> str:
     facts += [f"damping λ = {one_line(comparison.damping)}", f"of {examples(comparison.examples)}"]
     if comparison.subset is not None:
         facts.append(f"{comparison.subset:,} held fast")
+    if comparison.seeds is not None:
+        facts.append(f"{comparison.seeds} trainings a set")
     return " · ".join([*facts, f"seed {comparison.seed}"])
 
 

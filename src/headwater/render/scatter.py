@@ -55,7 +55,7 @@ def _style() -> str:
         quiet, line = blend(palette.background, palette.ink, 0.62), blend(palette.background, palette.ink, 0.18)
         return (
             f".scatter .sheet {{ fill: {palette.background}; }} .scatter text {{ fill: {palette.ink}; }} "
-            f".scatter .line {{ stroke: {line}; }} .scatter .identity {{ stroke: {quiet}; }} "
+            f".scatter .line {{ stroke: {line}; }} .scatter :is(.identity, .whisker) {{ stroke: {quiet}; }} "
             f".scatter .proponent {{ fill: {palette.raises_ink}; stroke: {palette.raises_ink}; }} "
             f".scatter .opponent {{ fill: {palette.lowers_ink}; stroke: {palette.lowers_ink}; }} "
             f".scatter .random {{ fill: none; stroke: {quiet}; stroke-width: 2; }}"
@@ -106,13 +106,23 @@ def _mark(check: Check, limit: float) -> str:
     title = escape(f"{shorten(one_line(check.id), 80)}: {numbers(check)}")
     classes = check.group if check.converged else f"{check.group} open"
     drawn = SHAPES[check.group](_x(check.predicted, limit), _y(check.measured, limit), classes)
-    return f"<g><title>{title}</title>{drawn}</g>"
+    return f"<g><title>{title}</title>{_whisker(check, limit)}{drawn}</g>"
+
+
+def _whisker(check: Check, limit: float) -> str:
+    """A standard deviation up and down."""
+    if check.deviation is None:
+        return ""
+    x = _x(check.predicted, limit)
+    low, high = (_y(check.measured + sign * check.deviation, limit) for sign in (-1, 1))
+    return f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
 
 
 def numbers(check: Check) -> str:
     """ "predicted −0.81, measured −0.64", and where it is so, that the response was not found."""
     found = "" if check.converged else f", not converged ({check.remaining:.0%} of the way left)"
-    return f"predicted {signed(check.predicted)}, measured {signed(check.measured)}{found}"
+    chance = "" if check.deviation is None else f" ± {check.deviation:.2g}"
+    return f"predicted {signed(check.predicted)}, measured {signed(check.measured)}{chance}{found}"
 
 
 def _circle(x: float, y: float, classes: str) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
 from headwater.gradient import Gradients
 from headwater.solvers.gauss_newton import gauss_newton_product
+from headwater.solvers.vectors import dots, plus, times
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Sweep
 
@@ -37,20 +35,24 @@ def solve(
 ) -> Solution:
     """(H + λI)⁻¹ applied to `gradients` {layer: [Q, O, I]}, H over the sequences of `sweep`, λ the curvature's.
 
-    The first guess is the curvature's own answer. One iteration costs a product with H for every question. Raises
-    HeadwaterError where λ is zero or iterations are fewer than one.
+    The first iteration gives the curvature's own answer at its best length: beginning with that answer as it is would
+    spend a product on its residual, to search a smaller space. An iteration costs a product with H for every question.
+    Raises HeadwaterError where λ is zero or iterations are fewer than one.
     """
     if iterations < 1:
         raise HeadwaterError(f"--iterations {iterations}: conjugate gradients need at least one.")
-    damping = {layer.name: curvature.damping_of(layer.name) for layer in curvature.layers}
-    if min(damping.values()) <= 0:
+    if min(curvature.damping_of(layer.name) for layer in curvature.layers) <= 0:
         raise HeadwaterError("The cg solver needs a damping above zero, and a fitted curvature to set out from.")
 
-    def damped(vectors: Gradients) -> Gradients:
-        product = gauss_newton_product(sweep, vectors)
-        return {name: part + damping[name] * vectors[name] for name, part in product.items()}
+    return _conjugate_gradients(
+        lambda vectors: damped_product(curvature, sweep, vectors), curvature.precondition, gradients, iterations, report
+    )
 
-    return _conjugate_gradients(damped, curvature.precondition, gradients, iterations, report)
+
+def damped_product(curvature: Curvature, sweep: Sweep, vectors: Gradients) -> Gradients:
+    """(H + λI) v, H the true Gauss–Newton matrix over the sequences of `sweep`, λ the curvature's, layer by layer."""
+    product = gauss_newton_product(sweep, vectors)
+    return {name: part + curvature.damping_of(name) * vectors[name] for name, part in product.items()}
 
 
 def _conjugate_gradients(
@@ -58,36 +60,23 @@ def _conjugate_gradients(
     iterations: int, report: Report,
 ) -> Solution:  # fmt: skip
     """Preconditioned conjugate gradients for all questions at once, each with its own step lengths."""
-    found = precondition(target)
-    residual = _plus(target, product(found), -1.0)
-    size = _dot(target, target).sqrt().clamp(min=1e-30)
-    residuals = [(_dot(residual, residual).sqrt() / size).tolist()]
+    found = times(0.0, target)
+    residual = target
+    size = dots(target, target).sqrt().clamp(min=1e-30)
+    residuals = [[1.0] * len(size)]
     direction = better = precondition(residual)
-    descent = _dot(residual, better)
+    descent = dots(residual, better)
     for done in range(iterations):
         report(Step("conjugate gradients", done, iterations, 0, f"residual {max(residuals[-1]):.2g}"))
         if max(residuals[-1]) < TOLERANCE:
             break
         moved = product(direction)
-        length = descent / _dot(direction, moved).clamp(min=1e-30)
-        found = _plus(found, direction, length)
-        residual = _plus(residual, moved, -length)
-        residuals.append((_dot(residual, residual).sqrt() / size).tolist())
+        length = descent / dots(direction, moved).clamp(min=1e-30)
+        found = plus(found, direction, length)
+        residual = plus(residual, moved, -length)
+        residuals.append((dots(residual, residual).sqrt() / size).tolist())
         better = precondition(residual)
-        before, descent = descent, _dot(residual, better)
-        direction = _plus(better, direction, descent / before.clamp(min=1e-30))
+        before, descent = descent, dots(residual, better)
+        direction = plus(better, direction, descent / before.clamp(min=1e-30))
     report(Step("conjugate gradients", iterations, iterations, 0, f"residual {max(residuals[-1]):.2g}"))
     return Solution(found, residuals)
-
-
-def _dot(one: Gradients, other: Gradients) -> Tensor:
-    """[Q] in float64."""
-    parts = [(one[name].double() * other[name].double()).flatten(1).sum(1) for name in one]
-    return torch.stack(parts).sum(0)
-
-
-def _plus(one: Gradients, other: Gradients, factor: Tensor | float) -> Gradients:
-    """one + factor · other, with a factor for every question."""
-    if isinstance(factor, Tensor):
-        return {name: part + factor.to(part)[:, None, None] * other[name] for name, part in one.items()}
-    return {name: part + factor * other[name] for name, part in one.items()}

@@ -51,7 +51,7 @@ def _add_product(capture: Capture, batch: Batch, vectors: Gradients, total: Grad
     hidden = capture.forward(batch)
     predicts = torch.from_numpy(batch.targets[:, 1:]).to(hidden.device)
     states = hidden.detach()[:, :-1][predicts]
-    seeds = [head_curvature(states, tangent[:, :-1][predicts], capture.lm.head) for tangent in moved]
+    seeds = head_curvature(states, [tangent[:, :-1][predicts] for tangent in moved], capture.lm.head)
     for q, products in enumerate(capture.weight_gradients(batch, hidden, seeds)):
         for name, product in products.items():
             total[name][q] += product

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headwater.gradient import Gradients
-from headwater.verify.vectors import dot, plus, times
+from headwater.solvers.vectors import dot, plus, times
 
 Objective = Callable[[Gradients], tuple[float, Gradients]]
 """From a point {layer: [1, O, I]} to the value there and the gradient."""

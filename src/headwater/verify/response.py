@@ -27,8 +27,8 @@ from headwater.gradient import Gradients
 from headwater.lm.capture import Capture
 from headwater.lm.layers import stepped
 from headwater.lm.load import LanguageModel
+from headwater.solvers.vectors import only
 from headwater.verify.departure import Anchored, anchored, departure
-from headwater.verify.vectors import only
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ quadratic in s cancels.
 from __future__ import annotations
 
 from headwater.gradient import Gradients
+from headwater.solvers.vectors import dot, times
 from headwater.verify.asked import Asked
-from headwater.verify.vectors import dot, times
 
 OWN_CHANGE = 0.3
 """A step is as long as is predicted to lower the example's own loss by so many nats: a small part of a loss of a nat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from headwater.answer import Answer
@@ -12,13 +12,15 @@ from headwater.errors import HeadwaterError
 from headwater.gradient import Gradients, LowRank
 from headwater.influence.comparison import Check, CheckKind, Group, correlation, slope, spearman
 from headwater.influence.question import Question, describe, loss_gradients
+from headwater.solvers.vectors import dot, only, times
 from headwater.sweep.progress import Step
+from headwater.training.retrain import Retraining
 from headwater.verify.asked import asked
 from headwater.verify.choose import chosen_examples, held_fast, question_of, require_same_settings
 from headwater.verify.minimise import History, minimise
 from headwater.verify.response import hold_fast
+from headwater.verify.retrain import Trials, retrain_without
 from headwater.verify.step import step_change
-from headwater.verify.vectors import dot, only, times
 from headwater.verify.verification import Verification
 
 DEFAULT_SUBSET, DEFAULT_ITERATIONS = 512, 40
@@ -32,23 +34,31 @@ class VerifyOptions:
     """Which examples are checked, and how."""
 
     kind: CheckKind = "step"
-    """A small `step` on each, or the proximal Bregman response to its removal."""
+    """A small `step` on each, the proximal Bregman response to its removal, or `retrain` without the k together."""
     k: int = 5
     """Examples checked at each end of the answer."""
     random: int = 5
-    """Examples checked that the answer does not show."""
+    """Examples checked that the answer does not show; of a retraining, sets of k such examples."""
     weight: float = 1.0
     """The part of the example that is taken out, for a response."""
     subset: int | None = DEFAULT_SUBSET
     """Examples that are held fast in a response, a seeded random choice; None is all of them."""
     iterations: int = DEFAULT_ITERATIONS
     """Of finding a response, at most."""
+    seeds: int = 3
+    """Of a retraining: how many times it is done, with other first weights and another order."""
+    jobs: int = 1
+    """Trainings at a time."""
     seed: int = 0
 
     def check(self) -> None:
         """Raises HeadwaterError for numbers that ask for nothing."""
-        if self.kind not in ("step", "pbrf"):
-            raise HeadwaterError(f"--kind {self.kind!r}: give step or pbrf.")
+        if self.kind not in ("step", "pbrf", "retrain"):
+            raise HeadwaterError(f"--kind {self.kind!r}: give step, pbrf or retrain.")
+        if self.kind == "retrain" and (self.k < 1 or self.seeds < 1):
+            raise HeadwaterError(
+                f"-k {self.k} and --seeds {self.seeds}: a retraining leaves out at least one example, at least once."
+            )
         if self.k < 0 or self.random < 0 or self.k + self.random == 0:
             raise HeadwaterError(f"-k {self.k} and --random {self.random}: check at least one example.")
         if not 0 < abs(self.weight) <= 1:
@@ -74,24 +84,35 @@ class Subject:
     """I(q, z)"""
 
 
-def verify(scene: Scene, answer: Answer, options: VerifyOptions = VerifyOptions()) -> Verification:
+def verify(
+    scene: Scene, answer: Answer, options: VerifyOptions = VerifyOptions(),
+    retraining: Callable[[Question], Retraining] | None = None,
+) -> Verification:  # fmt: skip
     """Predicted and measured changes of log p(query), for the strongest examples of an answer and some random ones.
 
-    The scene's curvature must have the answer's damping. Predictions are made anew, as the answer made them. Raises
-    HeadwaterError where the answer is another model's or run's.
+    The scene's curvature must have the answer's damping. Predictions are made anew, as the answer made them.
+    `retraining` says how the model is trained again, for that kind. Raises HeadwaterError where the answer is another
+    model's or run's.
     """
     options.check()
     require_same_settings(scene, answer)
     question = question_of(scene.lm, answer)
-    chosen = chosen_examples(scene.corpus, answer, options.k, options.random, options.seed)
     as_asked = AskOptions(
         layers=None if answer.layers is None else tuple(answer.layers),
         solver="cg" if answer.curvature.endswith(" + cg") else "curvature",
     )
-    moving = [layer.name for layer in scene.chosen(as_asked)]
-    subjects = _subjects(scene, question, as_asked, chosen, moving)
-    measure = _steps if options.kind == "step" else _responses
-    checks = list(measure(scene, question, subjects, len(chosen), options, moving))
+    retrained = None
+    if options.kind == "retrain":
+        assert retraining is not None, "who asks for a retraining says how"
+        trials = Trials(options.k, options.random, options.seeds, options.jobs, options.seed)
+        retrained = retrain_without(scene, question, answer, as_asked, retraining(question), trials)
+        checks = retrained.checks
+    else:
+        chosen = chosen_examples(scene.corpus, answer, options.k, options.random, options.seed)
+        moving = [layer.name for layer in scene.chosen(as_asked)]
+        subjects = _subjects(scene, question, as_asked, chosen, moving)
+        measure = _steps if options.kind == "step" else _responses
+        checks = list(measure(scene, question, subjects, len(chosen), options, moving))
     return Verification(
         kind=options.kind,
         query=describe(scene.lm, question),
@@ -108,6 +129,8 @@ def verify(scene: Scene, answer: Answer, options: VerifyOptions = VerifyOptions(
         model=scene.lm.name,
         contrast=None if question.contrast is None else describe(scene.lm, question.contrast),
         layers=answer.layers,
+        seeds=None if retrained is None else options.seeds,
+        likelihood=None if retrained is None else retrained.likelihood,
     )
 
 

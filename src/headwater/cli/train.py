@@ -1,0 +1,63 @@
+"""`headwater train`: a small model that can be trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.progress import progress_report, say
+from headwater.corpus.read import ReadOptions, read_records
+from headwater.errors import HeadwaterError
+from headwater.sweep.progress import Step
+
+
+@app.command()
+def train(
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="Training text, in any form that `headwater fit` reads.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="MODEL", help="Directory of the new model.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="How to train: a train.json. Default: as the demo does.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="The architecture: a config.json of transformers. Default: a small GPT-Neo.", show_default=False
+        ),
+    ] = None,
+    vocabulary: Annotated[
+        int, typer.Option(help="Most tokens of the tokenizer, which is made for CORPUS.", min=257)
+    ] = 2048,
+    checkpoints: Annotated[int, typer.Option(help="Models to keep on the way.", min=0)] = 0,
+    text_field: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
+    limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
+) -> None:
+    """Train a small model on CORPUS from scratch, with everything written down that retraining it needs.
+
+    Its recipe, train.json, is kept beside it; `headwater evaluate` and `headwater verify --kind retrain` train it again
+    on a part of the corpus.
+
+    [dim]headwater train stories.jsonl runs/stories-model --checkpoints 4[/]
+    [dim]headwater fit runs/stories --model runs/stories-model --corpus stories.jsonl[/]
+    """
+    from headwater.training.make import Design, make_model
+    from headwater.training.recipe import Recipe, read_recipe
+    from headwater.training.train import reporting
+
+    if (out / "config.json").exists():
+        raise HeadwaterError(f"There is a model in {out} already. Give another directory, or delete it.")
+    chosen = Recipe() if recipe is None else read_recipe(recipe)
+    texts = [record.text for record in read_records(corpus, ReadOptions(text_field=text_field, limit=limit))]
+    say(f"{len(texts):,} texts.")
+    with progress_report() as report:
+        watch = reporting(lambda step, steps, loss: report(Step("training", step, steps, 0, f"loss {loss:.2f}")))
+        made = make_model(texts, out, chosen, Design(config, vocabulary, checkpoints), watch)
+    say(
+        f"A model of {made.parameters:,} parameters and {made.vocabulary:,} tokens in {out}: {made.trained.steps:,} "
+        f"steps in {made.trained.seconds:.0f} s, final loss {made.trained.loss:.2f} nats a token."
+    )
+    say(f"Now fit: headwater fit RUN --model {out} --corpus {corpus}")

@@ -1,0 +1,108 @@
+"""The whole evaluation: measure what methods are judged by, judge them, and write it all down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater.evaluate.leaderboard import Bench, Metric, Result, judge, markdown, table, write_parquet
+from headwater.evaluate.methods import Method
+from headwater.evaluate.plot import plot
+from headwater.evaluate.queries import spread
+from headwater.evaluate.removal import Removals
+from headwater.evaluate.scene import EvalScene
+from headwater.evaluate.truth import Truth, ground_truth
+from headwater.files import write_text
+
+REFERENCE = "ekfac"
+"""The method that the others' LDS is compared with."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and on how much."""
+
+    metrics: Sequence[Metric] = ("lds", "trace")
+    subsets: int = 64
+    seeds: int = 1
+    """Trainings on each subset."""
+    removed: int = 9
+    """Queries that examples are removed for."""
+    jobs: int = 1
+    """Trainings at a time."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Methods, the best first, and what they were measured on."""
+
+    scene: EvalScene
+    plan: Plan
+    results: list[Result]
+    truth: Truth | None
+    unit: float | None
+    """CPU seconds of training on the whole corpus; None where nothing was retrained."""
+
+    @property
+    def reference(self) -> Result | None:
+        return next((result for result in self.results if result.method.name == REFERENCE), None)
+
+    @property
+    def title(self) -> str:
+        said = f"{len(self.scene.queries)} queries, {len(self.scene.run.corpus):,} training examples"
+        if self.truth is None:
+            return said
+        seeds, subsets, _ = self.truth.by_seed.shape
+        return f"{said}, {subsets} halves × {seeds} {'trainings' if seeds > 1 else 'training'}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the table has to know."""
+        found: list[str] = []
+        if self.unit is not None:
+            found.append(
+                f"A training on everything takes {self.unit:.0f} s of CPU time; “trainings” is a method's CPU time for "
+                "all queries, fitting included, over that."
+            )
+        if self.truth is not None and (ceiling := self.truth.ceiling()) is not None:
+            found.append(
+                f"Noise ceiling: trainings differ by chance, and a method that foretold their mean would have an LDS "
+                f"of about {ceiling:.2f} here."
+            )
+        return found
+
+
+def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
+    """Retrain what has not been retrained yet, score what has not been scored, and judge the methods."""
+    truth, removals, retrained = None, None, None
+    if set(plan.metrics) & {"lds", "qld", "brittleness"}:
+        retrained = scene.retraining
+    if "lds" in plan.metrics:
+        truth = ground_truth(scene.retraining, plan.subsets, plan.seeds, plan.jobs, scene.report, scene.seed)
+    if set(plan.metrics) & {"qld", "brittleness"}:
+        chosen = spread(scene.queries, plan.removed)
+        removals = Removals(scene.retraining, chosen, plan.jobs, scene.report, scene.seed)
+    bench = Bench(scene, plan.metrics, truth, removals)
+    results = [judge(bench, method) for method in methods]
+    results.sort(key=_strength, reverse=True)
+    return Board(scene, plan, results, truth, None if retrained is None else retrained.seconds())
+
+
+def write_all(board: Board) -> list[Path]:
+    """`results.parquet`, `results.md`, and where there is an LDS `results.svg`; returns their paths."""
+    work = board.scene.work
+    written = [work / "results.parquet", work / "results.md"]
+    write_parquet(board.scene, board.results, written[0])
+    notes = "".join(f"\n{note}\n" for note in board.notes)
+    write_text(written[1], f"{board.title}\n\n{markdown(table(board.results, board.unit, board.reference))}{notes}")
+    if board.truth is not None and board.unit is not None:
+        written.append(work / "results.svg")
+        plot(board.results, board.unit, board.truth.ceiling(), written[2])
+    return written
+
+
+def _strength(result: Result) -> float:
+    """What results are ordered by: the first thing that was measured."""
+    values = [found.value.value for found in result.found.values() if found.value is not None]
+    return values[0] if values else 0.0

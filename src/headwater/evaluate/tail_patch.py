@@ -1,0 +1,65 @@
+"""Tail patch: one step of training on what a method found, and whether the query then is likelier.
+
+Chang et al. 2024 (arXiv 2410.17413), section 4.2: the step is taken at the end of training, on one example at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headwater.errors import HeadwaterError
+from headwater.evaluate.scene import EvalScene
+from headwater.lm.load import LanguageModel, wrap_model
+from headwater.sweep.progress import Step
+from headwater.training.outcome import measure
+from headwater.training.save import MOMENTS_FILE, second_moments
+from headwater.training.train import gradients_of
+
+EXAMPLES = 10
+RATE = 0.1
+"""Of the recipe's peak learning rate."""
+
+
+def tail_patch(scene: EvalScene, scores: NDArray[Any]) -> list[float]:
+    """[Q] mean change of log p(query) in nats by one step on each of the ten examples with the highest scores.
+
+    A step is Adam's, without its momentum: a tenth of the peak learning rate times the gradient of the mean loss a
+    token over the root of the second moments. Raises HeadwaterError where these were not kept beside the model.
+    """
+    moments = second_moments(Path(scene.run.lm.name))
+    if moments is None:
+        raise HeadwaterError(
+            f"tail-patch takes one more step of training, and {scene.run.lm.name} has no {MOMENTS_FILE} beside it. "
+            "`headwater train` writes one."
+        )
+    recipe = scene.retraining.recipe
+    before = measure(scene.run.lm, scene.questions).losses
+    tops = [np.argsort(-scores[:, q], kind="stable")[:EXAMPLES].tolist() for q in range(len(scene.questions))]
+    asked = sorted({position for top in tops for position in top})
+    changes: dict[tuple[int, int], float] = {}
+    for done, position in enumerate(asked):
+        scene.report(Step("tail patch", done, len(asked), 0))
+        wanted = [q for q, top in enumerate(tops) if position in top]
+        stepped = _stepped(scene, position, moments, RATE * recipe.learning_rate)
+        after = measure(stepped, [scene.questions[q] for q in wanted]).losses
+        changes |= {(q, position): before[q] - loss for q, loss in zip(wanted, after, strict=True)}
+    scene.report(Step("tail patch", len(asked), len(asked), 0))
+    return [float(np.mean([changes[q, position] for position in top])) for q, top in enumerate(tops)]
+
+
+def _stepped(scene: EvalScene, position: int, moments: dict[str, torch.Tensor], rate: float) -> LanguageModel:
+    """The run's model after one step on one example."""
+    model = copy.deepcopy(scene.run.lm.model).requires_grad_(True)
+    recipe, longest = scene.retraining.recipe, scene.run.lm.max_positions
+    sequence = recipe.sequences([scene.run.corpus[position].sequence], scene.run.lm.tokenizer, longest)
+    gradients = gradients_of(model, sequence)
+    with torch.no_grad():
+        for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+            parameter -= rate * gradient / (moments[name].to(gradient).sqrt() + 1e-8)
+    return wrap_model(model, scene.run.lm.tokenizer, "stepped")

@@ -1,0 +1,70 @@
+"""Ground truth for the linear datamodeling score: the model retrained on random halves of its corpus.
+
+Park et al. 2023 (TRAK, arXiv 2303.14186), section 2: what a method foretells for a subset is compared with what a
+model trained on that subset really says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import HeadwaterError
+from headwater.evaluate.metrics import correlations_of
+from headwater.sweep.progress import Report, silent
+from headwater.training.retrain import Retraining, Task
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What retraining on every subset came to."""
+
+    members: NDArray[np.bool_]
+    """[M, N] which examples each model saw."""
+    by_seed: NDArray[np.float64]
+    """[S, M, Q] loss of every query after each of S trainings on a subset, in nats."""
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """[M, Q] the mean over seeds: more seeds leave less of what is chance in a training."""
+        return self.by_seed.mean(0)
+
+    def ceiling(self) -> float | None:
+        """The LDS of a method that foretells the mean over all seeds there could be; None from one seed.
+
+        The root of the reliability of the losses' ranks, by the correlations between seeds and the Spearman–Brown
+        formula.
+        """
+        seeds = len(self.by_seed)
+        if seeds < 2:
+            return None
+        pairs = [(a, b) for a in range(seeds) for b in range(a)]
+        between = float(np.mean([correlations_of(self.by_seed[a], self.by_seed[b]).mean() for a, b in pairs]))
+        between = max(between, 0.0)
+        return float(np.sqrt(seeds * between / (1 + (seeds - 1) * between)))
+
+
+def half(examples: int, number: int, seed: int = 0) -> NDArray[np.bool_]:
+    """[N] half of the corpus, which `seed` and `number` alone decide."""
+    members = np.zeros(examples, dtype=np.bool_)
+    members[np.random.default_rng([seed, number]).choice(examples, examples // 2, replace=False)] = True
+    return members
+
+
+def ground_truth(
+    retraining: Retraining, subsets: int, seeds: int = 1, jobs: int = 1, report: Report = silent, seed: int = 0
+) -> Truth:
+    """Retrain on `subsets` halves of the corpus, each with `seeds` seeds, and measure every query on each model.
+
+    What is kept already is not made again, so that an interrupted measurement goes on and a larger one adds to a
+    smaller.
+    """
+    if subsets < 3:
+        raise HeadwaterError(f"--subsets {subsets}: a rank correlation over subsets needs at least three.")
+    members = [half(len(retraining.sequences), number, seed) for number in range(subsets)]
+    tasks = [Task(one, seed) for seed in range(seeds) for one in members]
+    found = retraining.outcomes(tasks, jobs, report)
+    losses = np.array([outcome.losses for outcome in found]).reshape(seeds, subsets, -1)
+    return Truth(np.stack(members), losses)

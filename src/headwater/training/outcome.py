@@ -1,0 +1,43 @@
+"""What a model says to questions: all that is kept of a retrained one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from headwater.influence.question import Question
+from headwater.lm.load import LanguageModel
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model makes of Q questions."""
+
+    losses: list[float]
+    """[Q] summed loss of the selected tokens in nats, less that of the contrast where there is one."""
+    correct: list[bool]
+    """[Q] whether each selected token is the likeliest after those before it: greedy decoding says them all."""
+
+
+@torch.no_grad()
+def measure(lm: LanguageModel, questions: Sequence[Question]) -> Outcome:
+    """Ask the model every question, in float32 or better."""
+    losses: list[float] = []
+    correct: list[bool] = []
+    for question in questions:
+        found = [(_losses(lm, part), sign) for part, sign in question.parts]
+        losses.append(sum(sign * loss for (loss, _), sign in found))
+        correct.append(found[0][0][1])
+    return Outcome(losses, correct)
+
+
+def _losses(lm: LanguageModel, question: Question) -> tuple[float, bool]:
+    ids = torch.from_numpy(question.sequence.input_ids).to(lm.device)
+    predicts = torch.from_numpy(question.sequence.targets[1:]).to(lm.device)
+    hidden = lm.body(ids[None], use_cache=False).last_hidden_state[0, :-1][predicts]
+    logits, labels = lm.head.logits(hidden), ids[1:][predicts]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return float(loss), bool((logits.argmax(-1) == labels).all())

@@ -1,0 +1,209 @@
+"""Training a model again on a part of its corpus, and keeping what it then says: no retraining is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.corpus.batches import TokenSequence
+from headwater.corpus.corpus import Corpus
+from headwater.errors import HeadwaterError
+from headwater.files import write_text
+from headwater.influence.question import Question
+from headwater.lm.load import LanguageModel, max_positions, wrap_model
+from headwater.sweep.progress import Report, Step, silent
+from headwater.training.outcome import Outcome, measure
+from headwater.training.recipe import RECIPE_FILE, Recipe, read_recipe
+from headwater.training.train import fresh_model, reporting, train
+
+STAGE = "retraining"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One retraining."""
+
+    members: NDArray[np.bool_]
+    """[N] which examples it sees."""
+    seed: int
+    """Added to the recipe's: of the first weights and of the order."""
+
+    @property
+    def key(self) -> str:
+        """The same for the same examples and seed."""
+        digest = hashlib.sha256(np.packbits(self.members).tobytes())
+        return f"{digest.hexdigest()[:20]}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """A model's recipe, with everything that it is applied to."""
+
+    recipe: Recipe
+    config: Any
+    """Of the architecture, as transformers has it."""
+    tokenizer: Any
+    """Kept for every retraining, so that a question is always the same tokens."""
+    sequences: Sequence[TokenSequence]
+    """The whole corpus, N, as it was tokenised."""
+    questions: Sequence[Question]
+    fingerprint: str
+    """Of corpus, tokenizer and model."""
+    folder: Path
+    """Where outcomes are kept."""
+
+    def outcomes(self, tasks: Sequence[Task], jobs: int = 1, report: Report = silent) -> list[Outcome]:
+        """What the retrained models say, in the order of the tasks.
+
+        Those in the folder are read; the others are made, `jobs` at a time in processes of their own, and kept.
+        Raises HeadwaterError where the folder holds the outcomes of something else.
+        """
+        self._bind()
+        missing = list({task.key: task for task in tasks if not self._path(task).exists()}.values())
+        there = len(tasks) - len(missing)
+
+        def told(done: int, note: str = "") -> None:
+            report(Step(STAGE, there + done, len(tasks), 0, note))
+
+        told(0)
+        if jobs > 1 and len(missing) > 1:
+            self._make_apart(missing, min(jobs, len(missing)), told)
+        else:
+            for done, task in enumerate(missing):
+                self.make(task, on_step=lambda note, done=done: told(done, note))
+                told(done + 1)
+        return [self._read(task) for task in tasks]
+
+    def all(self, seed: int = 0) -> Task:
+        """Training on the whole corpus."""
+        return Task(np.ones(len(self.sequences), dtype=np.bool_), seed)
+
+    def without(self, positions: Sequence[int], seed: int = 0) -> Task:
+        """Training on all but the examples at these positions."""
+        members = np.ones(len(self.sequences), dtype=np.bool_)
+        members[list(positions)] = False
+        return Task(members, seed)
+
+    def seconds(self) -> float | None:
+        """CPU seconds that training on the whole corpus takes, going by what is kept; None where nothing is."""
+        kept = [json.loads(path.read_text("utf-8")) for path in self.folder.glob("*-*.json")]
+        each = [one["cpu_seconds"] / one["examples"] for one in kept]
+        return float(np.median(each)) * len(self.sequences) if each else None
+
+    def retrained(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> LanguageModel:
+        """The model that the recipe makes of the task's examples; the same task gives the same weights."""
+        recipe = self.recipe.model_copy(update={"seed": self.recipe.seed + task.seed})
+        model = fresh_model(self.config, recipe)
+        chosen = [self.sequences[k] for k in np.flatnonzero(task.members).tolist()]
+        read = recipe.sequences(chosen, self.tokenizer, max_positions(self.config))
+
+        def tell(step: int, steps: int, loss: float) -> None:
+            if on_step is not None:
+                on_step(f"step {step} of {steps}, loss {loss:.2f}")
+
+        train(model, read, recipe, reporting(tell), threads)
+        return wrap_model(model, self.tokenizer, "retrained")
+
+    def make(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> None:
+        """Retrain and write down the outcome."""
+        start = time.process_time()
+        found = asdict(measure(self.retrained(task, threads, on_step), self.questions))
+        seen = {"examples": int(task.members.sum()), "seed": task.seed}
+        spent = {"cpu_seconds": round(max(time.process_time() - start, 1e-3), 3)}
+        write_text(self._path(task), json.dumps(seen | found | spent) + "\n")
+
+    def _make_apart(self, tasks: Sequence[Task], jobs: int, told: Callable[[int], None]) -> None:
+        """Every retraining on one thread of a process of its own: faster in all than one after the other on many."""
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        whole = replace(self, sequences=list(self.sequences))
+        pool = ProcessPoolExecutor(jobs, context, _receive, (whole,))
+        waiting: set[Future[None]] = {pool.submit(_make_one, task) for task in tasks}
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                for one in ended:
+                    one.result()
+                told(len(tasks) - len(waiting))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, task: Task) -> Outcome:
+        kept = json.loads(self._path(task).read_text("utf-8"))
+        return Outcome(kept["losses"], kept["correct"])
+
+    def _path(self, task: Task) -> Path:
+        return self.folder / f"{task.key}.json"
+
+    def settings(self) -> dict[str, Any]:
+        """What the outcomes depend on."""
+        asked = [[part.prompt, part.completion, part.selected, sign] for q in self.questions for part, sign in q.parts]
+        return {
+            "fingerprint": self.fingerprint,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16],
+        }
+
+    def apart(self) -> Retraining:
+        """The same in a folder within its folder that nothing else goes to."""
+        name = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+        return replace(self, folder=self.folder / name)
+
+    def _bind(self) -> None:
+        """Write down what the outcomes in the folder are of, or refuse those of something else."""
+        settings = self.settings()
+        path = self.folder / "settings.json"
+        if not path.exists():
+            write_text(path, json.dumps(settings, indent=1) + "\n")
+        elif json.loads(path.read_text(encoding="utf-8")) != settings:
+            raise HeadwaterError(
+                f"{self.folder} holds the retrainings of another corpus, model, recipe or set of questions. "
+                "Choose another directory, or delete this one."
+            )
+
+
+def retraining_of(
+    lm: LanguageModel, corpus: Corpus, questions: Sequence[Question], recipe: Path | None, folder: Path
+) -> Retraining:
+    """How `lm` is trained again on parts of `corpus`, by its own `train.json` or another `recipe`.
+
+    Raises HeadwaterError where there is no recipe.
+    """
+    path = recipe or Path(lm.name) / RECIPE_FILE
+    if not path.exists():
+        raise HeadwaterError(
+            f"How {lm.name} was trained is not known: there is no {path}. Name its recipe with --recipe train.json; "
+            "`headwater train` writes one beside every model that it trains."
+        )
+    fingerprint = "-".join([corpus.fingerprint, lm.tokenizer_fingerprint, _shape_of(lm)])
+    return Retraining(
+        read_recipe(path), lm.model.config, lm.tokenizer, corpus.sequences(), questions, fingerprint, folder
+    )
+
+
+def _shape_of(lm: LanguageModel) -> str:
+    shapes = sorted((name, tuple(weight.shape)) for name, weight in lm.model.state_dict().items())
+    return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
+
+
+_received: Retraining | None = None
+"""In a process that retrains: what it was started for."""
+
+
+def _receive(retraining: Retraining) -> None:
+    global _received
+    _received = retraining
+
+
+def _make_one(task: Task) -> None:
+    assert _received is not None, "the process was started with a retraining"
+    _received.make(task, threads=1)

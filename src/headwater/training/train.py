@@ -1,0 +1,196 @@
+"""Training a causal language model on token sequences, the same for the same recipe however many cores there are."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from headwater.corpus.batches import TokenSequence
+from headwater.errors import HeadwaterError
+from headwater.lm.head import head_of
+from headwater.lm.kernels import use_sdpa
+from headwater.training.recipe import Recipe
+
+REPORT_EVERY = 10
+"""Steps; drawing takes its time from the cores that train."""
+Gradients = Callable[[Any, Sequence[TokenSequence]], tuple[float, list[Tensor]]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A training between two steps."""
+
+    step: int
+    steps: int
+    loss: float
+    """Of the last batch, nats a token."""
+    rate: float
+    """Learning rate of the last step."""
+    second_moments: Callable[[], dict[str, Tensor]]
+    """Adam's running mean of squared gradients by parameter, its start at zero made up for."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    steps: int
+    loss: float
+    """Mean loss in nats a token over the last epoch."""
+    seconds: float
+
+
+def fresh_model(config: Any, recipe: Recipe) -> Any:
+    """The model that training begins with: the recipe's start, or random weights from its seed."""
+    torch.manual_seed(recipe.seed)
+    if recipe.start is None:
+        own: Any = type(config).from_dict(config.to_dict())  # a loaded model's also says which attention it runs
+        model: Any = AutoModelForCausalLM.from_config(own, dtype=torch.float32)
+    else:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(recipe.start, dtype=torch.float32, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            raise HeadwaterError(f'The recipe\'s "start": {recipe.start!r} cannot be loaded. {error}') from error
+    use_sdpa(model)
+    return model
+
+
+def train(
+    model: Any, sequences: Sequence[TokenSequence], recipe: Recipe, watch: Callable[[Moment], None] | None = None,
+    threads: int = 2,
+) -> Trained:  # fmt: skip
+    """Train `model` in place on `sequences` as they are. It is left in eval mode.
+
+    `watch` is called after every step. One or two `threads` make no difference to the result. Raises HeadwaterError
+    where there is nothing to learn, or the loss leaves the finite numbers.
+    """
+    if not sequences:
+        raise HeadwaterError("There is no sequence to train on.")
+    start = time.monotonic()
+    model.train()
+    named = dict(model.named_parameters())
+    parameters = list(named.values())
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+    )
+    steps = recipe.epochs * math.ceil(len(sequences) / recipe.batch)
+    step, recent = 0, 0.0
+
+    def second_moments() -> dict[str, Tensor]:
+        corrected = 1 - recipe.betas[1] ** step
+        return {name: optimizer.state[one]["exp_avg_sq"] / corrected for name, one in named.items()}
+
+    with _workers(1 if _drops_out(model) else threads) as gradients:
+        for epoch in range(recipe.epochs):
+            batches = _batches(sequences, recipe.batch, random.Random(f"{recipe.seed}-{epoch}"))  # noqa: S311
+            recent = 0.0
+            for batch in batches:
+                rate = recipe.rate(step / steps)
+                optimizer.param_groups[0]["lr"] = rate
+                loss, found = gradients(model, batch)
+                if not math.isfinite(loss):
+                    raise HeadwaterError(
+                        f"The loss is {loss} at step {step + 1} of {steps}. Lower the recipe's learning_rate, or clip."
+                    )
+                for parameter, gradient in zip(parameters, found, strict=True):
+                    parameter.grad = gradient
+                torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+                optimizer.step()
+                step += 1
+                recent += loss / len(batches)
+                if watch is not None:
+                    watch(Moment(step, steps, loss, rate, second_moments))
+    model.zero_grad(set_to_none=True)
+    model.eval()
+    return Trained(step, recent, time.monotonic() - start)
+
+
+def gradients_of(model: Any, sequences: Sequence[TokenSequence]) -> tuple[Tensor, ...]:
+    """Gradients of the mean loss a token over the sequences, in the order of the model's parameters."""
+    return _half(model, sequences, sum(int(one.targets.sum()) for one in sequences))[1]
+
+
+def reporting(on_step: Callable[[int, int, float], None]) -> Callable[[Moment], None]:
+    """A watch that tells `on_step` (step, steps, loss) now and then."""
+
+    def watch(moment: Moment) -> None:
+        if moment.step % REPORT_EVERY == 0 or moment.step == moment.steps:
+            on_step(moment.step, moment.steps, moment.loss)
+
+    return watch
+
+
+def _drops_out(model: Any) -> bool:
+    """Whether chance is drawn in a pass, which two threads would draw in any order.
+
+    Some architectures have a module for it, others only a number: `attention_dropout` of their attention.
+    """
+    modules = list(model.modules())
+    rates = [module.p for module in modules if isinstance(module, torch.nn.Dropout)]
+    rates += [value for module in modules for name, value in vars(module).items() if "dropout" in name]
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
+def _batches(sequences: Sequence[TokenSequence], size: int, rng: random.Random) -> list[list[TokenSequence]]:
+    """Shuffled batches of sequences of like length."""
+    order = list(range(len(sequences)))
+    rng.shuffle(order)
+    window = 16 * size
+    batches: list[list[TokenSequence]] = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window], key=lambda k: len(sequences[k].input_ids))
+        batches += [[sequences[k] for k in near[i : i + size]] for i in range(0, len(near), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Gradients]:
+    """A function (model, batch) -> (mean loss, its gradients), each half of the batch in a thread of its own.
+
+    Small matrices gain nothing from two threads that share one product: halving the batch instead is a third faster,
+    and the result does not depend on how many cores there are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+
+            def gradients(model: Any, batch: Sequence[TokenSequence]) -> tuple[float, list[Tensor]]:
+                targets = sum(int(one.targets.sum()) for one in batch)
+                halves = [half for half in (batch[::2], batch[1::2]) if half]
+                done = list(pool.map(lambda half: _half(model, half, targets), halves))
+                total = [torch.stack(parts).sum(0) for parts in zip(*(found for _, found in done), strict=True)]
+                return sum(loss for loss, _ in done), total
+
+            yield gradients
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _half(model: Any, sequences: Sequence[TokenSequence], targets: int) -> tuple[float, tuple[Tensor, ...]]:
+    """Summed loss over `targets`, and its gradients. Right padding is never looked at, so no padding mask is needed."""
+    width = max(len(one.input_ids) for one in sequences)
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    counts = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for row, one in enumerate(sequences):
+        ids[row, : len(one.input_ids)] = torch.from_numpy(one.input_ids)
+        counts[row, : len(one.input_ids)] = torch.from_numpy(one.targets)
+    predicts = counts[:, 1:]
+    hidden = model.base_model(ids[:, :-1], use_cache=False).last_hidden_state[predicts]
+    logits = model.get_output_embeddings()(hidden)
+    scale = head_of(model).scale
+    loss = torch.nn.functional.cross_entropy(
+        logits if scale == 1.0 else logits * scale, ids[:, 1:][predicts], reduction="sum"
+    ) / targets  # fmt: skip
+    return float(loss.detach()), torch.autograd.grad(loss, list(model.parameters()), allow_unused=False)
