@@ -60,7 +60,9 @@ class Subject:
     recipe: Recipe
     plan: Plan
     removed: tuple[Metric, ...]
-    """What is measured by taking examples out."""
+    """What is measured by one step of training, and by taking examples out."""
+    settings: tuple[str, ...]
+    """Methods with settings of which only the LDS is measured."""
 
 
 def _world(folder: Path) -> None:
@@ -70,9 +72,15 @@ def _world(folder: Path) -> None:
 
 
 SUBJECTS = (
-    Subject("world", _world, Recipe(), Plan(subsets=64, seeds=2, removed=6), ("tail-patch", "qld", "brittleness")),
-    Subject("stories", prepare, read_recipe(STORIES), Plan(subsets=32, seeds=1, removed=4), ("tail-patch", "qld")),
-)
+    Subject(
+        "world", _world, Recipe(), Plan(subsets=64, seeds=2, removed=6), ("tail-patch", "qld", "brittleness"),
+        ("cg:iterations=8,subset=600,damping=10*mean",),
+    ),
+    Subject(
+        "stories", prepare, read_recipe(STORIES), Plan(subsets=32, seeds=1, removed=4), ("tail-patch", "qld"),
+        ("cg:iterations=8,subset=256,damping=10*mean",),
+    ),
+)  # fmt: skip
 
 
 def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
@@ -87,7 +95,9 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
                 )  # fmt: skip
                 plan = replace(subject.plan, jobs=jobs)
                 whole = measured(scene, parse_methods(MAIN), replace(plan, metrics=("lds", "trace")))
-                settings = measured(scene, parse_methods(SETTINGS), replace(plan, metrics=("lds",)))
+                settings = measured(
+                    scene, parse_methods([*SETTINGS, *subject.settings]), replace(plan, metrics=("lds",))
+                )
                 metrics: tuple[Metric, ...] = ("tail-patch",) if quick else subject.removed
                 removed = measured(scene, parse_methods(REMOVED), replace(plan, metrics=metrics))
             write_all(whole)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headwater.evaluate.leaderboard import Bench, Metric, Result, judge, markdown, table, write_parquet
 from headwater.evaluate.methods import Method
-from headwater.evaluate.plot import plot
+from headwater.evaluate.plot import can_plot, plot
 from headwater.evaluate.queries import spread
 from headwater.evaluate.removal import Removals
 from headwater.evaluate.scene import EvalScene
@@ -70,6 +70,8 @@ class Board:
                 f"Noise ceiling: trainings differ by chance, and a method that foretold their mean would have an LDS "
                 f"of about {ceiling:.2f} here."
             )
+        if self.truth is not None and not can_plot():
+            found.append('For a plot of accuracy against cost: pip install "headwater[evaluate]"')
         return found
 
 
@@ -90,13 +92,13 @@ def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
 
 
 def write_all(board: Board) -> list[Path]:
-    """`results.parquet`, `results.md`, and where there is an LDS `results.svg`; returns their paths."""
+    """`results.parquet`, `results.md`, and where there is an LDS and matplotlib `results.svg`; returns their paths."""
     work = board.scene.work
     written = [work / "results.parquet", work / "results.md"]
     write_parquet(board.scene, board.results, written[0])
     notes = "".join(f"\n{note}\n" for note in board.notes)
     write_text(written[1], f"{board.title}\n\n{markdown(table(board.results, board.unit, board.reference))}{notes}")
-    if board.truth is not None and board.unit is not None:
+    if board.truth is not None and board.unit is not None and can_plot():
         written.append(work / "results.svg")
         plot(board.results, board.unit, board.truth.ceiling(), written[2])
     return written

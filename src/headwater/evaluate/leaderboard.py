@@ -164,7 +164,7 @@ def table(results: Sequence[Result], unit: float | None, against: Result | None 
     spent = "CPU s" if unit is None else "trainings"
     rows = [["method", *names, *([f"LDS less {against.method.name}'s"] if against and compared else []), spent]]
     for result in results:
-        cells = [said(value) if (value := _value(result, name)) is not None else "–" for name in names]
+        cells = [_cell(name, _value(result, name)) for name in names]
         if against is not None and compared:
             one, other = _value(result, "LDS"), _value(against, "LDS")
             assert one is not None and other is not None  # noqa: PT018
@@ -210,6 +210,13 @@ def said(drawn: Drawn, sign: bool = False) -> str:
     form = "+.3f" if sign else ".3f"
     interval = drawn.interval
     return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]".replace("-", "−")
+
+
+def _cell(name: str, drawn: Drawn | None) -> str:
+    """What a table shows; of a share of a few queries, not the bounds."""
+    if drawn is None:
+        return "–"
+    return f"{drawn.value:.2f}" if name.startswith("recall") else said(drawn)
 
 
 def _value(result: Result, name: str) -> Drawn | None:

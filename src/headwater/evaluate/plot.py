@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from headwater.errors import HeadwaterError
 from headwater.evaluate.leaderboard import Result
 from headwater.files import replacing
 
@@ -14,17 +14,15 @@ CHEAPEST = 1e-3
 """Trainings; what costs less is drawn there."""
 
 
-def plot(results: Sequence[Result], unit: float, ceiling: float | None, path: Path) -> None:
-    """LDS with its interval over the cost in trainings, as an SVG; methods that need no gradients are squares.
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
 
-    Raises HeadwaterError where matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise HeadwaterError(
-            'The plot needs the package matplotlib. Install it with: pip install "headwater[evaluate]"'
-        ) from error
+
+def plot(results: Sequence[Result], unit: float, ceiling: float | None, path: Path) -> None:
+    """LDS with its interval over the cost in trainings, as an SVG; methods that need no gradients are squares."""
+    from matplotlib.figure import Figure
+
     figure: Any = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     words = {"bm25", "overlap", "planted", "random"}
