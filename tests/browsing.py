@@ -96,6 +96,9 @@ class Site:
     """A server over a run, and a browser."""
 
     run: Run
+    """For tests to ask: one that no other thread works with."""
+    served: Run
+    """The server's own, of the same directory."""
     server: Live
     browser: Browser
 
@@ -137,8 +140,9 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site(chromium: Browser, page_run: Run) -> Iterator[Site]:
-    server = Live(page_run)
-    yield Site(page_run, server, chromium)
+    served = Run.open(page_run.path)
+    server = Live(served)
+    yield Site(page_run, served, server, chromium)
     server.stop()
 
 

@@ -26,8 +26,8 @@ LONG = 100_000
 @pytest.fixture
 def gate(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """Questions take until it is opened."""
-    made = Gate(site.run)
-    monkeypatch.setattr(site.run, "ask", made)
+    made = Gate(site.served)
+    monkeypatch.setattr(site.served, "ask", made)
     yield made
     made.opened.set()
 
@@ -155,7 +155,7 @@ def test_a_question_that_someone_else_cancelled_can_be_asked_again(visit: Visit,
 def test_a_server_that_goes_away_can_be_asked_again_when_it_is_back(
     site: Site, gate: Gate, end: Callable[[Live], None]
 ) -> None:
-    server = Live(site.run)
+    server = Live(site.served)
     with site.visit(server.address) as visit:
         visit.may_fail = True
         page = visit.open("results", prompt=PROMPT, completion=COMPLETION)
@@ -167,11 +167,11 @@ def test_a_server_that_goes_away_can_be_asked_again_when_it_is_back(
         again.click()
         expect(results.get_by_role("alert")).to_contain_text("The server does not answer")
         gate.opened.set()
-        back = Live(site.run, port=server.port)
+        back = Live(site.served, port=server.port)
         try:
             again.click()
             answered(page)
-            assert cards(page) == told(gate.ask(site.run.question(PROMPT, COMPLETION)))
+            assert cards(page) == told(site.run.ask(PROMPT, COMPLETION))
         finally:
             back.stop()
 
@@ -238,7 +238,7 @@ def test_an_example_that_is_not_there(visit: Visit) -> None:
 
 
 def test_a_server_with_a_token_asks_for_it_once(site: Site) -> None:
-    with live(site.run, Settings(token="open-sesame")) as address, site.visit(address) as visit:
+    with live(site.served, Settings(token="open-sesame")) as address, site.visit(address) as visit:
         visit.may_fail = True
         page = visit.open("results", prompt=PROMPT, completion=COMPLETION)
         token = page.get_by_label("Token")

@@ -182,9 +182,9 @@ class Endless:
 def test_a_verification_tells_how_long_it_takes_until_it_is_cancelled(
     site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endless = Endless(site.run)
+    endless = Endless(site.served)
     with monkeypatch.context() as patch:
-        patch.setattr(site.run, "verify", endless)
+        patch.setattr(site.served, "verify", endless)
         page = visit.answer(**RESPONSES)
         panel = page.locator("hw-verify")
         expect(panel.locator(".stage")).to_contain_text("Taking each example out")
@@ -203,8 +203,8 @@ def test_a_verification_tells_how_long_it_takes_until_it_is_cancelled(
 def test_what_nobody_waits_for_is_stopped(
     site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch, leave: str
 ) -> None:
-    page, endless = visit.answer(), Endless(site.run)
-    monkeypatch.setattr(site.run, "verify", endless)
+    page, endless = visit.answer(), Endless(site.served)
+    monkeypatch.setattr(site.served, "verify", endless)
     page.get_by_text("Verify: does").click()
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("hw-verify .counts")).to_contain_text("of 100")
@@ -221,8 +221,8 @@ def test_what_nobody_waits_for_is_stopped(
 def test_an_answer_that_comes_while_another_view_is_shown_can_be_verified(
     site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate(site.run)
-    monkeypatch.setattr(site.run, "ask", gate)
+    gate = Gate(site.served)
+    monkeypatch.setattr(site.served, "ask", gate)
     page = visit.open("results", prompt=PROMPT, completion=" saw an otter.", verify="step")
     expect(page.locator(".counts")).to_contain_text("of 1,000,000")
     page.get_by_role("link", name="Method").click()
