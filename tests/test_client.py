@@ -27,7 +27,7 @@ from headwater.influence.question import Sampling, describe
 from headwater.run import Run
 from headwater.serve.settings import Settings
 from headwater.sweep.progress import Step
-from headwater.verify.verify import VerifyOptions
+from headwater.verify.options import VerifyOptions
 from tests.serving import COMPLETION, ODD_ID, PROMPT, Gate, live, make_run, until
 
 TOKEN = "correct-horse"

@@ -23,7 +23,7 @@ from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
 from headwater.evaluate.leaderboard import score
 from headwater.evaluate.lookback import Segment
-from headwater.evaluate.methods import Method, described, parse_methods
+from headwater.evaluate.methods import Method, parse_methods
 from headwater.evaluate.queries import EvalQuery
 from headwater.evaluate.scene import EvalScene
 from headwater.evaluate.tail_patch import tail_patch
@@ -445,7 +445,7 @@ def test_bm25_is_okapis() -> None:
 
 
 def test_a_method_is_named_with_its_options() -> None:
-    assert described(method("cg:iterations=2,subset=20")) == {
+    assert method("cg:iterations=2,subset=20").settings == {
         "method": "cg", "iterations": 2, "subset": 20, "damping": "", "layers": ""
     }  # fmt: skip
     assert method("ekfac:damping=1*mean").options == {"damping": "1*mean", "layers": ""}

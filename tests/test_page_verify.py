@@ -19,8 +19,8 @@ from headwater.render.summary import signed
 from headwater.render.visible import one_line, shorten
 from headwater.run import Run
 from headwater.sweep.progress import Step
+from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
-from headwater.verify.verify import VerifyOptions
 from tests.browsing import STORIES, Site, Visit, answered, where
 from tests.serving import COMPLETION, PROMPT, Gate
 from tests.test_page_access import focus, said, tab_to

@@ -16,8 +16,8 @@ from headwater.render.comparison import comparison_html, headline, made_with, ve
 from headwater.run import Run
 from headwater.serve.app import create_app
 from headwater.sweep.progress import Step
+from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
-from headwater.verify.verify import VerifyOptions
 from tests.serving import COMPLETION, PROMPT, make_run, until
 
 QUESTION: dict[str, Any] = {"prompt": PROMPT, "completion": COMPLETION}

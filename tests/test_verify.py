@@ -44,10 +44,11 @@ from headwater.training.recipe import Recipe
 from headwater.training.retrain import Task, retraining_of
 from headwater.verify.asked import asked
 from headwater.verify.minimise import History, minimise
+from headwater.verify.options import VerifyOptions
 from headwater.verify.response import ProximalBregman, hold_fast
-from headwater.verify.retrain import Trials, _sets
+from headwater.verify.retrain import _sets
 from headwater.verify.verification import Verification
-from headwater.verify.verify import VerifyOptions, verify
+from headwater.verify.verify import verify
 from tests.answers import HOSTILE
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
@@ -169,16 +170,21 @@ def test_slope_and_correlations_are_those_of_the_textbook() -> None:
 # -- a whole run
 
 
+def fitted_run(folder: Path, stories: list[str]) -> Run:
+    """A run of the stories and of the model in the folder."""
+    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
+    made.fit()
+    return made
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("place")
     plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
     tiny_tokenizer().save_pretrained(folder / "model")
-    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(STORIES)]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
-    made.fit()
-    return made
+    return fitted_run(folder, STORIES)
 
 
 @pytest.fixture(scope="module")
@@ -285,11 +291,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     stories = STORIES + [f"{story[:-1]}!" for story in STORIES[::10]]
     plain_model("gpt_neo").config.save_pretrained(folder)
     make_model(stories, folder / "model", RECIPE, Design(folder / "config.json", 300))
-    lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
-    made.fit()
-    return made
+    return fitted_run(folder, stories)
 
 
 @pytest.fixture(scope="module")
@@ -330,11 +332,10 @@ def test_examples_go_together_with_their_near_duplicates(retrained: Verification
 
 def test_random_sets_hold_nothing_that_the_answer_shows(trained: Run, told: Answer) -> None:
     shown = {id for example in told.proponents + told.opponents for id in (example.id, *example.duplicates)}
-    scene = Scene(trained.lm, trained.corpus, trained.curvature())
-    drawn = _sets(scene, told, Trials(k=2, random=200, seeds=1, jobs=1, seed=0))[2:]
+    drawn = _sets(trained.corpus, told, VerifyOptions(k=2, random=200, seeds=1))[2:]
     taken = {trained.corpus.ids[position] for one in drawn for position in one.positions}
     assert taken == set(trained.corpus.ids) - shown, "and everything else in time"
-    few = _sets(scene, told, Trials(k=33, random=1, seeds=1, jobs=1, seed=0))[-1]
+    few = _sets(trained.corpus, told, VerifyOptions(k=33, random=1, seeds=1))[-1]
     assert (few.name, len(few.positions)) == (f"{33 - len(shown)} at random, set 1", 33 - len(shown))
 
 

@@ -22,8 +22,8 @@ from headwater.errors import HeadwaterError
 from headwater.influence.attribution import Query, Scalar
 from headwater.influence.question import Sampling, Span
 from headwater.sweep.progress import Report, Step
+from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
-from headwater.verify.verify import VerifyOptions
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 LONG_WAIT, SHORT_WAIT = 20.0, 0.25

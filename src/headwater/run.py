@@ -34,7 +34,7 @@ from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
 from headwater.index.table import open_table
-from headwater.influence.fit import Fisher, Workbench, fit_curvature
+from headwater.influence.fit import Fisher, Workbench, fit_curvature, labels_of
 from headwater.influence.question import (
     Question,
     Sampling,
@@ -46,15 +46,15 @@ from headwater.influence.question import (
 )
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
-from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.retrain import Retraining, retraining_of
+from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
-from headwater.verify.verify import VerifyOptions, verify
+from headwater.verify.verify import verify
 from headwater.version import __version__
 
 
@@ -186,7 +186,7 @@ class Run:
         settings = asdict(replace(options, damping=None)) | {"layers": [layer.name for layer in layers]}
         binding = self.manifest.binding() | {"settings": json.dumps(settings, sort_keys=True)}
         if not self.curvature_path.exists() or _binding_of(read_metadata(self.curvature_path)) != binding:
-            labels = Labels("sampled" if options.fisher == "sampled" else "true", options.seed)
+            labels = labels_of(options.fisher, options.seed)
             sweep = Sweep(
                 "curvature", self.lm, layers, self.corpus.base.sequences(self._fit_positions(options)), labels
             )

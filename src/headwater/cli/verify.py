@@ -16,7 +16,7 @@ from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 from headwater.influence.comparison import CheckKind
 from headwater.run import Run
-from headwater.verify.verify import DEFAULT_ITERATIONS, DEFAULT_SUBSET, VerifyOptions
+from headwater.verify.options import DEFAULT_ITERATIONS, DEFAULT_SUBSET, VerifyOptions
 
 
 @app.command()

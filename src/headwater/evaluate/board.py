@@ -77,9 +77,7 @@ class Board:
 
 def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
     """Retrain what has not been retrained yet, score what has not been scored, and judge the methods."""
-    truth, removals, retrained = None, None, None
-    if set(plan.metrics) & {"lds", "qld", "brittleness"}:
-        retrained = scene.retraining
+    truth, removals = None, None
     if "lds" in plan.metrics:
         truth = ground_truth(scene.retraining, plan.subsets, plan.seeds, plan.jobs, scene.report, scene.seed)
     if set(plan.metrics) & {"qld", "brittleness"}:
@@ -88,7 +86,8 @@ def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
     bench = Bench(scene, plan.metrics, truth, removals)
     results = [judge(bench, method) for method in methods]
     results.sort(key=_strength, reverse=True)
-    return Board(scene, plan, results, truth, None if retrained is None else retrained.seconds())
+    unit = None if truth is None and removals is None else scene.retraining.seconds()
+    return Board(scene, plan, results, truth, unit)
 
 
 def write_all(board: Board) -> list[Path]:

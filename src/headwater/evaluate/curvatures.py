@@ -13,8 +13,7 @@ from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.evaluate.scene import EvalScene
 from headwater.files import read_metadata
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.lm.capture import Labels
+from headwater.influence.fit import Workbench, fit_curvature, labels_of
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep
@@ -33,11 +32,11 @@ class Fit:
         return f"{self.kind}-{self.layers.replace('*', '_')}".rstrip("-")
 
 
-def tracked(scene: EvalScene, layers: str, lm: LanguageModel | None = None) -> tuple[TrackedLayer, ...]:
+def tracked(scene: EvalScene, layers: str = "") -> tuple[TrackedLayer, ...]:
     """The layers of a glob, or those that the run tracks."""
     if not layers:
         return scene.run.curvature().layers
-    return tuple(choose_layers((lm or scene.run.lm).model, [layers]))
+    return tuple(choose_layers(scene.run.lm.model, [layers]))
 
 
 def fitted(scene: EvalScene, fit: Fit, damping: str = "") -> Curvature:
@@ -64,12 +63,12 @@ def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, folder: Path) -> Path:
     """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
     path = folder / "curvature.safetensors"
     settings: dict[str, Any] = json.loads(read_metadata(scene.run.curvature_path)["settings"])
-    layers = tracked(scene, fit.layers, lm)
+    layers = tracked(scene, fit.layers)
     binding = scene.run.manifest.binding() | {"model": lm.fingerprint}
     binding["settings"] = json.dumps([settings, fit.kind, [layer.name for layer in layers]])
     if not path.exists() or not binding.items() <= read_metadata(path).items():
         start = time.process_time()
-        labels = Labels("sampled" if settings["fisher"] == "sampled" else "true", settings["seed"])
+        labels = labels_of(settings["fisher"], settings["seed"])
         sweep = Sweep("curvature", lm, layers, scene.run.corpus.sequences(), labels)
         bench = Workbench(folder, json.dumps(binding, sort_keys=True), scene.report)
         curvature = fit_curvature(fit.kind, sweep, bench)  # pyright: ignore[reportArgumentType]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,19 @@ from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature, identity
 from headwater.errors import HeadwaterError
 from headwater.evaluate.curvatures import Fit, fitted, tracked
-from headwater.evaluate.scene import EvalScene
+from headwater.evaluate.scene import EvalScene, ScoreMatrix
 from headwater.gradient import Gradients
 from headwater.index.build import Sketches
 from headwater.index.kernels import look_up
 from headwater.index.sketch import sketch_of_width
 from headwater.influence.question import question_gradients
 from headwater.influence.scores import Scores, SelfInfluence, Weights, sum_of
+from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
 from headwater.solvers.conjugate_gradient import damped_product
 from headwater.solvers.lissa import neumann_series
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.save import second_moments
-
-ScoreMatrix = NDArray[np.float64]
 
 
 def ekfac(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
@@ -73,7 +72,7 @@ def lissa(scene: EvalScene, steps: int = 40, batch: int = 32, damping: str = "",
         return damped_product(curvature, sweep, vectors)
 
     gradients = question_gradients(run.lm, curvature.layers, scene.questions)
-    return scores_of(scene, curvature, neumann_series(product, gradients, steps, scene.report))
+    return products(scene, scene.run.lm, curvature.layers, neumann_series(product, gradients, steps, scene.report))
 
 
 def relative(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
@@ -123,15 +122,15 @@ def sketch(scene: EvalScene, bytes: int = 8192) -> ScoreMatrix:
     return found.astype(np.float64)
 
 
-def scores_of(scene: EvalScene, curvature: Curvature, weights: Weights) -> ScoreMatrix:
-    """⟨R_q, ∇L(z)⟩ of every example and query, exactly."""
-    sweep = Sweep("scores", scene.run.lm, curvature.layers, scene.run.corpus.sequences())
+def products(scene: EvalScene, lm: LanguageModel, layers: Sequence[TrackedLayer], weights: Weights) -> ScoreMatrix:
+    """⟨R_q, ∇L(z)⟩ of every example and query, exactly, with gradients of `lm`: the run's model or a checkpoint."""
+    sweep = Sweep("scores", lm, layers, scene.run.corpus.sequences())
     return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()
 
 
 def _influence(scene: EvalScene, curvature: Curvature, options: AskOptions = AskOptions()) -> ScoreMatrix:
     asker = Scene(scene.run.lm, scene.run.corpus, curvature, scene.report)
-    return scores_of(scene, curvature, asker.weights(scene.questions, options))
+    return products(scene, scene.run.lm, curvature.layers, asker.weights(scene.questions, options))
 
 
 def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
@@ -140,7 +139,7 @@ def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
     weights = curvature.precondition(gradients)
     parts = ((weights[name].double() * part.double()).sum((1, 2)) for name, part in gradients.items())
     lengths = np.sqrt(np.maximum(sum_of(parts).cpu().numpy(), 1e-30))
-    return scores_of(scene, curvature, weights) / np.outer(_norms(scene, curvature), lengths)
+    return products(scene, scene.run.lm, curvature.layers, weights) / np.outer(_norms(scene, curvature), lengths)
 
 
 def _norms(scene: EvalScene, curvature: Curvature) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from headwater.evaluate import curvatures
-from headwater.evaluate.methods import Method, described
+from headwater.evaluate.methods import Method
 from headwater.evaluate.metrics import Drawn, correlations, lds, mean, trace
 from headwater.evaluate.removal import Removals, completed, loss_increase, removals_to_flip
 from headwater.evaluate.scene import EvalScene
@@ -76,7 +76,7 @@ def score(scene: EvalScene, method: Method) -> Scored:
     metadata = read_metadata(scene.run.curvature_path)
     binding = json.dumps(
         scene.run.manifest.binding() | {"curvature": metadata.get("settings", ""), "seed": str(scene.seed)}
-        | {"damping": scene.run.manifest.damping, "method": described(method), "checkpoints": str(scene.checkpoints)}
+        | {"damping": scene.run.manifest.damping, "method": method.settings, "checkpoints": str(scene.checkpoints)}
         | {"queries": [[query.prompt, query.completion, *query.stories] for query in scene.queries]}, sort_keys=True,
     )  # fmt: skip
     if not path.exists() or read_metadata(path).get("binding") != binding:
@@ -134,10 +134,7 @@ def _tail_patch(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
 def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     """The share of known completions that taking out a hundredth flips, and the fewest removals that flip each."""
     assert bench.removals is not None, "removals are chosen before methods are judged by them"
-    removals = Removals(
-        bench.removals.retraining, completed(bench.removals), bench.removals.jobs, bench.removals.report,
-        bench.removals.seed,
-    )  # fmt: skip
+    removals = replace(bench.removals, queries=completed(bench.removals))
     fewest = removals_to_flip(removals, scores) if removals.queries else []
     flipped = [float(count is not None and count <= removals.count) for count in fewest]
     each = dict(zip(removals.queries, [None if count is None else float(count) for count in fewest], strict=True))

@@ -9,24 +9,19 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.curvature.damping import Damping
 from headwater.curvature.kinds import EigenCurvature
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
-from headwater.evaluate.curvatures import Fit, fit_at
-from headwater.evaluate.gradients import kernel_moments
-from headwater.evaluate.scene import EvalScene
+from headwater.evaluate.curvatures import Fit, fit_at, tracked
+from headwater.evaluate.gradients import kernel_moments, products
+from headwater.evaluate.scene import EvalScene, ScoreMatrix
 from headwater.gradient import Gradients
 from headwater.influence.question import question_gradients
-from headwater.influence.scores import Scores
 from headwater.lm.load import LanguageModel, load_model
-from headwater.sweep.sweep import Sweep, fold
 from headwater.training.save import Checkpoint, read_checkpoints
-
-ScoreMatrix = NDArray[np.float64]
 
 
 def tracin(scene: EvalScene) -> ScoreMatrix:
@@ -34,12 +29,14 @@ def tracin(scene: EvalScene) -> ScoreMatrix:
 
     Where a checkpoint does not say its learning rate, all of them count alike.
     """
-    checkpoints = _checkpoints(scene, "tracin")
-    known = all(one.rate is not None for one in checkpoints)
+    checkpoints, layers = _checkpoints(scene, "tracin"), tracked(scene)
+    rates = [one.rate for one in checkpoints if one.rate is not None]
+    if len(rates) < len(checkpoints):
+        rates = [1.0] * len(checkpoints)
     total = np.zeros((len(scene.run.corpus), len(scene.queries)))
-    for checkpoint in checkpoints:
+    for checkpoint, rate in zip(checkpoints, rates, strict=True):
         lm = _load(scene, checkpoint)
-        total += (checkpoint.rate or 1.0 if known else 1.0) * _products(scene, lm, _gradients(scene, lm))
+        total += rate * products(scene, lm, layers, question_gradients(lm, layers, scene.questions))
     return total
 
 
@@ -54,12 +51,13 @@ def source(scene: EvalScene) -> ScoreMatrix:
     checkpoints = _checkpoints(scene, "source")
     tokens = float(np.mean([one.targets.sum() for one in scene.run.corpus.sequences()]))
     reach = _reach(checkpoints)
-    carried = _gradients(scene, scene.run.lm)
+    layers = tracked(scene)
+    carried = question_gradients(scene.run.lm, layers, scene.questions)
     total = np.zeros((len(scene.run.corpus), len(scene.queries)))
     for checkpoint, rate_steps in reversed(list(zip(checkpoints, reach, strict=True))):
         lm = _load(scene, checkpoint)
         segment = _segment(scene, lm, checkpoint, rate_steps / tokens)
-        total += _products(scene, lm, segment.moved(carried))
+        total += products(scene, lm, layers, segment.moved(carried))
         carried = segment.contracted(carried)
     return total
 
@@ -139,12 +137,3 @@ def _load(scene: EvalScene, checkpoint: Checkpoint) -> LanguageModel:
     if lm.tokenizer_fingerprint != scene.run.lm.tokenizer_fingerprint:
         raise HeadwaterError(f"The tokenizer of the checkpoint {checkpoint.path} is not the run's.")
     return lm
-
-
-def _gradients(scene: EvalScene, lm: LanguageModel) -> Gradients:
-    return question_gradients(lm, scene.run.curvature().layers, scene.questions)
-
-
-def _products(scene: EvalScene, lm: LanguageModel, weights: Gradients) -> ScoreMatrix:
-    sweep = Sweep("scores", lm, scene.run.curvature().layers, scene.run.corpus.sequences())
-    return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()

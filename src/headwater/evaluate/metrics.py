@@ -106,6 +106,11 @@ def correlations_of(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float6
     return np.array([_spearman(one[:, q], other[:, q], counts)[0] for q in range(one.shape[1])])
 
 
+def strongest(scores: NDArray[Any], count: int) -> list[int]:
+    """Positions of the `count` highest of scores [N]; the first of equals before the others."""
+    return np.argsort(-scores, kind="stable")[:count].tolist()
+
+
 def trace(scores: NDArray[Any], stating: NDArray[np.bool_], k: int = 10, seed: int = 0) -> Traced:
     """How well scores [N] bring up the examples that are `stating` [N]; ties are broken at random, seeded."""
     chance = np.random.default_rng(seed).random(len(scores))

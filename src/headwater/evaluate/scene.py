@@ -16,6 +16,8 @@ from headwater.run import Run
 from headwater.sweep.progress import Report, silent
 from headwater.training.retrain import Retraining, retraining_of
 
+ScoreMatrix = NDArray[np.float64]
+"""[N, Q], larger where the example is said to have raised the query's likelihood more."""
 DEMO_QUERIES = "world.facts.jsonl"
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
+from headwater.evaluate.metrics import strongest
 from headwater.evaluate.scene import EvalScene
 from headwater.lm.load import LanguageModel, wrap_model
 from headwater.sweep.progress import Step
@@ -40,7 +41,7 @@ def tail_patch(scene: EvalScene, scores: NDArray[Any]) -> list[float]:
         )
     recipe = scene.retraining.recipe
     before = measure(scene.run.lm, scene.questions).losses
-    tops = [np.argsort(-scores[:, q], kind="stable")[:EXAMPLES].tolist() for q in range(len(scene.questions))]
+    tops = [strongest(scores[:, q], EXAMPLES) for q in range(len(scene.questions))]
     asked = sorted({position for top in tops for position in top})
     changes: dict[tuple[int, int], float] = {}
     for done, position in enumerate(asked):

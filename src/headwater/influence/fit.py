@@ -15,6 +15,7 @@ from headwater.curvature.eigen import Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature, refuse_if_large
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
 from headwater.files import load_tensors, read_metadata, save_tensors
+from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Checkpoint, R, Sweep, fold
@@ -37,6 +38,11 @@ class Workbench:
     def clear(self) -> None:
         for path in self.folder.glob("*.checkpoint.safetensors"):
             path.unlink()
+
+
+def labels_of(fisher: Fisher, seed: int) -> Labels:
+    """The labels that a Fisher's gradients are taken at."""
+    return Labels("sampled" if fisher == "sampled" else "true", seed)
 
 
 def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench) -> Curvature:

@@ -40,15 +40,20 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 router = APIRouter(prefix="/v1", tags=["questions"])
 
 
+def _responses(queued: str, over: str) -> dict[int | str, dict[str, Any]]:
+    """Of an address that begins a job."""
+    return {
+        202: {"description": queued, "headers": LOCATION},
+        200: {"description": over, "model": JobBody, "headers": LOCATION},
+        **refusals(*WITH_BODY, *QUEUED),
+    }
+
+
 @router.post(
     "/influences",
     status_code=202,
     response_model=JobBody,
-    responses={
-        202: {"description": "The question is queued.", "headers": LOCATION},
-        200: {"description": "It is answered, or has failed, already.", "model": JobBody, "headers": LOCATION},
-        **refusals(*WITH_BODY, *QUEUED),
-    },
+    responses=_responses("The question is queued.", "It is answered, or has failed, already."),
 )
 async def ask(body: InfluencesBody, request: Request, service: TheService, wait: Wait = 0.0) -> Response:
     """Which training examples made the model say it?
@@ -62,11 +67,7 @@ async def ask(body: InfluencesBody, request: Request, service: TheService, wait:
     "/verifications",
     status_code=202,
     response_model=JobBody,
-    responses={
-        202: {"description": "The verification is queued.", "headers": LOCATION},
-        200: {"description": "It is done, or has failed, already.", "model": JobBody, "headers": LOCATION},
-        **refusals(*WITH_BODY, *QUEUED),
-    },
+    responses=_responses("The verification is queued.", "It is done, or has failed, already."),
 )
 async def verify(body: VerificationsBody, request: Request, service: TheService, wait: Wait = 0.0) -> Response:
     """Does the model do what the answer to a question predicts of single examples?

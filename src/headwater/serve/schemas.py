@@ -12,7 +12,7 @@ from headwater.influence.attribution import RankBy, Scalar
 from headwater.serve.jobs import State
 from headwater.serve.limits import LIMITS
 from headwater.serve.problems import Problem
-from headwater.verify.verify import VerifyOptions
+from headwater.verify.options import VerifyOptions
 
 
 def _damping(value: str | float | None) -> str | float | None:

@@ -24,7 +24,7 @@ from headwater.serve.schemas import (
     TokensBody,
     VerificationsBody,
 )
-from headwater.verify.verify import VerifyOptions
+from headwater.verify.options import VerifyOptions
 
 GREEDY_BELOW = 0.01
 """A temperature below this is 0: dividing by it would overflow, and the likeliest token wins anyway."""

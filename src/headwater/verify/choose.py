@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headwater.answer import Answer
 from headwater.ask import Scene
@@ -65,24 +66,42 @@ def chosen_examples(corpus: Corpus, answer: Answer, k: int, random: int, seed: i
 
     Raises HeadwaterError where the run has no example of that id, or another text under it.
     """
-    ends: dict[Group, list[ScoredExample]] = {"proponent": answer.proponents[:k], "opponent": answer.opponents[:k]}
     chosen: list[tuple[int, Group]] = [
-        (_position(corpus, example.id, example.text), group) for group, end in ends.items() for example in end
+        (position_of(corpus, example), group) for group, end in strongest(answer, k).items() for example in end
     ]
-    shown = {corpus.position.get(id) for example in answer.proponents + answer.opponents
-             for id in (example.id, *example.duplicates)}  # fmt: skip
-    rest = np.array([position for position in range(len(corpus)) if position not in shown], dtype=np.int64)
+    rest = not_shown(corpus, answer)
     drawn = np.random.default_rng([seed, 1]).choice(rest, min(random, len(rest)), replace=False) if len(rest) else rest
     others: list[tuple[int, Group]] = [(int(position), "random") for position in drawn]
     return chosen + others
 
 
-def _position(corpus: Corpus, id: str, text: str) -> int:
+def strongest(answer: Answer, k: int) -> dict[Group, list[ScoredExample]]:
+    """The `k` strongest of the answer at each end."""
+    return {"proponent": answer.proponents[:k], "opponent": answer.opponents[:k]}
+
+
+def not_shown(corpus: Corpus, answer: Answer) -> NDArray[np.int64]:
+    """Positions of the examples that the answer does not show, near-duplicates counted as shown."""
+    shown = {corpus.position.get(id) for example in answer.proponents + answer.opponents
+             for id in (example.id, *example.duplicates)}  # fmt: skip
+    return np.array([position for position in range(len(corpus)) if position not in shown], dtype=np.int64)
+
+
+def position_of(corpus: Corpus, example: ScoredExample) -> int:
+    """Where an example that the answer shows is. Raises HeadwaterError where it, or its text, is not there."""
+    position = place_of(corpus, example.id)
+    if corpus[position].text != example.text:
+        raise HeadwaterError(
+            f"Example {example.id!r} has another text in this run than in the answer, which is another run's."
+        )
+    return position
+
+
+def place_of(corpus: Corpus, id: str) -> int:
+    """Where the example of that id is. Raises HeadwaterError where there is none."""
     position = corpus.position.get(id)
     if position is None:
         raise HeadwaterError(f"This run has no example {id!r}, which the answer shows: the answer is another run's.")
-    if corpus[position].text != text:
-        raise HeadwaterError(f"Example {id!r} has another text in this run than in the answer, which is another run's.")
     return position
 
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from headwater.answer import Answer
 from headwater.ask import AskOptions, Scene
-from headwater.errors import HeadwaterError
-from headwater.influence.attribution import ScoredExample
+from headwater.corpus.corpus import Corpus
 from headwater.influence.comparison import Check, Group
 from headwater.influence.question import Question
 from headwater.influence.scores import Scores
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.retrain import Retraining
-from headwater.verify.choose import chosen_examples
+from headwater.verify.choose import not_shown, place_of, position_of, strongest
+from headwater.verify.options import VerifyOptions
 
 NAMES = {"proponent": "that raised it most", "opponent": "that lowered it most"}
 
@@ -43,34 +43,21 @@ class Retrained:
     """Mean log p(query) of the models trained on everything, in nats."""
 
 
-@dataclass(frozen=True)
-class Trials:
-    """How often, and on how many sets."""
-
-    k: int
-    """Examples in a set."""
-    random: int
-    """Sets of random examples."""
-    seeds: int
-    jobs: int
-    seed: int
-
-
 def retrain_without(
-    scene: Scene, question: Question, answer: Answer, as_asked: AskOptions, retraining: Retraining, trials: Trials
+    scene: Scene, answer: Answer, as_asked: AskOptions, retraining: Retraining, options: VerifyOptions
 ) -> Retrained:
     """Predicted and measured changes of log p(query) without the `k` strongest of each end and without `k` others.
 
-    Near-duplicates that the answer folded into one of them go with it. Raises HeadwaterError where the run has not the
-    answer's examples.
+    The retraining's one question is the answer's. Near-duplicates that the answer folded into one of the examples go
+    with it. Raises HeadwaterError where the run has not the answer's examples.
     """
-    sets = _sets(scene, answer, trials)
-    tasks = [retraining.all(seed) for seed in range(trials.seeds)]
-    tasks += [retraining.without(taken.positions, seed) for taken in sets for seed in range(trials.seeds)]
-    found = retraining.outcomes(tasks, trials.jobs, scene.report)
-    losses = np.array([outcome.losses[0] for outcome in found]).reshape(len(sets) + 1, trials.seeds)
+    sets = _sets(scene.corpus, answer, options)
+    tasks = [retraining.all(seed) for seed in range(options.seeds)]
+    tasks += [retraining.without(taken.positions, seed) for taken in sets for seed in range(options.seeds)]
+    found = retraining.outcomes(tasks, options.jobs, scene.report)
+    losses = np.array([outcome.losses[0] for outcome in found]).reshape(len(sets) + 1, options.seeds)
     changes = losses[0] - losses[1:]  # of the same seed
-    predicted = _predicted(scene, question, as_asked, sets)
+    predicted = _predicted(scene, retraining.questions, as_asked, sets)
     checks = [
         Check(
             taken.name,
@@ -78,42 +65,35 @@ def retrain_without(
             -predicted[row] / len(scene.corpus),
             float(changes[row].mean()),
             taken_out=[scene.corpus.ids[position] for position in taken.positions],
-            deviation=float(changes[row].std(ddof=1)) if trials.seeds > 1 else None,
+            deviation=float(changes[row].std(ddof=1)) if options.seeds > 1 else None,
         )
         for row, taken in enumerate(sets)
     ]
     return Retrained(checks, -float(losses[0].mean()))
 
 
-def _sets(scene: Scene, answer: Answer, trials: Trials) -> list[Taken]:
-    chosen_examples(scene.corpus, answer, trials.k, 0, trials.seed)  # or it is another run's answer
-    ends: dict[Group, Sequence[ScoredExample]] = {"proponent": answer.proponents, "opponent": answer.opponents}
+def _sets(corpus: Corpus, answer: Answer, options: VerifyOptions) -> list[Taken]:
     sets: list[Taken] = []
-    for group, end in ends.items():
-        chosen = end[: trials.k]
-        ids = [id for example in chosen for id in (example.id, *example.duplicates)]
-        if chosen:
-            sets.append(Taken(f"the {len(chosen)} {NAMES[group]}", group, [_position(scene, id) for id in ids]))
-    shown = {scene.corpus.position.get(id) for example in answer.proponents + answer.opponents
-             for id in (example.id, *example.duplicates)}  # fmt: skip
-    rest = np.array([position for position in range(len(scene.corpus)) if position not in shown])
-    rng = np.random.default_rng([trials.seed, 1])
-    size = min(trials.k, len(rest))
-    for number in range(trials.random if size else 0):
+    for group, end in strongest(answer, options.k).items():
+        positions = [
+            position
+            for example in end
+            for position in (position_of(corpus, example), *(place_of(corpus, id) for id in example.duplicates))
+        ]
+        if end:
+            sets.append(Taken(f"the {len(end)} {NAMES[group]}", group, positions))
+    rest = not_shown(corpus, answer)
+    rng = np.random.default_rng([options.seed, 1])
+    size = min(options.k, len(rest))
+    for number in range(options.random if size else 0):
         positions = rng.choice(rest, size, replace=False).tolist()
         sets.append(Taken(f"{size} at random, set {number + 1}", "random", sorted(positions)))
     return sets
 
 
-def _position(scene: Scene, id: str) -> int:
-    if id not in scene.corpus.position:
-        raise HeadwaterError(f"This run has no example {id!r}, which the answer shows: the answer is another run's.")
-    return scene.corpus.position[id]
-
-
-def _predicted(scene: Scene, question: Question, as_asked: AskOptions, sets: Sequence[Taken]) -> list[float]:
-    """Σ I(q, z) over every set."""
-    weights = scene.weights([question], as_asked)
+def _predicted(scene: Scene, questions: Sequence[Question], as_asked: AskOptions, sets: Sequence[Taken]) -> list[float]:
+    """Σ I(q, z) over every set, of the one question."""
+    weights = scene.weights(questions, as_asked)
     positions = sorted({position for taken in sets for position in taken.positions})
     sweep = Sweep("predictions", scene.lm, scene.curvature.layers, scene.corpus.sequences(positions))
     influences = fold(sweep, lambda: Scores(weights)).values[:, 0].double().tolist()

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from headwater.answer import Answer
 from headwater.ask import AskOptions, Scene
 from headwater.corpus.batches import TokenSequence
-from headwater.errors import HeadwaterError
 from headwater.gradient import Gradients, LowRank
-from headwater.influence.comparison import Check, CheckKind, Group, correlation, slope, spearman
+from headwater.influence.comparison import Check, Group, correlation, slope, spearman
 from headwater.influence.question import Question, describe, loss_gradients
 from headwater.solvers.vectors import dot, only, times
 from headwater.sweep.progress import Step
@@ -18,57 +17,15 @@ from headwater.training.retrain import Retraining
 from headwater.verify.asked import asked
 from headwater.verify.choose import chosen_examples, held_fast, question_of, require_same_settings
 from headwater.verify.minimise import History, minimise
+from headwater.verify.options import VerifyOptions
 from headwater.verify.response import hold_fast
-from headwater.verify.retrain import Trials, retrain_without
+from headwater.verify.retrain import retrain_without
 from headwater.verify.step import step_change
 from headwater.verify.verification import Verification
 
-DEFAULT_SUBSET, DEFAULT_ITERATIONS = 512, 40
 TOLERANCE = 0.1
 """The part of the way, as the Hessian measures it, that may be left where a response counts as found. The
 objective is then within about a hundredth of its fall."""
-
-
-@dataclass(frozen=True)
-class VerifyOptions:
-    """Which examples are checked, and how."""
-
-    kind: CheckKind = "step"
-    """A small `step` on each, the proximal Bregman response to its removal, or `retrain` without the k together."""
-    k: int = 5
-    """Examples checked at each end of the answer."""
-    random: int = 5
-    """Examples checked that the answer does not show; of a retraining, sets of k such examples."""
-    weight: float = 1.0
-    """The part of the example that is taken out, for a response."""
-    subset: int | None = DEFAULT_SUBSET
-    """Examples that are held fast in a response, a seeded random choice; None is all of them."""
-    iterations: int = DEFAULT_ITERATIONS
-    """Of finding a response, at most."""
-    seeds: int = 3
-    """Of a retraining: how many times it is done, with other first weights and another order."""
-    jobs: int = 1
-    """Trainings at a time."""
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raises HeadwaterError for numbers that ask for nothing."""
-        if self.kind not in ("step", "pbrf", "retrain"):
-            raise HeadwaterError(f"--kind {self.kind!r}: give step, pbrf or retrain.")
-        if self.kind == "retrain" and (self.k < 1 or self.seeds < 1):
-            raise HeadwaterError(
-                f"-k {self.k} and --seeds {self.seeds}: a retraining leaves out at least one example, at least once."
-            )
-        if self.k < 0 or self.random < 0 or self.k + self.random == 0:
-            raise HeadwaterError(f"-k {self.k} and --random {self.random}: check at least one example.")
-        if not 0 < abs(self.weight) <= 1:
-            raise HeadwaterError(
-                f"--weight {self.weight:g}: take out a part from 0 to 1; below 0, it is added once more."
-            )
-        if self.subset is not None and self.subset < 1:
-            raise HeadwaterError(f"--subset {self.subset}: a response needs at least one example that is held fast.")
-        if self.iterations < 1:
-            raise HeadwaterError(f"--iterations {self.iterations}: a response needs at least one.")
 
 
 @dataclass(frozen=True)
@@ -104,8 +61,7 @@ def verify(
     retrained = None
     if options.kind == "retrain":
         assert retraining is not None, "who asks for a retraining says how"
-        trials = Trials(options.k, options.random, options.seeds, options.jobs, options.seed)
-        retrained = retrain_without(scene, question, answer, as_asked, retraining(question), trials)
+        retrained = retrain_without(scene, answer, as_asked, retraining(question), options)
         checks = retrained.checks
     else:
         chosen = chosen_examples(scene.corpus, answer, options.k, options.random, options.seed)
