@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import torch
@@ -10,6 +11,11 @@ from hypothesis import strategies as st
 
 from headwater.lm import head as head_module
 from headwater.lm.head import Head, head_curvature, head_pass
+
+
+def small_tiles() -> Any:
+    """Tiles of 40 rows by 64 columns, so that a few tokens and a small vocabulary take several of them."""
+    return mock.patch.multiple(head_module, TILE_COLUMNS=64, TILE_NUMBERS=40 * 64)
 
 
 @given(
@@ -26,7 +32,7 @@ def test_losses_and_hidden_gradients_are_those_of_cross_entropy(
     targets = torch.randint(0, vocabulary, (n,))
     losses = torch.nn.functional.cross_entropy(head.logits(hidden), targets, reduction="none")
     (expected,) = torch.autograd.grad(losses.sum(), hidden)
-    with mock.patch.object(head_module, "LOGITS_PER_CHUNK", 40 * vocabulary):
+    with small_tiles():
         found = head_pass(hidden.detach(), head, targets)
     torch.testing.assert_close(found.losses, losses.detach())
     torch.testing.assert_close(found.gradient, expected)
@@ -60,7 +66,8 @@ def test_sampling_inverts_the_cumulative_distribution(vocabulary: int, seed: int
     torch.manual_seed(seed)
     hidden, head = torch.randn(50, 8).double(), Head(torch.randn(vocabulary, 8).double(), None)
     uniforms = torch.rand(50, dtype=torch.float64)
-    found = head_pass(hidden, head, torch.zeros(50, dtype=torch.int64), uniforms)
+    with small_tiles():
+        found = head_pass(hidden, head, torch.zeros(50, dtype=torch.int64), uniforms)
     cumulative = head.logits(hidden).softmax(1).cumsum(1)
     expected = torch.searchsorted(cumulative, uniforms[:, None], right=True)[:, 0].clamp(max=vocabulary - 1)
     assert torch.equal(found.labels, expected)

@@ -1,11 +1,15 @@
-"""GPT-Neo's fused attention is its eager attention, to 1e-5 in outputs and gradients."""
+"""GPT-Neo's fused attention is its eager attention, to 1e-5 in outputs and gradients; so is that of narrow heads."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
+from headwater.lm.narrow_attention import narrow_attention
 from tests.models import VOCABULARY, plain_model
 
 
@@ -52,3 +56,32 @@ def test_the_fused_gelu_is_the_stepwise_one(architecture: str) -> None:
     assert use_fused_gelu(fused) == 2
     ids = torch.arange(20)[None]
     torch.testing.assert_close(fused(ids).logits, plain(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+    """The plain form, which holds all scores."""
+    tokens = query.shape[2]
+    ages = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    scores = (query @ key.mT).masked_fill((ages < 0) | (ages >= window), -torch.inf)
+    return scores.softmax(dim=-1) @ value
+
+
+@given(
+    tokens=st.integers(1, 100), width=st.sampled_from([4, 8, 12]), window=st.integers(1, 120),
+    size=st.sampled_from([0.1, 1.0, 4.0]), seed=st.integers(0, 1000),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_narrow_heads_are_attended_as_by_the_plain_form(
+    tokens: int, width: int, window: int, size: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    query, key, value = (size * torch.randn(2, tokens, 3, width).transpose(1, 2) for _ in range(3))
+    direction = torch.randn(query.shape)
+    results = []
+    for attend, dtype in ((windowed_attention, torch.float64), (narrow_attention, torch.float32)):
+        inputs = [x.to(dtype).requires_grad_() for x in (query, key, value)]
+        attended = attend(inputs[0], inputs[1], inputs[2], window)
+        results.append((attended, *torch.autograd.grad(attended, inputs, direction.to(dtype))))
+    for expected, found in zip(*results, strict=True):
+        tolerance = 1e-5 * (1 + size**2) * max(1.0, float(expected.detach().abs().max()))
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=tolerance)

@@ -1,19 +1,18 @@
 """Compiled loops of the sketch: coding a whitened gradient, and adding up table look-ups over many codes.
 
-They release the GIL, so that threads share the work (`in_parallel`); each is compiled once and kept on disk by numba.
+Threads share the work (`headwater.parallel`); each is compiled once and kept on disk by numba.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from headwater.parallel import compiled
 
 BLOCK = 128
 """Coordinates that one byte of a sketch speaks for: seven bits say which one, the eighth its sign."""
@@ -22,19 +21,8 @@ LANES = 64
 TILE = 32
 """Bytes of a code looked up at a time: their tables (32 KB) stay in the first-level cache."""
 
-_compiled = njit(nogil=True, fastmath=True, cache=True)
 
-
-def in_parallel(work: Callable[[int, int], object], count: int, step: int = 1024) -> None:
-    """Call `work(start, stop)` on slices of `range(count)`, one thread for each that torch uses."""
-    threads = torch.get_num_threads()
-    step = max(1, min(step, -(-count // threads)))
-    spans = [(start, min(start + step, count)) for start in range(0, count, step)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda span: work(*span), spans))
-
-
-@_compiled
+@compiled
 def encode(
     whitened: Any, flips: Any, offsets: Any, signs: Any, steps: Any, codes: Any, energies: Any, alignments: Any
 ) -> None:  # pragma: no cover
@@ -71,7 +59,7 @@ def encode(
         alignments[i] = alignment
 
 
-@_compiled
+@compiled
 def _energy(row: Any) -> Any:
     """The squared norm, summed in stretches so that a long row loses no precision."""
     total = 0.0
@@ -83,7 +71,7 @@ def _energy(row: Any) -> Any:
     return total
 
 
-@_compiled
+@compiled
 def _gather(row: Any, flips: Any, offsets: Any, unit: Any, first: int, blocks: int, rest: Any) -> None:
     """Fill `rest` [128, lanes] with the coordinates of the blocks from `first` on (see Sketch.sources)."""
     for j in range(BLOCK):
@@ -105,7 +93,7 @@ def _gather(row: Any, flips: Any, offsets: Any, unit: Any, first: int, blocks: i
                     target[lane] += row[d] * flips[d] * unit
 
 
-@_compiled
+@compiled
 def _turn(rest: Any, signs: Any, turned: Any) -> None:
     """Rotate every block: signs, then a fast Walsh–Hadamard transform, over √128."""
     root = np.float32(1 / math.sqrt(BLOCK))
@@ -120,7 +108,7 @@ def _turn(rest: Any, signs: Any, turned: Any) -> None:
         half *= 2
 
 
-@_compiled
+@compiled
 def _butterfly(upper: Any, lower: Any) -> None:
     for lane in range(LANES):
         u, v = upper[lane], lower[lane]
@@ -128,7 +116,7 @@ def _butterfly(upper: Any, lower: Any) -> None:
         lower[lane] = u - v
 
 
-@_compiled
+@compiled
 def _find_largest(turned: Any, largest: Any, place: Any) -> None:
     for lane in range(LANES):
         largest[lane] = 0
@@ -141,7 +129,7 @@ def _find_largest(turned: Any, largest: Any, place: Any) -> None:
             place[lane] = np.int32(j) if better else place[lane]
 
 
-@_compiled
+@compiled
 def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> None:
     """Subtract `step` times the noted basis vector: entry (j, k) of a Hadamard matrix is (−1)^popcount(j & k)."""
     root = np.float32(1 / math.sqrt(BLOCK))
@@ -155,7 +143,7 @@ def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> No
             rest[j, lane] -= sign * amount[lane] * np.float32(1 - 2 * odd)
 
 
-@_compiled
+@compiled
 def _taken(whole: Any, rest: Any, width: int) -> Any:
     """Dot product of the blocks with what has been taken away from them."""
     total = np.float32(0)
@@ -170,7 +158,7 @@ def _popcount(typing: Any, number: Any) -> Any:
     return types.int32(types.int32), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
 
 
-@_compiled
+@compiled
 def look_up(codes: Any, rows: Any, table: Any, sums: Any) -> None:  # pragma: no cover
     """Add to `sums` [n] the numbers of `table` [bytes, 256] that the codes [N, bytes] of the n `rows` point to."""
     width = codes.shape[1]

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.corpus.corpus import Corpus
-from headwater.index.kernels import in_parallel, look_up
+from headwater.index.kernels import look_up
 from headwater.index.sketch import Sketch
 from headwater.index.table import Table, byte_rows
 from headwater.influence.attribution import RankBy
+from headwater.parallel import in_parallel
 
 MEMORY_SHARE = 0.5
 """Of the machine's free memory, so much may hold sketches."""

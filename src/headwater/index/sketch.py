@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
-from headwater.index.kernels import BLOCK, encode, in_parallel
+from headwater.index.kernels import BLOCK, encode
+from headwater.parallel import in_parallel
 
 DEFAULT_BYTES = 8192
 FEWEST_BYTES, MOST_BYTES = 64, 1 << 20

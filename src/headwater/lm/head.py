@@ -15,11 +15,16 @@ from torch import Tensor, nn
 
 from headwater.errors import ModelError
 
-LOGITS_PER_CHUNK = 12_000_000
-"""Numbers in one chunk of logits (48 MB in float32): large enough for efficient products, small enough to recycle."""
+TILE_COLUMNS = 4096
+"""Tokens of the vocabulary in one tile of logits."""
+TILE_NUMBERS = 1 << 20
+"""Numbers in one tile (4 MB in float32): few enough to stay in a processor's cache from one step to the next."""
+GPU_TILE_NUMBERS = 1 << 26
+"""Numbers in one tile on a GPU, whose steps cost a launch each: there a tile is as wide as the vocabulary."""
 CURVATURE_PER_CHUNK = 1_000_000
 """Numbers in one chunk of chances: a few, which stay in the cache from one tangent to the next."""
-SAMPLING_BLOCK = 256
+SAMPLING_BLOCK = 32
+"""Tokens of the vocabulary whose chances are summed, to find the sampled one in two steps."""
 
 
 @dataclass(frozen=True)
@@ -68,43 +73,80 @@ def head_of(model: Any) -> Head:
 
 @torch.no_grad()
 def head_pass(hidden: Tensor, head: Head, targets: Tensor, uniforms: Tensor | None = None) -> HeadPass:
-    """Losses and hidden gradients of `n` tokens, chunk by chunk.
+    """Losses and hidden gradients of `n` tokens, tile by tile.
 
     `hidden` [n, H]; `targets` [n] int64, the true next tokens. With `uniforms` [n] in [0, 1) the labels are drawn
     from the model's own distribution by inverting its cumulative sum at those numbers, and `targets` is ignored:
     that is the sampling of the true Fisher (Grosse et al. 2023, section 2.2; Kunstner et al. 2019).
     """
     n, vocabulary = len(hidden), len(head.weight)
-    chunk = max(32, LOGITS_PER_CHUNK // vocabulary)
     precise = torch.promote_types(hidden.dtype, torch.float32)
     losses = torch.empty(n, dtype=precise, device=hidden.device)
     gradient = torch.empty_like(hidden)
-    labels = torch.empty_like(targets)
-    buffer = torch.empty(min(chunk, n), vocabulary, dtype=hidden.dtype, device=hidden.device)
-    for start in range(0, n, chunk):
-        part = slice(start, min(start + chunk, n))
-        logits = torch.mm(hidden[part], head.weight.t(), out=buffer[: part.stop - start])
+    labels = targets.clone()
+    rows, columns = _tile_shape(hidden.device, vocabulary)
+    buffer = torch.empty(min(rows, n) * columns, dtype=hidden.dtype, device=hidden.device)
+    for start in range(0, n, rows):
+        part = slice(start, min(start + rows, n))
+        softmax = _softmax(hidden[part], head, columns, buffer, blocks=uniforms is not None)
+        if uniforms is not None:
+            labels[part] = _sample(hidden[part], head, softmax, uniforms[part])
+        chosen = labels[part]
+        losses[part] = softmax.log_total[:, 0] - _logits_at(hidden[part], head, chosen[:, None])[:, 0]
+        softmax.mean_weight.sub_(head.weight[chosen])
+        gradient[part] = softmax.mean_weight.mul_(head.scale)
+    return HeadPass(losses, gradient, labels)
+
+
+@dataclass(frozen=True)
+class _Softmax:
+    """What a row's softmax comes to, without the softmax."""
+
+    log_total: Tensor
+    """[r, 1] log Σ exp(logits)."""
+    mean_weight: Tensor
+    """[r, H] Σ_v p_v W_v."""
+    block_logs: Tensor | None
+    """[r, blocks] log Σ exp(logits) over each block of the vocabulary, in order; None where nothing is drawn."""
+
+
+def _softmax(hidden: Tensor, head: Head, columns: int, buffer: Tensor, blocks: bool) -> _Softmax:
+    """The softmax of a few rows, a tile of the vocabulary after the other.
+
+    The sums so far are rescaled when a larger logit turns up (Milakov and Gimelshein 2018), as fused attention does.
+    """
+    precise = torch.promote_types(hidden.dtype, torch.float32)
+    largest = torch.full((len(hidden), 1), -torch.inf, dtype=precise, device=hidden.device)
+    total = torch.zeros_like(largest)
+    mean = torch.zeros(hidden.shape, dtype=precise, device=hidden.device)
+    block_logs: list[Tensor] = []
+    for start in range(0, len(head.weight), columns):
+        weight = head.weight[start : start + columns]
+        logits = torch.mm(hidden, weight.t(), out=buffer[: len(hidden) * len(weight)].view(len(hidden), -1))
         if head.bias is not None:
-            logits += head.bias
+            logits += head.bias[start : start + columns]
         if head.scale != 1.0:
             logits *= head.scale
-        largest = logits.amax(dim=1, keepdim=True)
-        # exp(logits − max) in place: its row sum normalises the gradient afterwards, so p itself is never written.
+        before, largest = largest, torch.maximum(largest, logits.amax(dim=1, keepdim=True))
         weights = logits.sub_(largest).exp_()
-        total = weights.sum(dim=1, keepdim=True, dtype=precise)
-        if uniforms is None:
-            labels[part] = targets[part]
+        shrink = torch.exp(before - largest)
+        if blocks:
+            sums = _block_sums(weights, precise)
+            block_logs.append(sums.log() + largest)
+            added = sums.sum(dim=1, keepdim=True)
         else:
-            labels[part] = _sample(weights, uniforms[part])
-        chosen = labels[part]
-        chosen_logit = _label_logits(hidden[part], head, chosen)
-        losses[part] = (total.log() + largest.to(precise))[:, 0] - chosen_logit.to(precise)
-        chunk_gradient = torch.mm(weights, head.weight, out=gradient[part])
-        chunk_gradient /= total.to(chunk_gradient.dtype)
-        chunk_gradient -= head.weight[chosen]
-        if head.scale != 1.0:
-            chunk_gradient *= head.scale
-    return HeadPass(losses, gradient, labels)
+            added = weights.sum(dim=1, keepdim=True, dtype=precise)
+        total = total.mul_(shrink).add_(added)
+        mean.mul_(shrink).add_(torch.mm(weights, weight))
+    return _Softmax(total.log().add_(largest), mean.div_(total), torch.cat(block_logs, 1) if blocks else None)
+
+
+def _tile_shape(device: torch.device, vocabulary: int) -> tuple[int, int]:
+    """Rows and columns of a tile of logits; the columns are whole blocks, but for the last ones of the vocabulary."""
+    if device.type == "cpu":
+        columns = min(vocabulary, TILE_COLUMNS)
+        return max(SAMPLING_BLOCK, TILE_NUMBERS // columns), columns
+    return max(SAMPLING_BLOCK, GPU_TILE_NUMBERS // vocabulary), vocabulary
 
 
 @torch.no_grad()
@@ -127,30 +169,38 @@ def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> li
     return [product.mul_(head.scale**2) for product in products]
 
 
-def _label_logits(hidden: Tensor, head: Head, labels: Tensor) -> Tensor:
-    """[n] the logits of the labels alone, recomputed because the chunk's logits were overwritten."""
-    logit = (hidden * head.weight[labels]).sum(dim=1, dtype=torch.promote_types(hidden.dtype, torch.float32))
+def _logits_at(hidden: Tensor, head: Head, tokens: Tensor) -> Tensor:
+    """[r, k] the logits of `tokens` [r, k] alone, in float32 or better."""
+    precise = torch.promote_types(hidden.dtype, torch.float32)
+    rows = nn.functional.embedding(tokens, head.weight).to(precise)
+    logits = torch.bmm(hidden[:, None].to(precise), rows.mT)[:, 0]
     if head.bias is not None:
-        logit += head.bias[labels]
-    return logit * head.scale
+        logits += head.bias[tokens]
+    return logits.mul_(head.scale)
 
 
-def _sample(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """[n] one index a row, drawn in proportion to `weights` [n, V], by inverting the cumulative sum at `uniforms`.
+def _block_sums(weights: Tensor, precise: torch.dtype) -> Tensor:
+    """[r, blocks] the sums of every SAMPLING_BLOCK columns of `weights` [r, columns]; the last may be of fewer."""
+    whole = weights.shape[1] // SAMPLING_BLOCK * SAMPLING_BLOCK
+    sums = weights[:, :whole].unflatten(1, (-1, SAMPLING_BLOCK)).sum(dim=2, dtype=precise)
+    if whole == weights.shape[1]:
+        return sums
+    return torch.cat([sums, weights[:, whole:].sum(dim=1, keepdim=True, dtype=precise)], dim=1)
 
-    First the block that holds the point, then the index within it: one pass over the row instead of a cumulative
-    sum of it.
+
+def _sample(hidden: Tensor, head: Head, softmax: _Softmax, uniforms: Tensor) -> Tensor:
+    """[r] one token a row, drawn by inverting the cumulative sum of its chances at `uniforms` [r].
+
+    First the block that holds the point, then the token within it, whose logits are made again.
     """
-    n, vocabulary = weights.shape
-    blocks = vocabulary // SAMPLING_BLOCK
-    body = weights[:, : blocks * SAMPLING_BLOCK].view(n, blocks, SAMPLING_BLOCK)
-    tail = weights[:, blocks * SAMPLING_BLOCK :]
-    ends = torch.cat([body.sum(dim=2), tail.sum(dim=1, keepdim=True)], 1).double().cumsum(dim=1)
-    point = uniforms.to(torch.float64) * ends[:, -1]
-    block = torch.searchsorted(ends, point[:, None], right=True).clamp_(max=blocks)
+    assert softmax.block_logs is not None
+    vocabulary = len(head.weight)
+    ends = softmax.block_logs.sub(softmax.log_total).double().exp_().cumsum(dim=1)
+    point = (uniforms.to(torch.float64) * ends[:, -1])[:, None]
+    block = torch.searchsorted(ends, point, right=True).clamp_(max=ends.shape[1] - 1)
     start = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)
-    columns = block * SAMPLING_BLOCK + torch.arange(SAMPLING_BLOCK, device=weights.device)
-    inside = weights.gather(1, columns.clamp(max=vocabulary - 1)).double()
-    inside = torch.where(columns < vocabulary, inside, 0.0).cumsum(dim=1)
-    offset = torch.searchsorted(inside, point[:, None] - start, right=True)
+    tokens = block * SAMPLING_BLOCK + torch.arange(SAMPLING_BLOCK, device=hidden.device)
+    logits = _logits_at(hidden, head, tokens.clamp(max=vocabulary - 1)).sub_(softmax.log_total)
+    inside = torch.where(tokens < vocabulary, logits.double().exp_(), 0.0).cumsum(dim=1)
+    offset = torch.searchsorted(inside, point - start, right=True)
     return (block * SAMPLING_BLOCK + offset)[:, 0].clamp_(max=vocabulary - 1)

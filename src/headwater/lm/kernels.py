@@ -1,7 +1,8 @@
 """Fused kernels for what transformers runs eagerly: GPT-Neo's attention, and the GELU of GPT-2 and GPT-Neo.
 
 GPT-Neo's scores are not scaled by √d, and every other layer sees only a local window. Without padding both are
-plain causal attention (as long as the text is no longer than the window), so PyTorch's fused kernel applies.
+plain causal attention (as long as the text is no longer than the window), so PyTorch's fused kernel applies; the very
+narrow heads of the TinyStories models have a kernel of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+from headwater.lm.narrow_attention import narrow_attention, suits
 
 
 def use_sdpa(model: Any) -> int:
@@ -58,7 +61,10 @@ def _sdpa_attention(
     dropout = self.attn_dropout.p if self.training else 0.0
     queries, keys = query.shape[-2], key.shape[-2]
     windowed = self.attention_type == "local" and keys > self.config.window_size
-    if attention_mask is None and queries == keys and not windowed:
+    plain = attention_mask is None and queries == keys
+    if plain and not dropout and suits(query):
+        return narrow_attention(query, key, value, self.config.window_size if windowed else keys), None
+    if plain and not windowed:
         attended = scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=1.0)
         return attended, None
     mask = self.bias[:, :, keys - queries : keys, :keys]

@@ -1,0 +1,220 @@
+"""Causal attention of very narrow heads on a processor, forward and backward, in float32.
+
+The TinyStories models have heads of 4 numbers. PyTorch's fused kernel multiplies matrices, whose set-up costs many
+times the few products there are; here every score is a handful of multiplications in registers, with keys side by side
+in lanes (docs/performance.md). The scores are not kept: the backward pass makes them again from their logarithmic sum,
+as Dao et al. 2022 do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+
+from headwater.parallel import compiled, in_parallel
+
+WIDEST_HEAD = 8
+"""Heads of up to so many numbers are faster here than in PyTorch's kernel."""
+LANES = 32
+"""Keys worked on side by side."""
+DEPTH = 4
+"""Numbers of a head multiplied at a time; a head's width must be a multiple of it."""
+
+
+def suits(query: Tensor) -> bool:
+    """Whether attention of `query` [B, heads, T, d] is better made here.
+
+    Not where only PyTorch's plain attention is allowed, which tangents are carried through.
+    """
+    width = query.shape[-1]
+    fused = torch.backends.cuda.flash_sdp_enabled()  # a setting of processors too, in spite of its name
+    narrow = width <= WIDEST_HEAD and width % DEPTH == 0
+    return fused and narrow and query.device.type == "cpu" and query.dtype == torch.float32
+
+
+def narrow_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+    """[B, heads, T, d] softmax(q kᵀ) v, every token looking at itself and the `window` − 1 tokens before it.
+
+    All three are [B, heads, T, d]; scores are not scaled. A gradient can be taken back once, not twice.
+    """
+    return _NarrowAttention.apply(query, key, value, window)  # pyright: ignore[reportReturnType]
+
+
+class _NarrowAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q, k, v = _rows(query), _columns(key), _columns(value)
+        attended = torch.empty_like(q)
+        logs = torch.empty(q.shape[:2])
+        _over_heads(_attend, (q, k, v, attended, logs), window)
+        ctx.save_for_backward(q, k, v, attended, logs)
+        ctx.window = window
+        return attended.view(query.shape)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q, k, v, attended, logs = ctx.saved_tensors
+        back = _rows(gradient)
+        overlap = (back * attended).sum(dim=-1)
+        q_back, k_back, v_back = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        _over_heads(_pull_back, (q, k, v, logs, back, overlap, q_back, k_back, v_back), ctx.window)
+        tokens = q.shape[1]
+        k_back, v_back = k_back[..., :tokens].mT, v_back[..., :tokens].mT
+        return *(x.reshape(gradient.shape) for x in (q_back, k_back, v_back)), None
+
+
+def _over_heads(loop: Any, tensors: Sequence[Tensor], window: int) -> None:
+    """Call a compiled `loop` on slices of `tensors` [B · heads, ...], side by side."""
+    arrays = [x.numpy() for x in tensors]
+    in_parallel(lambda start, stop: loop(*(x[start:stop] for x in arrays), window), len(arrays[0]))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[B · heads, T, d]"""
+    return x.detach().flatten(0, 1).contiguous()
+
+
+def _columns(x: Tensor) -> Tensor:
+    """[B · heads, d, T] with T brought to whole lanes by zeros."""
+    missing = -x.shape[2] % LANES
+    return torch.nn.functional.pad(x.detach().mT, (0, missing)).contiguous().flatten(0, 1)
+
+
+@compiled
+def _attend(q: Any, k: Any, v: Any, attended: Any, logs: Any, window: int) -> None:  # pragma: no cover
+    """Fill `attended` [n, T, d] and `logs` [n, T], the logarithms of the sums of exponentials, from q [n, T, d] and
+    k, v [n, d, T′]."""
+    n, tokens, width = q.shape
+    row = np.empty(k.shape[2], np.float32)
+    for one in range(n):
+        for i in range(tokens):
+            first = max(0, i - window + 1)
+            start, stop = first // LANES * LANES, (i // LANES + 1) * LANES
+            scores = row[start:stop]
+            for d in range(0, width, DEPTH):
+                _products(q[one, i], k[one], d, start, stop, scores)
+            largest = _largest(scores, first - start, i - start)
+            total = _exponentials(scores, largest, first - start, i - start)
+            logs[one, i] = largest + np.log(total)
+            for d in range(0, width, DEPTH):
+                _sums(scores, v[one], d, start, stop, attended[one, i])
+            for d in range(width):
+                attended[one, i, d] /= total
+
+
+@compiled
+def _pull_back(
+    q: Any, k: Any, v: Any, logs: Any, back: Any, overlap: Any, q_back: Any, k_back: Any, v_back: Any, window: int
+) -> None:  # pragma: no cover
+    """Fill `q_back` [n, T, d] and add to `k_back`, `v_back` [n, d, T′] what `back` [n, T, d] comes to."""
+    n, tokens, width = q.shape
+    row, other = np.empty(k.shape[2], np.float32), np.empty(k.shape[2], np.float32)
+    for one in range(n):
+        for i in range(tokens):
+            first = max(0, i - window + 1)
+            start, stop = first // LANES * LANES, (i // LANES + 1) * LANES
+            chances, slopes = row[start:stop], other[start:stop]
+            for d in range(0, width, DEPTH):
+                _products(q[one, i], k[one], d, start, stop, chances)
+                _products(back[one, i], v[one], d, start, stop, slopes)
+            _exponentials(chances, logs[one, i], first - start, i - start)
+            shared = overlap[one, i]
+            for j in range(len(slopes)):
+                slopes[j] = chances[j] * (slopes[j] - shared)
+            for d in range(0, width, DEPTH):
+                _sums(slopes, k[one], d, start, stop, q_back[one, i])
+                _add_times(k_back[one], slopes, q[one, i], d, start, stop)
+                _add_times(v_back[one], chances, back[one, i], d, start, stop)
+
+
+@compiled
+def _products(row: Any, columns: Any, d: int, start: int, stop: int, products: Any) -> None:  # pragma: no cover
+    """DEPTH numbers of `row` [d] from the d-th on times `columns` [d, T′] from `start` to `stop`, added up."""
+    first, second = columns[d, start:stop], columns[d + 1, start:stop]
+    third, fourth = columns[d + 2, start:stop], columns[d + 3, start:stop]
+    a, b, c, e = row[d], row[d + 1], row[d + 2], row[d + 3]
+    if d == 0:
+        for j in range(len(products)):
+            products[j] = a * first[j] + b * second[j] + c * third[j] + e * fourth[j]
+    else:
+        for j in range(len(products)):
+            products[j] += a * first[j] + b * second[j] + c * third[j] + e * fourth[j]
+
+
+@compiled
+def _sums(numbers: Any, columns: Any, d: int, start: int, stop: int, sums: Any) -> None:  # pragma: no cover
+    """Fill DEPTH of `sums` [d] from the d-th on: `numbers` times `columns` [d, T′] from `start` to `stop`."""
+    first, second = columns[d, start:stop], columns[d + 1, start:stop]
+    third, fourth = columns[d + 2, start:stop], columns[d + 3, start:stop]
+    a, b, c, e = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    for j in range(len(numbers)):
+        a += numbers[j] * first[j]
+        b += numbers[j] * second[j]
+        c += numbers[j] * third[j]
+        e += numbers[j] * fourth[j]
+    sums[d], sums[d + 1], sums[d + 2], sums[d + 3] = a, b, c, e
+
+
+@compiled
+def _add_times(columns: Any, numbers: Any, row: Any, d: int, start: int, stop: int) -> None:  # pragma: no cover
+    """Add to DEPTH of `columns` [d, T′] from the d-th on, from `start` to `stop`, the `numbers` times `row` [d]."""
+    for e in range(d, d + DEPTH):
+        column, factor = columns[e, start:stop], row[e]
+        for j in range(len(numbers)):
+            column[j] += numbers[j] * factor
+
+
+@compiled
+def _exponentials(numbers: Any, shift: Any, first: Any, last: Any) -> Any:  # pragma: no cover
+    """Make exp(x − shift) of `numbers` in place, zero but from `first` to `last`, and return their sum."""
+    total = np.float32(0)
+    for j in range(len(numbers)):
+        number = _exp(numbers[j] - shift)
+        number = number if first <= j <= last else np.float32(0)
+        numbers[j] = number
+        total += number
+    return total
+
+
+@compiled
+def _largest(numbers: Any, first: Any, last: Any) -> Any:  # pragma: no cover
+    """The largest of `numbers` from `first` to `last`."""
+    largest = numbers[first]
+    for j in range(len(numbers)):
+        largest = max(largest, numbers[j] if first <= j <= last else largest)
+    return largest
+
+
+@compiled
+def _exp(x: Any) -> Any:  # pragma: no cover
+    """e^x in float32 for x up to 80, to 2e-7: 2^n by its exponent bits, times a polynomial in the rest (Cephes)."""
+    x = max(x, np.float32(-87.0))
+    whole = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    rest = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)
+    series = np.float32(1.9875691500e-4)
+    series = series * rest + np.float32(1.3981999507e-3)
+    series = series * rest + np.float32(8.3334519073e-3)
+    series = series * rest + np.float32(4.1665795894e-2)
+    series = series * rest + np.float32(1.6666665459e-1)
+    series = series * rest + np.float32(5.0000001201e-1)
+    series = series * rest * rest + rest + np.float32(1)
+    return series * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))  # pyright: ignore[reportCallIssue]
+
+
+@intrinsic
+def _float_of_bits(typing: Any, bits: Any) -> Any:
+    """The float32 whose bits those of an int32 are."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(
+            builder.trunc(arguments[0], context.get_value_type(types.int32)), context.get_value_type(types.float32)
+        )
+
+    return types.float32(bits), generate
