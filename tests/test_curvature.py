@@ -63,11 +63,11 @@ def brute_force_factors(
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
-@pytest.mark.parametrize("blocks_from", [1, 512], ids=["in blocks", "whole"])
+@pytest.mark.parametrize("block", [1, 7, 512], ids=["by rows", "in blocks", "whole"])
 def test_covariances_are_means_over_real_tokens(
-    architecture: str, blocks_from: int, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
+    architecture: str, block: int, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(covariances_module, "_BLOCKS_FROM", blocks_from)
+    monkeypatch.setattr(covariances_module, "_BLOCK", block)
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
     found = fold(Sweep("", lm, layers, sequences, token_budget=64), lambda: Covariances(layers))

@@ -13,8 +13,11 @@ from headwater.ask import AskOptions
 from headwater.client import Client
 from headwater.errors import HeadwaterError
 from headwater.index.settings import IndexOptions
+from headwater.memory import keep_freed_memory
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.version import __version__
+
+keep_freed_memory()
 
 __all__ = [
     "Answer",

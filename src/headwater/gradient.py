@@ -6,21 +6,30 @@ counts multiplications and takes the cheaper of its exact routes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-GRADIENT_NUMBERS = 16_000_000
-"""How many numbers of per-example gradients are materialised at a time (64 MB in float32)."""
+from headwater import aligned
 
+GRADIENT_NUMBERS = 1 << 22
+"""Numbers of per-example gradients made at a time on a processor (16 MB in float32): what stays in its last cache."""
+GPU_GRADIENT_NUMBERS = 1 << 26
+"""The same on a GPU."""
 OVERSAMPLING = 16
 """Directions that a randomised decomposition looks for beyond those wanted."""
 
-
 Gradients = dict[str, Tensor]
 """layer -> [Q, O, I]: the gradients of Q queries, or those gradients preconditioned."""
+Bases = Mapping[str, tuple[Tensor | None, Tensor | None]]
+"""layer -> (Q_A [I, I], Q_S [O, O]); None is the identity."""
+
+
+def numbers_at_a_time(device: torch.device) -> int:
+    """How many numbers of per-example gradients are made at a time."""
+    return GRADIENT_NUMBERS if device.type == "cpu" else GPU_GRADIENT_NUMBERS
 
 
 @dataclass(frozen=True)
@@ -44,35 +53,56 @@ class FactoredGradient:
         return FactoredGradient(self.activations[examples], self.output_gradients[examples])
 
     def chunks(self) -> Iterator[tuple[slice, FactoredGradient]]:
-        """Slices of examples whose materialised gradients stay within GRADIENT_NUMBERS."""
+        """Slices of examples whose materialised gradients stay within `numbers_at_a_time`."""
         outputs, inputs = self.shape
-        step = max(1, GRADIENT_NUMBERS // (outputs * inputs))
+        step = max(1, numbers_at_a_time(self.activations.device) // (outputs * inputs))
         for start in range(0, len(self), step):
             part = slice(start, min(start + step, len(self)))
             yield part, self[part]
 
 
+def turned(shape: tuple[int, int]) -> bool:
+    """Whether gradients [O, I] of a layer are held as Gᵀ: so that the rows in memory are aligned, where those of G are
+    one longer by a bias."""
+    outputs, inputs = shape
+    return inputs % aligned.LINE != 0 and outputs % aligned.LINE == 0
+
+
+def laid_out(weights: Tensor) -> Tensor:
+    """The same `weights` [Q, O, I], held in memory as the gradients are that they are multiplied with."""
+    outputs, inputs = weights.shape[1:]
+    return weights.mT.contiguous().mT if turned((outputs, inputs)) else weights.contiguous()
+
+
 def per_example(gradient: FactoredGradient) -> Tensor:
     """[B, O, I] the weight gradient of every example, materialised."""
+    if turned(gradient.shape):
+        return torch.bmm(gradient.activations.mT, gradient.output_gradients).mT
     return torch.bmm(gradient.output_gradients.mT, gradient.activations)
 
 
-def rotate(gradient: FactoredGradient, input_basis: Tensor | None, output_basis: Tensor | None) -> Tensor:
-    """[B, O, I] the gradients `Q_Sᵀ G Q_A` in the eigenbasis; None is the identity.
+def rotated(gradients: Mapping[str, FactoredGradient], bases: Bases) -> Iterator[tuple[str, slice, Tensor]]:
+    """(layer, slice of examples, [b, O, I] their gradients `Q_Sᵀ G Q_A` in the eigenbasis), a few examples at a time.
 
     Rotating factors costs T (I² + O²) an example, rotating the materialised gradient O I (I + O): long texts are
-    cheaper the second way.
+    cheaper the second way. Activations that layers share are rotated once.
     """
-    outputs, inputs = gradient.shape
-    tokens = gradient.activations.shape[1]
-    if input_basis is None and output_basis is None:
-        return per_example(gradient)
-    assert input_basis is not None
-    assert output_basis is not None
-    if tokens * (inputs**2 + outputs**2) <= outputs * inputs * (inputs + outputs):
-        rotated = FactoredGradient(gradient.activations @ input_basis, gradient.output_gradients @ output_basis)
-        return per_example(rotated)
-    return output_basis.mT @ (per_example(gradient) @ input_basis)
+    shared: tuple[Tensor, Tensor] | None = None
+    for name, gradient in gradients.items():
+        input_basis, output_basis = bases[name]
+        if input_basis is None or output_basis is None:
+            yield from ((name, part, per_example(piece)) for part, piece in gradient.chunks())
+            continue
+        outputs, inputs = gradient.shape
+        tokens = gradient.activations.shape[1]
+        if tokens * (inputs**2 + outputs**2) > outputs * inputs * (inputs + outputs):
+            for part, piece in gradient.chunks():
+                yield name, part, output_basis.mT @ (per_example(piece) @ input_basis)
+            continue
+        if shared is None or shared[0] is not gradient.activations:
+            shared = gradient.activations, aligned.times(gradient.activations, input_basis)
+        factors = FactoredGradient(shared[1], aligned.times(gradient.output_gradients, output_basis))
+        yield from ((name, part, per_example(piece)) for part, piece in factors.chunks())
 
 
 @dataclass(frozen=True)
@@ -121,13 +151,22 @@ def inner(gradient: FactoredGradient, weights: Tensor | LowRank) -> Tensor:
         if (outputs + inputs) * rank * queries * tokens <= outputs * inputs * (tokens + queries):
             return inner_by_token(gradient, weights).sum(dim=1)
         weights = weights.dense()
-    queries = weights.shape[0]
-    if queries == 1:
+    if len(weights) == 1:
         return inner_by_token(gradient, weights).sum(dim=1)
-    products = gradient.activations.new_empty(len(gradient), queries)
-    flat = weights.reshape(queries, -1).t()
-    for part, piece in gradient.chunks():
-        torch.mm(per_example(piece).flatten(1), flat, out=products[part])
+    return _inner_materialised(gradient, weights)
+
+
+def _inner_materialised(gradient: FactoredGradient, weights: Tensor) -> Tensor:
+    """[B, Q] by making the gradients of all examples, a few rows of their matrices at a time."""
+    left, right = gradient.output_gradients, gradient.activations
+    if turned(gradient.shape):
+        left, right, weights = right, left, weights.mT
+    products = right.new_zeros(len(right), len(weights))
+    step = max(1, numbers_at_a_time(right.device) // (len(right) * right.shape[2]))
+    for start in range(0, left.shape[2], step):
+        rows = slice(start, start + step)
+        made = torch.bmm(left[..., rows].mT, right).flatten(1)
+        products.addmm_(made, weights[:, rows].flatten(1).t())
     return products
 
 

@@ -8,11 +8,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from headwater import aligned
 from headwater.corpus.batches import Batch
 from headwater.gradient import FactoredGradient
 from headwater.lm.layers import TrackedLayer
 
-_BLOCKS_FROM = 512
+_BLOCK = 384
+"""Rows of a wide sum that are added to at a time, from the diagonal on: what is left out is saved."""
 
 
 class Covariances:
@@ -72,12 +74,12 @@ def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:
     """Add `rowsᵀ rows` to a running sum; of a wide one only the blocks on and above the diagonal."""
     width = rows.shape[1]
     if name not in sums:
-        sums[name] = rows.new_zeros(width, width)
+        sums[name] = aligned.zeros(width, width, like=rows)
     total = sums[name]
-    if width < _BLOCKS_FROM:
+    if width < 2 * _BLOCK:
         total.addmm_(rows.t(), rows)
         return
-    step = -(-width // 4)
+    step = -(-width // (width // _BLOCK))
     for start in range(0, width, step):
         block = slice(start, min(start + step, width))
         total[block, start:].addmm_(rows[:, block].t(), rows[:, start:])

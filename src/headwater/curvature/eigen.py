@@ -8,9 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from headwater import aligned
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, rotate
+from headwater.gradient import Bases, FactoredGradient, rotated
 from headwater.lm.layers import TrackedLayer
 
 RESIDUAL_TOLERANCE = 1e-4
@@ -28,7 +29,7 @@ def eigendecompose(matrix: Tensor, name: str = "matrix") -> tuple[Tensor, Tensor
     values, vectors = _eigh(matrix)
     if not _accurate(matrix, values, vectors):
         values, vectors = _eigh(matrix.double())
-    return values.clamp_(min=0).to(matrix.dtype), vectors.to(matrix.dtype)
+    return values.clamp_(min=0).to(matrix.dtype), aligned.copy(vectors.to(matrix.dtype))
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,20 +55,17 @@ class Eigenvalues:
     `bases` maps a layer to (Q_A [I, I], Q_S [O, O]) or (None, None).
     """
 
-    def __init__(
-        self, layers: Sequence[TrackedLayer], bases: Mapping[str, tuple[Tensor | None, Tensor | None]]
-    ) -> None:
+    def __init__(self, layers: Sequence[TrackedLayer], bases: Bases) -> None:
         self.layers = tuple(layers)
         self.bases = bases
         self.sums: dict[str, Tensor] = {}
         self.examples = 0
 
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
-        for layer in self.layers:
-            for _, piece in gradients[layer.name].chunks():
-                rotated = rotate(piece, *self.bases[layer.name])
-                squared = rotated.square_().sum(dim=0)
-                self.sums[layer.name] = self.sums[layer.name].add_(squared) if layer.name in self.sums else squared
+        for name, _, piece in rotated(gradients, self.bases):
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(piece[0])
+            _add_squares(self.sums[name], piece)
         self.examples += len(batch.ids)
 
     def merge(self, other: Self) -> None:
@@ -85,3 +83,12 @@ class Eigenvalues:
     def mean(self, name: str) -> Tensor:
         """Λ [O, I] of a layer."""
         return self.sums[name] / self.examples
+
+
+def _add_squares(total: Tensor, gradients: Tensor) -> None:
+    """Add the squares of gradients [b, O, I] to `total` [O, I]; on a processor one by one, as few fit its cache."""
+    if total.device.type != "cpu":
+        total += gradients.square_().sum(dim=0)
+        return
+    for gradient in gradients:
+        total.addcmul_(gradient, gradient)

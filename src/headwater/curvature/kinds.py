@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, rotate
+from headwater.gradient import Bases, FactoredGradient, laid_out, rotated, turned
 from headwater.lm.layers import TrackedLayer
 
 CurvatureKind = Literal["ekfac", "kfac", "diagonal", "identity", "exact"]
@@ -64,16 +64,16 @@ class Eigenbasis:
     """Λ [O, I]"""
 
     def to_eigenbasis(self, gradients: Tensor) -> Tensor:
-        """Q_Sᵀ G Q_A for gradients [..., O, I]."""
+        """Q_Sᵀ G Q_A for gradients [Q, O, I]."""
         if self.input_basis is None or self.output_basis is None:
             return gradients
-        return self.output_basis.mT @ gradients @ self.input_basis
+        return _sandwiched(self.output_basis.mT, gradients, self.input_basis)
 
     def from_eigenbasis(self, rotated: Tensor) -> Tensor:
         """Q_S G̃ Q_Aᵀ: the inverse of `to_eigenbasis`."""
         if self.input_basis is None or self.output_basis is None:
             return rotated
-        return self.output_basis @ rotated @ self.input_basis.mT
+        return _sandwiched(self.output_basis, rotated, self.input_basis.mT)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class EigenCurvature:
         inverses: dict[str, Tensor] = {}
         for name, basis in self.bases.items():
             damped = basis.eigenvalues + self.damping_of(name)
-            inverses[name] = damped.reciprocal_()
+            inverses[name] = laid_out(damped.reciprocal_()[None])[0]
             if not bool(torch.isfinite(inverses[name]).all()):
                 raise HeadwaterError(
                     f"Layer {name} has directions of zero curvature, which damping {self.damping.describe()} leaves "
@@ -117,6 +117,10 @@ class EigenCurvature:
         }
 
     @cached_property
+    def _bases(self) -> Bases:
+        return {name: (basis.input_basis, basis.output_basis) for name, basis in self.bases.items()}
+
+    @cached_property
     def _roots(self) -> dict[str, Tensor]:
         """1 / √(Λ + λ), [O, I] a layer."""
         return {name: inverse.sqrt() for name, inverse in self.inverse_eigenvalues.items()}
@@ -126,10 +130,9 @@ class EigenCurvature:
         size = sum(layer.parameters for layer in self.layers)
         whitened = first.activations.new_empty(len(first), size)
         columns = whitened.split([layer.parameters for layer in self.layers], dim=1)
-        for layer, column in zip(self.layers, columns, strict=True):
-            basis = self.bases[layer.name]
-            rotated = rotate(gradients[layer.name], basis.input_basis, basis.output_basis)
-            torch.mul(rotated.flatten(1), self._roots[layer.name].flatten(), out=column)
+        by_layer = {layer.name: column for layer, column in zip(self.layers, columns, strict=True)}
+        for name, part, piece in rotated(gradients, self._bases):
+            torch.mul(piece, self._roots[name], out=by_layer[name][part].view(piece.shape))
         return whitened
 
     def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
@@ -140,16 +143,19 @@ class EigenCurvature:
         return torch.cat(parts, dim=1)
 
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        total: Tensor | None = None
-        for name, gradient in gradients.items():
-            basis = self.bases[name]
-            norms = gradient.activations.new_empty(len(gradient))
-            for part, piece in gradient.chunks():
-                rotated = rotate(piece, basis.input_basis, basis.output_basis).square_()
-                torch.mv(rotated.flatten(1), self.inverse_eigenvalues[name].flatten().to(rotated), out=norms[part])
-            total = norms if total is None else total + norms
-        assert total is not None, "a curvature tracks at least one layer"
+        first = next(iter(gradients.values())).activations
+        total = first.new_zeros(len(first))
+        for name, part, piece in rotated(gradients, self._bases):
+            total[part] += (piece.square_() * self.inverse_eigenvalues[name]).sum(dim=(1, 2))
         return total
+
+
+def _sandwiched(left: Tensor, gradients: Tensor, right: Tensor) -> Tensor:
+    """[Q, O, I] left G right for every G of `gradients` [Q, O, I]; held as the gradients of such a layer are."""
+    outputs, inputs = gradients.shape[1:]
+    if turned((outputs, inputs)):
+        return (right.mT @ gradients.mT @ left.mT).mT
+    return left @ gradients @ right
 
 
 def identity(layers: Sequence[TrackedLayer], device: str = "cpu") -> EigenCurvature:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from headwater import aligned
 from headwater.curvature.damping import Damping
 from headwater.curvature.exact import ExactCurvature
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
@@ -50,9 +51,10 @@ def load_curvature(path: Path, damping: Damping, device: str = "cpu") -> tuple[C
     tensors = load_tensors(path, device)
     if kind == "exact":
         return ExactCurvature(layers, tensors["fisher"], damping), metadata
+    basis = {name: aligned.copy(tensor) for name, tensor in tensors.items() if ".Q_" in name}
     bases = {
         layer.name: Eigenbasis(
-            tensors.get(f"{layer.group}.Q_A"), tensors.get(f"{layer.name}.Q_S"), tensors[f"{layer.name}.Λ"]
+            basis.get(f"{layer.group}.Q_A"), basis.get(f"{layer.name}.Q_S"), tensors[f"{layer.name}.Λ"]
         )
         for layer in layers
     }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headwater.corpus.batches import Batch
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.kinds import Curvature
-from headwater.gradient import GRADIENT_NUMBERS
+from headwater.gradient import numbers_at_a_time
 from headwater.index.sketch import Sketch
 from headwater.index.table import (
     Table,
@@ -49,7 +49,7 @@ class Sketches:
     def update(self, batch: Batch, gradients: LayerGradients) -> None:
         self.rows.append(batch.rows)
         losses = gradients.losses.sum(dim=1).cpu().numpy()
-        step = max(1, GRADIENT_NUMBERS // self.sketch.dimensions)
+        step = max(1, numbers_at_a_time(gradients.losses.device) // self.sketch.dimensions)
         for start in range(0, len(batch.ids), step):
             part = slice(start, start + step)
             whitened = self.curvature.whiten({name: gradient[part] for name, gradient in gradients.items()})

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from headwater import aligned
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.damping import Damping
 from headwater.curvature.eigen import Eigenvalues, eigendecompose
@@ -88,7 +89,8 @@ def _eigenbasis(layers: Sequence[TrackedLayer], covariances: Covariances, bench:
     """Q_A, λ_A by group and Q_S, λ_S by layer; decomposed once, then read back from disk."""
     checkpoint = bench.checkpoint("eigenbasis")
     if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:
-        return load_tensors(checkpoint.path, str(next(iter(covariances.input_sums.values())).device))
+        saved = load_tensors(checkpoint.path, str(next(iter(covariances.input_sums.values())).device))
+        return {name: aligned.copy(tensor) if tensor.dim() == 2 else tensor for name, tensor in saved.items()}
     basis: dict[str, Tensor] = {}
     for done, layer in enumerate(layers):
         bench.report(Step("eigenbasis", done, len(layers), 0))
