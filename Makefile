@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNPOD := .venv-runpod
+PEERS := .venv-peers
+RACE ?= --write
 
-.PHONY: demo test check docs-check format bench clean
+.PHONY: demo test check docs-generated format bench bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -33,6 +35,10 @@ docs-generated: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.stages
 
+# About an hour and a half on two cores; `make bench-peers RACE=--quick` takes five minutes and writes nothing.
+bench-peers: $(PEERS)/.installed
+	$(PEERS)/bin/python -m benchmarks.peers.race $(RACE)
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or later: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,5 +54,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(RUNPOD)/.installed: $(VENV)/.installed-dev deploy/runpod/constraints.txt deploy/runpod/venv.sh
 	sh deploy/runpod/venv.sh $(PYTHON)
 
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers/install.sh
+	sh benchmarks/peers/install.sh $(PYTHON)
+
 clean:
-	rm -rf $(VENV) $(RUNPOD) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) $(PEERS) .pytest_cache .ruff_cache .hypothesis

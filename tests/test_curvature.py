@@ -70,7 +70,7 @@ def test_covariances_are_means_over_real_tokens(
     monkeypatch.setattr(covariances_module, "_BLOCK", block)
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
-    found = fold(Sweep("", lm, layers, sequences, token_budget=64), lambda: Covariances(layers))
+    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Covariances(layers))
     expected = brute_force_factors(architecture, layers, sequences)
     for layer in layers:
         A, S = expected[layer.name]
@@ -83,7 +83,7 @@ def test_eigenvalues_are_the_mean_squared_rotated_gradients(sequences: list[Toke
     layers = choose_layers(lm.model)
     torch.manual_seed(0)
     bases = {x.name: (_orthogonal(x.inputs), _orthogonal(x.outputs)) for x in layers}
-    found = fold(Sweep("", lm, layers, sequences, token_budget=64), lambda: Eigenvalues(layers, bases))
+    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Eigenvalues(layers, bases))
     gradients = example_gradients(plain_model("gpt_neo"), [x.name for x in layers], sequences)
     for x in layers:
         q_a, q_s = bases[x.name]
@@ -113,7 +113,8 @@ def _gradients(
     lm: LanguageModel, layers: Sequence[TrackedLayer], sequences: list[TokenSequence], labels: Labels, budget: int
 ) -> Tensor:
     sweep = Sweep("", lm, layers, sequences, labels, budget)
-    return fold(sweep, lambda: QueryGradients(layers)).values
+    found = fold(sweep, lambda: QueryGradients(layers)).by_layer()
+    return torch.cat([found[layer.name].flatten(1) for layer in layers], dim=1)
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 99))

@@ -25,7 +25,7 @@ from tests.oracle import assert_near, example_gradients, random_sequences
 def test_every_architecture_matches_autograd(architecture: str, globs: tuple[str, ...] | None) -> None:
     lm, sequences = tiny_lm(architecture), random_sequences(5, VOCABULARY, seed=1)
     layers = choose_layers(lm.model, globs)
-    found = fold(Sweep("", lm, layers, sequences, token_budget=40), lambda: QueryGradients(layers)).by_layer()
+    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=40), lambda: QueryGradients(layers)).by_layer()
     expected = example_gradients(plain_model(architecture), [layer.name for layer in layers], sequences)
     assert len(layers) >= 4
     for layer in layers:
@@ -47,7 +47,7 @@ def test_batching_order_padding_and_masks_change_nothing(
         masked.append(TokenSequence(s.id, s.input_ids, targets))
     order = data.draw(st.permutations(range(count)))
     shuffled = [masked[i] for i in order]
-    found = fold(Sweep("", lm, layers, shuffled, token_budget=budget), lambda: QueryGradients(layers)).by_layer()
+    found = fold(Sweep("", lm, layers, shuffled, tokens_in_batch=budget), lambda: QueryGradients(layers)).by_layer()
     model, names = plain_model("gpt_neo"), [layer.name for layer in layers]
     model.requires_grad_(True)
     for place, sequence in enumerate(shuffled):

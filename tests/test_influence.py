@@ -39,7 +39,7 @@ QUERIES = random_sequences(3, VOCABULARY, seed=22)
 
 
 def sweep(sequences: list[TokenSequence] = CORPUS, budget: int = 100) -> Sweep:
-    return Sweep("", LM, LAYERS, sequences, token_budget=budget)
+    return Sweep("", LM, LAYERS, sequences, tokens_in_batch=budget)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_dot_products_of_whitened_gradients_are_influences(kind: CurvatureKind, 
     layers = LAYERS[:1] if kind == "exact" else LAYERS
     fit = Sweep("fit", LM, layers, CORPUS, Labels("sampled"))
     used = fit_curvature(kind, fit, Workbench(tmp_path, "test"))
-    corpus = Sweep("", LM, layers, CORPUS, token_budget=100)
+    corpus = Sweep("", LM, layers, CORPUS, tokens_in_batch=100)
     scores = fold(corpus, lambda: Scores(preconditioned(LM, used, QUERIES))).values
     whitened = fold(corpus, lambda: WhitenedGradients(used)).values
     asked = fold(Sweep("", LM, layers, QUERIES), lambda: WhitenedGradients(used)).values

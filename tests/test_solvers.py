@@ -76,7 +76,7 @@ def test_the_product_is_that_of_the_definition(architecture: str) -> None:
     vectors = {
         layer.name: torch.randn(2, layer.outputs, layer.inputs, generator=draw, dtype=torch.float64) for layer in layers
     }
-    found = gauss_newton_product(Sweep("", lm, layers, CORPUS, token_budget=45), vectors)
+    found = gauss_newton_product(Sweep("", lm, layers, CORPUS, tokens_in_batch=45), vectors)
     model = plain_model(architecture)
     for q in range(2):
         step = {name: every[q] for name, every in vectors.items()}

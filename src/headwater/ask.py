@@ -98,21 +98,23 @@ class Scene:
 
     def weights(self, questions: Sequence[Question], options: AskOptions) -> Weights:
         """R_q of the questions, in their order; zero in the layers that do not count."""
-        gradients = self._solved(question_gradients(self.lm, self.curvature.layers, questions), options)
+        gradients = self._solved(questions, options)
         counting = {layer.name for layer in self.chosen(options)}
         for name in gradients.keys() - counting:
             gradients[name] = torch.zeros_like(gradients[name])
         return of_rank(gradients, options.query_rank)
 
-    def _solved(self, gradients: Gradients, options: AskOptions) -> Gradients:
-        """(H + λI)⁻¹ applied to plain gradients, by the solver that is asked for."""
+    def _solved(self, questions: Sequence[Question], options: AskOptions) -> Gradients:
+        """(H + λI)⁻¹ applied to the gradients of the questions, by the solver that is asked for."""
+        layers = self.curvature.layers
         if options.solver == "curvature":
-            return self.curvature.precondition(gradients)
+            return question_gradients(self.lm, layers, questions, self.curvature)
         total = len(self.corpus)
         chosen: Sequence[int] = range(total)
         if options.subset is not None and options.subset < total:
             chosen = np.sort(np.random.default_rng(0).choice(total, options.subset, replace=False)).tolist()
-        sweep = Sweep("conjugate gradients", self.lm, self.curvature.layers, self.corpus.sequences(chosen))
+        sweep = Sweep("conjugate gradients", self.lm, layers, self.corpus.sequences(chosen))
+        gradients = question_gradients(self.lm, layers, questions)
         return solve(self.curvature, sweep, gradients, options.iterations, self.report).gradients
 
     def whitened(self, weights: Weights) -> NDArray[np.float32]:

@@ -439,7 +439,7 @@ class Run:
             | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest(), "query_rank": str(query_rank)}
             | {"examples": self.corpus.fingerprint}, sort_keys=True,
         )  # fmt: skip
-        queries = of_rank(curvature.precondition(question_gradients(self.lm, curvature.layers, questions)), query_rank)
+        queries = of_rank(question_gradients(self.lm, curvature.layers, questions, curvature), query_rank)
         scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
         sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences())
         scan_corpus(scan, sweep, Path(output), self.report)

@@ -64,6 +64,12 @@ class Covariances:
         """S [O, O] of the layer."""
         return _symmetric(self.output_sums[layer.name]) / self.tokens
 
+    def release(self, layer: TrackedLayer) -> None:
+        """Let go of the sums of a layer, once they are decomposed."""
+        self.output_sums.pop(layer.name)
+        if layer.name == layer.group:
+            self.input_sums.pop(layer.group)
+
     @property
     def tokens_per_example(self) -> float:
         """T̄: K-FAC's curvature of a *summed* loss is T̄ · S ⊗ A."""

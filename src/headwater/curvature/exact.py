@@ -95,6 +95,9 @@ class ExactCurvature:
         solved = torch.cholesky_solve(vectors.t(), self._factor).t()
         return self._unstack(solved, next(iter(gradients.values())))
 
+    def precondition_factored(self, gradients: Mapping[str, FactoredGradient]) -> dict[str, Tensor]:
+        return self.precondition({name: per_example(gradient) for name, gradient in gradients.items()})
+
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         """[B, P] L⁻¹ applied to the gradients, with H + λI = L Lᵀ."""
         vectors = self._stack({name: per_example(gradient) for name, gradient in gradients.items()})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
-from headwater.gradient import Bases, FactoredGradient, laid_out, rotated, turned
+from headwater.gradient import Bases, FactoredGradient, laid_out, per_example, rotated, turned
 from headwater.lm.layers import TrackedLayer
 
 CurvatureKind = Literal["ekfac", "kfac", "diagonal", "identity", "exact"]
@@ -30,6 +30,10 @@ class Curvature(Protocol):
 
     def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
+        ...
+
+    def precondition_factored(self, gradients: Mapping[str, FactoredGradient]) -> dict[str, Tensor]:
+        """The same for the factored gradients of B examples: layer -> [B, O, I]."""
         ...
 
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
@@ -115,6 +119,14 @@ class EigenCurvature:
             )
             for name, gradient in gradients.items()
         }
+
+    def precondition_factored(self, gradients: Mapping[str, FactoredGradient]) -> dict[str, Tensor]:
+        if self.kind == "identity":
+            return {name: per_example(gradient) for name, gradient in gradients.items()}
+        parts: dict[str, list[Tensor]] = {name: [] for name in gradients}
+        for name, _, piece in rotated(gradients, self._bases):
+            parts[name].append(self.bases[name].from_eigenbasis(piece.mul_(self.inverse_eigenvalues[name])))
+        return {name: torch.cat(parts.pop(name)) for name in gradients}
 
     @cached_property
     def _bases(self) -> Bases:

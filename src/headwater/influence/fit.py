@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +18,16 @@ from headwater.curvature.eigen import Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature, refuse_if_large
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
 from headwater.files import load_tensors, read_metadata, save_tensors
+from headwater.gradient import Bases
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
+from headwater.sweep.kept import Kept, kept_in
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Checkpoint, R, Sweep, fold
 
 Fisher = Literal["sampled", "empirical"]
-Bases = dict[str, tuple[Tensor | None, Tensor | None]]
+_GRADIENTS = "gradients-"
+"""Begins the names of folders of kept gradients."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,16 @@ class Workbench:
     def checkpoint(self, stage: str) -> Checkpoint:
         return Checkpoint(self.folder / f"{stage}.checkpoint.safetensors", f"{stage}: {self.binding}")
 
+    def kept(self, sweep: Sweep) -> Kept:
+        """Where the gradients that a fit reads twice are kept between the times."""
+        settings = f"{self.binding} {sweep.labels} {sweep.token_budget}"
+        return kept_in(self.folder / f"{_GRADIENTS}{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
+
     def clear(self) -> None:
         for path in self.folder.glob("*.checkpoint.safetensors"):
             path.unlink()
+        for folder in self.folder.glob(f"{_GRADIENTS}*"):
+            shutil.rmtree(folder)
 
 
 def labels_of(fisher: Fisher, seed: int) -> Labels:
@@ -60,6 +72,8 @@ def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench) -> Curvat
         return ExactCurvature(layers, fisher.total / fisher.examples, Damping())
     if kind == "diagonal":
         return _eigen_curvature(kind, sweep, {layer.name: (None, None) for layer in layers}, bench)
+    if kind == "ekfac":
+        sweep = replace(sweep, kept=bench.kept(sweep))
     covariances = _fold(sweep, "covariances", lambda: Covariances(layers), bench)
     basis = _eigenbasis(layers, covariances, bench)
     if kind == "kfac":
@@ -86,7 +100,10 @@ def _kronecker_factored(layer: TrackedLayer, basis: Mapping[str, Tensor], covari
 
 
 def _eigenbasis(layers: Sequence[TrackedLayer], covariances: Covariances, bench: Workbench) -> dict[str, Tensor]:
-    """Q_A, λ_A by group and Q_S, λ_S by layer; decomposed once, then read back from disk."""
+    """Q_A, λ_A by group and Q_S, λ_S by layer; decomposed once, then read back from disk.
+
+    The covariances are released one after the other, so that no more than one is held beside what it becomes.
+    """
     checkpoint = bench.checkpoint("eigenbasis")
     if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:
         saved = load_tensors(checkpoint.path, str(next(iter(covariances.input_sums.values())).device))
@@ -99,6 +116,7 @@ def _eigenbasis(layers: Sequence[TrackedLayer], covariances: Covariances, bench:
             basis |= {f"{layer.group}.λ_A": values, f"{layer.group}.Q_A": vectors}
         values, vectors = eigendecompose(covariances.output_covariance(layer), f"the gradients of {layer.name}")
         basis |= {f"{layer.name}.λ_S": values, f"{layer.name}.Q_S": vectors}
+        covariances.release(layer)
     bench.report(Step("eigenbasis", len(layers), len(layers), 0))
     save_tensors(checkpoint.path, basis, {"binding": checkpoint.binding})
     return basis

@@ -160,18 +160,31 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
 
 def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
     """R_q = (H + λI)⁻¹ ∇L(q) of every sequence: layer -> [Q, O, I], in the order given."""
-    return curvature.precondition(loss_gradients(lm, curvature.layers, sequences))
+    return loss_gradients(lm, curvature.layers, sequences, curvature)
 
 
-def loss_gradients(lm: LanguageModel, layers: Sequence[TrackedLayer], sequences: Sequence[TokenSequence]) -> Gradients:
-    """∇L of every sequence: layer -> [Q, O, I], in the order given."""
-    return fold(Sweep("query", lm, layers, sequences), lambda: QueryGradients(layers)).by_layer(lm.device)
+def loss_gradients(
+    lm: LanguageModel,
+    layers: Sequence[TrackedLayer],
+    sequences: Sequence[TokenSequence],
+    curvature: Curvature | None = None,
+) -> Gradients:
+    """∇L of every sequence: layer -> [Q, O, I], in the order given. With a curvature, (H + λI)⁻¹ ∇L."""
+    return fold(Sweep("query", lm, layers, sequences), lambda: QueryGradients(layers, curvature)).by_layer()
 
 
-def question_gradients(lm: LanguageModel, layers: Sequence[TrackedLayer], questions: Sequence[Question]) -> Gradients:
-    """∇L(q) of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's."""
+def question_gradients(
+    lm: LanguageModel,
+    layers: Sequence[TrackedLayer],
+    questions: Sequence[Question],
+    curvature: Curvature | None = None,
+) -> Gradients:
+    """∇L(q) of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's.
+
+    With a curvature, (H + λI)⁻¹ ∇L(q).
+    """
     parts = [(q, part, sign) for q, question in enumerate(questions) for part, sign in question.parts]
-    gradients = loss_gradients(lm, layers, [part.sequence for _, part, _ in parts])
+    gradients = loss_gradients(lm, layers, [part.sequence for _, part, _ in parts], curvature)
     if len(parts) == len(questions):
         return gradients
     combined: Gradients = {}

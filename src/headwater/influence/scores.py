@@ -15,7 +15,16 @@ from torch import Tensor
 from headwater.corpus.batches import Batch
 from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, Gradients, LowRank, inner, inner_by_token, low_rank, per_example
+from headwater.gradient import (
+    FactoredGradient,
+    Gradients,
+    LowRank,
+    inner,
+    inner_by_token,
+    laid_out,
+    low_rank,
+    per_example,
+)
 from headwater.lm.layers import TrackedLayer
 
 Weights = Mapping[str, Tensor | LowRank]
@@ -110,22 +119,46 @@ class SelfInfluence(Rows):
         self.add(batch, self.curvature.self_influence(gradients))
 
 
-class QueryGradients(Rows):
-    """The materialised gradients of a few sequences: layer -> [Q, O, I]."""
+class QueryGradients:
+    """The materialised gradients of a few sequences, preconditioned by `curvature` where one is given."""
 
-    def __init__(self, layers: Sequence[TrackedLayer]) -> None:
-        super().__init__()
+    def __init__(self, layers: Sequence[TrackedLayer], curvature: Curvature | None = None) -> None:
         self.layers = tuple(layers)
+        self.curvature = curvature
+        self._rows: list[Tensor] = []
+        self._parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
-        self.add(batch, torch.cat([per_example(gradients[layer.name]).flatten(1) for layer in self.layers], 1))
+        self._rows.append(torch.from_numpy(batch.rows))
+        if self.curvature is None:
+            made = {name: per_example(gradient) for name, gradient in gradients.items()}
+        else:
+            made = self.curvature.precondition_factored(gradients)
+        for name, part in made.items():
+            self._parts[name].append(part)
 
-    def by_layer(self, device: torch.device | str = "cpu") -> Gradients:
-        parts = self.values.to(device).split([layer.parameters for layer in self.layers], dim=1)
-        return {
-            layer.name: part.reshape(-1, layer.outputs, layer.inputs)
-            for layer, part in zip(self.layers, parts, strict=True)
-        }
+    def merge(self, other: Self) -> None:
+        count = sum(len(rows) for rows in self._rows)
+        self._rows += [rows + count for rows in other._rows]
+        for name, parts in other._parts.items():
+            self._parts[name] += parts
+
+    def by_layer(self) -> Gradients:
+        """layer -> [Q, O, I] in the order of the sequences. It gives away what it holds, which may be large."""
+        order = torch.cat(self._rows).argsort()
+        found: Gradients = {}
+        for layer in self.layers:
+            whole = torch.cat(parts) if len(parts := self._parts.pop(layer.name)) > 1 else parts[0]
+            sorted_already = torch.equal(order, torch.arange(len(order)))
+            found[layer.name] = laid_out(whole if sorted_already else whole[order.to(whole.device)])
+        return found
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"rows": torch.cat(self._rows)} | {name: torch.cat(parts) for name, parts in self._parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._rows = [state["rows"]]
+        self._parts = {layer.name: [state[layer.name]] for layer in self.layers}
 
 
 class TokenScores:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from headwater.errors import ModelError
 
-TILE_COLUMNS = 4096
+TILE_COLUMNS = 1024
 """Tokens of the vocabulary in one tile of logits."""
 TILE_NUMBERS = 1 << 20
 """Numbers in one tile (4 MB in float32): few enough to stay in a processor's cache from one step to the next."""

@@ -12,7 +12,7 @@ from headwater.lm.capture import Capture, Labels
 from headwater.plan.layout import Layout
 from headwater.plan.subject import Subject, copy_examples
 from headwater.plan.timing import Clock, SweepCost, seconds_of, sweep_cost
-from headwater.sweep.sweep import TOKEN_BUDGET, Sweep
+from headwater.sweep.sweep import Sweep
 
 FEWEST_BATCHES, MOST_BATCHES = 6, 40
 STAGE_SECONDS = 4.0
@@ -47,7 +47,7 @@ def make_miniature(subject: Subject, folder: Path) -> Miniature:
     places = subject.layout.sample(count)
     corpus = copy_examples(subject.corpus, [stand_ins[k] for k in places], folder / "corpus" / "examples.arrow")
     sweep = Sweep("probe", subject.lm, subject.layers, corpus.sequences())
-    layout = Layout(subject.layout.lengths[places], sweep.shards(), TOKEN_BUDGET)
+    layout = Layout(subject.layout.lengths[places], sweep.shards(), sweep.token_budget)
     reading = seconds_of(lambda: sweep.sequences[:])
     return Miniature(subject, folder, corpus, layout, reading / len(corpus))
 

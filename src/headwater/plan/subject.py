@@ -23,7 +23,7 @@ from headwater.plan.layout import Layout, lengths_of, spread
 from headwater.plan.peak import Peak
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import TOKEN_BUDGET, Sweep
+from headwater.sweep.sweep import Sweep
 
 SAMPLED_RECORDS = 2000
 """Of a corpus that is not tokenised yet, at most so many records are."""
@@ -85,7 +85,7 @@ class Subject:
     def _layout(self, count: int) -> Layout:
         places = self.at_hand(count)
         sweep = Sweep("plan", self.lm, self.layers, self.corpus.sequences(places))
-        return Layout(lengths_of(self.corpus)[places], sweep.shards(), TOKEN_BUDGET)
+        return Layout(lengths_of(self.corpus)[places], sweep.shards(), sweep.token_budget)
 
 
 def subject_of_run(run: Run, name: str, fit: FitOptions) -> Subject:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from headwater.corpus.batches import Batch, TokenSequence, make_batches
@@ -19,10 +20,16 @@ from headwater.gradient import FactoredGradient
 from headwater.lm.capture import Capture, Captured, Labels
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
+from headwater.sweep.kept import Kept
 from headwater.sweep.progress import Report, Step, silent
 
-TOKEN_BUDGET = 4096
-"""Tokens in a batch, padding included."""
+MOST_TOKENS = 1024
+"""Tokens in a batch on a processor, padding included, where layers are narrow."""
+FACTOR_NUMBERS = 12_000_000
+"""Numbers of activations and output gradients of a batch on a processor (48 MB in float32): fewer tokens where layers
+are wide, which need no more to be worked on at full speed."""
+GPU_FACTOR = 16
+"""So much larger are the batches of a GPU."""
 SMALLEST_SHARD, LARGEST_SHARD = 256, 4096
 """Examples in a shard: enough for sorting by length to pay, few enough to lose little by a kill."""
 
@@ -67,7 +74,15 @@ class Sweep:
     sequences: Sequence[TokenSequence]
     """Read lazily, a shard at a time."""
     labels: Labels = Labels()
-    token_budget: int = TOKEN_BUDGET
+    tokens_in_batch: int | None = None
+    """At most, padding included; None is what suits the layers."""
+    kept: Kept | None = None
+    """Where captured gradients are kept for another sweep over the same sequences, and found again."""
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens in a batch, padding included."""
+        return self.tokens_in_batch or token_budget(self.layers, self.lm.device)
 
     def shards(self) -> list[Shard]:
         """A sixteenth of the corpus each, within the bounds of a shard. They follow from the corpus alone."""
@@ -76,11 +91,30 @@ class Sweep:
         return [Shard(k, start, min(start + size, total)) for k, start in enumerate(range(0, total, size))]
 
 
+def token_budget(layers: Sequence[TrackedLayer], device: torch.device) -> int:
+    """Most tokens in a batch, padding included, that suit a device and the width of the layers tracked."""
+    factor = 1 if device.type == "cpu" else GPU_FACTOR
+    width = sum(layer.outputs + (layer.inputs if layer.name == layer.group else 0) for layer in layers)
+    return factor * max(256, min(MOST_TOKENS, FACTOR_NUMBERS // width))
+
+
+def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple[Batch, LayerGradients]]:
+    """Every batch of a shard with its gradients, those that are kept from there."""
+    batches = make_batches(sweep.sequences[shard.start : shard.stop], sweep.token_budget)
+    for place, batch in enumerate(batches):
+        captured = sweep.kept.load(shard.index, place, sweep.lm.device) if sweep.kept else None
+        if captured is None:
+            captured = capture(batch, sweep.labels)
+            if sweep.kept:
+                sweep.kept.save(shard.index, place, captured)
+        yield batch, factored(sweep.layers, captured)
+
+
 def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, reducer: R, report: Report) -> R:
     """Run the model over one shard and fold its gradients into `reducer`."""
     done = shard.start
-    for batch in make_batches(sweep.sequences[shard.start : shard.stop], sweep.token_budget):
-        reducer.update(batch, factored(sweep.layers, capture(batch, sweep.labels)))
+    for batch, gradients in gradients_of(sweep, capture, shard):
+        reducer.update(batch, gradients)
         done += len(batch.ids)
         report(Step(sweep.stage, done, len(sweep.sequences), batch.tokens))
     return reducer

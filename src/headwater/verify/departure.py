@@ -16,7 +16,7 @@ from torch import Tensor
 from headwater.corpus.batches import Batch, TokenSequence, make_batches
 from headwater.lm.head import Head
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import TOKEN_BUDGET
+from headwater.sweep.sweep import MOST_TOKENS
 
 LOGITS_PER_CHUNK = 500_000
 """Numbers in one chunk of logits: few enough for a processor's cache, through which they pass many times."""
@@ -53,7 +53,7 @@ class Departure:
 def anchored(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> list[Anchored]:
     """The sequences in batches, with their hidden states under the weights that the model has now."""
     found: list[Anchored] = []
-    for batch in make_batches(sequences, TOKEN_BUDGET):
+    for batch in make_batches(sequences, MOST_TOKENS):
         input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
         predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)
         states = lm.body(input_ids, use_cache=False).last_hidden_state[:, :-1][predicts]
