@@ -166,7 +166,7 @@ def _inner_materialised(gradient: FactoredGradient, weights: Tensor) -> Tensor:
     for start in range(0, left.shape[2], step):
         rows = slice(start, start + step)
         made = torch.bmm(left[..., rows].mT, right).flatten(1)
-        products.addmm_(made, weights[:, rows].flatten(1).t())
+        products = torch.addmm(products, made, weights[:, rows].flatten(1).t())
     return products
 
 
