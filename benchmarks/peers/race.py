@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.peers.job import prepare
@@ -48,11 +48,11 @@ class Heat:
 
 
 HEATS = (
-    Heat("trained", 128, 256),
-    Heat("tinystories-1m", 64, 96),
-    Heat("llama", 48, 64),
-    Heat("wide-4k", 32, 48),
-    Heat("wide-50k", 32, 48, ("fit", "scan8", "tokens8", "scan64")),
+    Heat("trained", 96, 128),
+    Heat("tinystories-1m", 48, 64),
+    Heat("llama", 32, 48),
+    Heat("wide-4k", 32, 32),
+    Heat("wide-50k", 32, 32, ("fit", "scan8", "tokens8", "scan64")),
 )
 QUICK = (
     Heat("trained", 24, 32, ("fit", "scan8", "tokens8")),
@@ -121,12 +121,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/peers"), help="where models and results are kept")
     parser.add_argument("--quick", action="store_true", help="two shapes, few stories, one round: under five minutes")
     parser.add_argument("--shape", action="append", help="only this shape; may be given several times")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="only this stage; may be given several times")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, help="stories in a batch of every peer")
     parser.add_argument("--write", action="store_true", help="write the tables to docs/benchmarks.md")
     given = parser.parse_args()
     work: Path = given.work / ("quick" if given.quick else "full")
     heats = [heat for heat in (QUICK if given.quick else HEATS) if not given.shape or heat.shape in given.shape]
+    if given.stage:
+        heats = [replace(heat, stages=tuple(s for s in heat.stages if s in given.stage)) for heat in heats]
     for number in range(1 if given.quick else given.rounds):
         for heat in heats:
             race(heat, range(number, number + 1), work, given.batch)
