@@ -6,7 +6,7 @@ RUNPOD := .venv-runpod
 PEERS := .venv-peers
 RACE ?= --write
 
-.PHONY: demo test check docs-generated format bench bench-peers clean
+.PHONY: demo test check docs-generated format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -32,10 +32,7 @@ docs-generated: $(VENV)/.installed-dev
 	$(BIN)/python scripts/write_schema.py
 	$(BIN)/python scripts/write_openapi.py
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.stages
-
-# About an hour and a half on two cores; `make bench-peers RACE=--quick` takes five minutes and writes nothing.
+# An evening on two cores; `make bench-peers RACE=--quick` takes five minutes and writes nothing.
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers.race $(RACE)
 

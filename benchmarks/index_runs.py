@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.shapes import DATA
+from benchmarks.texts import DATA
 from headwater.demo.tiny_lm import train
 from headwater.demo.world import make_world, write_world
 from headwater.index.build import COARSE_BYTES

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shapes import DATA
+from benchmarks.texts import DATA
 
 EACH = 12
 OPENING, WORDS = 2, 8

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.shapes import DATA
+from benchmarks.texts import DATA
 from headwater.corpus.batches import Batch, TokenSequence, all_targets
 from headwater.corpus.tokenize import tokenize
 from headwater.curvature.kinds import Curvature

@@ -16,6 +16,7 @@ from headwater.curvature.damping import Damping
 from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.index.settings import IndexOptions
+from headwater.index.sketch import Sketch
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.influence.question import preconditioned
 from headwater.influence.scores import Scores, TokenScores
@@ -62,6 +63,7 @@ def scan(queries: int, tokens: bool = False) -> Callable[[Job], Callable[[], NDA
 def store(job: Job) -> Callable[[], None]:
     run = _run(job)
     _warm(run.lm)
+    Sketch(128, 1, 1).encode(np.ones((1, 128)))
     return lambda: _discard(run.build_index(IndexOptions()))
 
 

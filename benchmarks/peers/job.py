@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
 
-from benchmarks.shapes import DATA, texts
+from benchmarks.texts import DATA, texts
 from headwater.corpus.batches import TokenSequence, all_targets
 
 LONGEST = 256

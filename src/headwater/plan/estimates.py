@@ -113,7 +113,7 @@ def estimate(subject: Subject, probed: Probed, sketch: Sketch) -> tuple[StagePla
     rows = 3 * int(probed.index.row_bytes) * (whole.shard_examples - mini.shard_examples)
     fit = StagePlan(
         "fit", probed.fit.seconds(fitting), probed.fit.memory + max(0, fit_growth), probed.fit.disk,
-        working=probed.fit.checkpoints,
+        working=probed.fit.checkpoints + probed.fit.kept(fitting),
     )  # fmt: skip
     index = StagePlan(
         "index", probed.index.seconds(whole, probed.mini.per_example),

@@ -38,9 +38,21 @@ class Fitted:
     """Bytes of the files that are kept until the fit is done."""
     state: int
     """Bytes of the largest sums of a sweep; a shard's own are held beside those of all shards before."""
+    kept_per_token: float = 0.0
+    """Bytes of gradients kept between two sweeps, a token with its padding; 0 where there is one sweep."""
+    kept_limit: int = 0
+    """Bytes that may be kept."""
+
+    def kept(self, layout: Layout) -> int:
+        """Bytes of gradients that a fit over `layout` keeps until it is done."""
+        return min(self.kept_limit, int(self.kept_per_token * layout.padded))
 
     def seconds(self, layout: Layout) -> float:
-        return self.once + sum(sweep.seconds(layout) for sweep in self.sweeps)
+        """Batches that are not kept are computed a second time, as in the first sweep."""
+        swept = sum(sweep.seconds(layout) for sweep in self.sweeps)
+        wanted = self.kept_per_token * layout.padded
+        again = (1 - self.kept(layout) / wanted) * self.sweeps[0].seconds(layout) if wanted else 0.0
+        return self.once + swept + again
 
 
 def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
@@ -60,7 +72,10 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     checkpoints = [file.stat().st_size for file in bench.folder.glob("*.checkpoint.safetensors")]
     state = max(checkpoints, default=0)
     bench.clear()
-    return Fitted(curvature, stages.sweeps, stages.once, peak.bytes, path.stat().st_size, sum(checkpoints), state)
+    return Fitted(
+        curvature, stages.sweeps, stages.once, peak.bytes, path.stat().st_size, sum(checkpoints), state,
+        stages.kept_bytes / max(1, mini.layout.padded), stages.sweep.kept.limit if stages.sweep.kept else 0,
+    )  # fmt: skip
 
 
 class _Stages:
@@ -71,6 +86,7 @@ class _Stages:
         self.layers = tuple(sweep.layers)
         self.sweeps: list[SweepCost] = []
         self.once = 0.0
+        self.kept_bytes = 0
 
     def fold(self, stage: str, make: Callable[[], R]) -> R:
         start = time.perf_counter()
@@ -81,6 +97,8 @@ class _Stages:
     def factored(self) -> EigenCurvature:
         """EK-FAC, or K-FAC."""
         layers, kind = self.layers, self.mini.subject.fit.curvature
+        if kind == "ekfac":
+            self.sweep = replace(self.sweep, kept=self.bench.kept(self.sweep))
         covariances = self.fold("covariances", lambda: Covariances(layers))
         bases = probe_bases(layers, covariances)
         checkpoint = self.bench.checkpoint("eigenbasis")
@@ -90,6 +108,8 @@ class _Stages:
         if kind == "kfac":
             fitted = {x.name: Eigenbasis(*pairs[x.name], bases.outer(x)) for x in layers}
         else:
+            assert self.sweep.kept is not None
+            self.kept_bytes = self.sweep.kept.bytes
             found = self.fold("eigenvalues", lambda: Eigenvalues(layers, pairs))
             fitted = {name: Eigenbasis(*pairs[name], found.mean(name)) for name in pairs}
         return EigenCurvature(kind, layers, fitted, Damping())

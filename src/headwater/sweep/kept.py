@@ -7,10 +7,12 @@ sweep has caught is as good as new for the second.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, save_tensors
@@ -47,8 +49,14 @@ class Kept:
         tensors = {f"a {name}": x for name, x in captured.activations.items()}
         tensors |= {f"g {name}": x for name, x in captured.output_gradients.items()}
         size = sum(x.numel() * x.element_size() for x in tensors.values())
-        if size + sum(file.stat().st_size for file in self.folder.glob("*")) <= self.limit:
-            save_tensors(self._path(shard, batch), tensors | {"losses": captured.losses}, {})
+        if size + self.bytes <= self.limit:
+            with suppress(OSError, SafetensorError):  # the disk is full after all
+                save_tensors(self._path(shard, batch), tensors | {"losses": captured.losses}, {})
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is kept."""
+        return sum(file.stat().st_size for file in self.folder.glob("*"))
 
     def _path(self, shard: int, batch: int) -> Path:
         return self.folder / f"{shard:06d}-{batch:06d}.safetensors"
