@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,7 @@ def scan(queries: int, tokens: bool = False) -> Callable[[Job], Callable[[], NDA
 
 def store(job: Job) -> Callable[[], None]:
     run = _run(job)
+    shutil.rmtree(run.path / "index", ignore_errors=True)  # that of an earlier round would be kept
     _warm(run.lm)
     Sketch(128, 1, 1).encode(np.ones((1, 128)))
     return lambda: _discard(run.build_index(IndexOptions()))
