@@ -20,7 +20,7 @@ from dattri_llm.gradient.streaming import rebatch_blocks
 from numpy.typing import NDArray
 from torch.nn.functional import nll_loss, pad
 
-from benchmarks.peers.job import DAMPING, Job, Stage, main, padded
+from benchmarks.peers.job import DAMPING, Job, Stage, drawn, main, padded
 from headwater.corpus.batches import TokenSequence
 
 NAME = "dattri-llm"
@@ -50,10 +50,8 @@ def _loss(model: Any, batch: Batch) -> torch.Tensor:
 def _sampled_loss(model: Any, batch: Batch) -> torch.Tensor:
     """The library takes labels as the loss has them; so this is where they are sampled."""
     log_p, labels = _log_probabilities(model, batch)
-    # By inverting the distribution function: `multinomial` draws a number for every token of the vocabulary instead.
-    upto = log_p.detach().exp().cumsum(-1)
-    drawn = torch.searchsorted(upto, torch.rand(len(upto), 1) * upto[:, -1:]).clamp_(max=upto.shape[1] - 1)
-    return nll_loss(log_p, torch.where(labels == -100, labels, drawn[:, 0]), ignore_index=-100, reduction="sum")
+    sampled = torch.where(labels == -100, labels, drawn(log_p.detach().exp()))
+    return nll_loss(log_p, sampled, ignore_index=-100, reduction="sum")
 
 
 def _data(sequences: list[TokenSequence]) -> list[Batch]:

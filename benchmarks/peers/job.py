@@ -144,6 +144,16 @@ def padded(sequences: list[TokenSequence]) -> tuple[torch.Tensor, torch.Tensor, 
     return ids, mask, labels
 
 
+def drawn(chances: torch.Tensor) -> torch.Tensor:
+    """[n] a token for each row of `chances` [n, V], by inverting its distribution function.
+
+    `multinomial`, which draws a number for every token of the vocabulary, takes five times as long.
+    """
+    upto = chances.cumsum(-1)
+    point = torch.rand(len(upto), 1) * upto[:, -1:]
+    return torch.searchsorted(upto, point).clamp_(max=upto.shape[1] - 1).flatten()
+
+
 def disk_bytes(folder: Path) -> int:
     """Of all files below `folder`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import TensorDataset
 
-from benchmarks.peers.job import DAMPING, Job, Stage, main, padded
+from benchmarks.peers.job import DAMPING, Job, Stage, drawn, main, padded
 
 NAME = "kronfluence"
 FACTORS = "ekfac"
@@ -44,7 +44,7 @@ class SummedLoss(Task):
         # Labels are moved to the logits that predict them, rather than logits cut, which would copy them.
         labels = pad(labels[:, 1:], (0, 1), value=-100).flatten()
         if sample:
-            labels = torch.where(labels == -100, labels, _draw(logits.detach()))
+            labels = torch.where(labels == -100, labels, drawn(logits.detach().softmax(-1)))
         return cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
 
     def compute_measurement(self, batch: Any, model: Any) -> torch.Tensor:
@@ -56,13 +56,6 @@ class SummedLoss(Task):
     def get_attention_mask(self, batch: Any) -> torch.Tensor:
         """Keeps padding out of the covariances."""
         return batch[1]
-
-
-def _draw(logits: torch.Tensor) -> torch.Tensor:
-    """A token for each row, by inverting its distribution function: `multinomial` takes five times as long."""
-    upto = logits.softmax(-1).cumsum(-1)
-    point = torch.rand(len(upto), 1) * upto[:, -1:]
-    return torch.searchsorted(upto, point).clamp_(max=logits.shape[1] - 1).flatten()
 
 
 def _analyzer(job: Job) -> Analyzer:

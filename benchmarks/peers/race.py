@@ -60,21 +60,20 @@ QUICK = (
 )
 
 
-def race(heat: Heat, rounds: range, work: Path, batch: int | None) -> None:
-    """Run what is missing of one heat."""
+def race(heat: Heat, number: int, work: Path, batch: int | None) -> None:
+    """Run what is missing of one round of a heat."""
     folder = work / heat.shape
     if not (folder / "train.jsonl").exists():
         prepare(folder, heat.shape, heat.fit, heat.train)
     done = {(t.round, t.contestant, t.stage) for t in timings(folder)}
-    for number in rounds:
-        for stage, contestant in _order(heat, number):
-            if (number, contestant, stage) in done:
-                continue
-            timing = run(folder, contestant, stage, number, batch or BATCH.get(contestant, 8))
-            with (folder / "timings.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(timing)) + "\n")
-            took = f"{timing.seconds:.1f} s" if timing.seconds else "did not finish"
-            print(f"{heat.shape}, round {number + 1}: {contestant} {stage}: {took}", file=sys.stderr, flush=True)
+    for stage, contestant in _order(heat, number):
+        if (number, contestant, stage) in done:
+            continue
+        timing = run(folder, contestant, stage, number, batch or BATCH.get(contestant, 8))
+        with (folder / "timings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(timing)) + "\n")
+        took = f"{timing.seconds:.1f} s" if timing.seconds else "did not finish"
+        print(f"{heat.shape}, round {number + 1}: {contestant} {stage}: {took}", file=sys.stderr, flush=True)
 
 
 def _order(heat: Heat, number: int) -> Iterator[tuple[str, str]]:
@@ -132,7 +131,7 @@ def main() -> None:
         heats = [replace(heat, stages=tuple(s for s in heat.stages if s in given.stage)) for heat in heats]
     for number in range(1 if given.quick else given.rounds):
         for heat in heats:
-            race(heat, range(number, number + 1), work, given.batch)
+            race(heat, number, work, given.batch)
     write_report({heat.shape: (work / heat.shape, timings(work / heat.shape)) for heat in heats}, given.write)
 
 

@@ -146,11 +146,11 @@ class QueryGradients:
     def by_layer(self) -> Gradients:
         """layer -> [Q, O, I] in the order of the sequences. It gives away what it holds, which may be large."""
         order = torch.cat(self._rows).argsort()
+        in_order = torch.equal(order, torch.arange(len(order)))
         found: Gradients = {}
         for layer in self.layers:
             whole = torch.cat(parts) if len(parts := self._parts.pop(layer.name)) > 1 else parts[0]
-            sorted_already = torch.equal(order, torch.arange(len(order)))
-            found[layer.name] = laid_out(whole if sorted_already else whole[order.to(whole.device)])
+            found[layer.name] = laid_out(whole if in_order else whole[order.to(whole.device)])
         return found
 
     def state_dict(self) -> dict[str, Tensor]:

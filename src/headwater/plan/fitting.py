@@ -71,10 +71,12 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
         stages.once += seconds_of(lambda: save_curvature(path, curvature, binding))
     checkpoints = [file.stat().st_size for file in bench.folder.glob("*.checkpoint.safetensors")]
     state = max(checkpoints, default=0)
+    kept = stages.sweep.kept
+    kept_per_token = kept.bytes / max(1, mini.layout.padded) if kept else 0.0
     bench.clear()
     return Fitted(
         curvature, stages.sweeps, stages.once, peak.bytes, path.stat().st_size, sum(checkpoints), state,
-        stages.kept_bytes / max(1, mini.layout.padded), stages.sweep.kept.limit if stages.sweep.kept else 0,
+        kept_per_token, kept.limit if kept else 0,
     )  # fmt: skip
 
 
@@ -86,7 +88,6 @@ class _Stages:
         self.layers = tuple(sweep.layers)
         self.sweeps: list[SweepCost] = []
         self.once = 0.0
-        self.kept_bytes = 0
 
     def fold(self, stage: str, make: Callable[[], R]) -> R:
         start = time.perf_counter()
@@ -108,8 +109,6 @@ class _Stages:
         if kind == "kfac":
             fitted = {x.name: Eigenbasis(*pairs[x.name], bases.outer(x)) for x in layers}
         else:
-            assert self.sweep.kept is not None
-            self.kept_bytes = self.sweep.kept.bytes
             found = self.fold("eigenvalues", lambda: Eigenvalues(layers, pairs))
             fitted = {name: Eigenbasis(*pairs[name], found.mean(name)) for name in pairs}
         return EigenCurvature(kind, layers, fitted, Damping())
