@@ -120,7 +120,9 @@ def test_a_full_queue_is_come_back_to(run: Run, monkeypatch: pytest.MonkeyPatch)
             threading.Thread(target=lambda k=k: answers.append(Client(url).ask(PROMPT, COMPLETION, k=k)))
             for k in (1, 2, 3)
         ]
-        for thread in threads:
+        threads[0].start()
+        until(gate.entered.is_set)  # one job at work, so that one more may wait
+        for thread in threads[1:]:
             thread.start()
         until(lambda: b'status="429"' in urlopen(f"{url}/metrics").read())
         with pytest.raises(HeadwaterError, match="jobs are waiting"):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -85,3 +90,21 @@ def test_narrow_heads_are_attended_as_by_the_plain_form(
     for expected, found in zip(*results, strict=True):
         tolerance = 1e-5 * (1 + size**2) * max(1.0, float(expected.detach().abs().max()))
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=tolerance)
+
+
+def test_compiled_code_rounds_alike_where_it_is_made_and_where_it_comes_from_disk(tmp_path: Path) -> None:
+    code = """
+import torch
+from headwater.lm.narrow_attention import narrow_attention
+torch.set_num_threads(1)
+torch.manual_seed(0)
+inputs = [torch.randn(1, 2, 50, 4).requires_grad_() for _ in range(3)]
+attended = narrow_attention(*inputs, 50)
+print([x.tolist() for x in (attended, *torch.autograd.grad(attended.square().sum(), inputs))])
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    compiled, loaded = (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True).stdout
+        for _ in range(2)
+    )
+    assert compiled == loaded

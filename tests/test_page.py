@@ -160,6 +160,7 @@ def test_only_examples_that_the_filters_let_through(site: Site, visit: Visit) ->
     answered(page)
     assert cards(page) == told(site.run.ask(PROMPT, COMPLETION, contains="moon"))
     page.get_by_role("button", name="Clear").click()
+    answered(page)
     page.get_by_role("combobox", name="Column").select_option("kind")
     page.get_by_label("Value").fill("hostile")
     page.get_by_role("button", name="Filter").click()

@@ -10,6 +10,12 @@ from numba import njit
 
 compiled = njit(nogil=True, fastmath=True, cache=True)
 """Compiles a function of numbers and arrays at its first call, and keeps it on disk."""
+inlined = njit(forceinline=True, fastmath=True)
+"""A part of compiled functions, which becomes theirs.
+
+Never `compiled`: two that call each other are linked anew when they come from disk, and may be rounded otherwise than
+where they were compiled.
+"""
 
 
 def in_parallel(work: Callable[[int, int], object], count: int, step: int = 1024) -> None:

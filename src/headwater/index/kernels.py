@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from headwater.parallel import compiled
+from headwater.parallel import compiled, inlined
 
 BLOCK = 128
 """Coordinates that one byte of a sketch speaks for: seven bits say which one, the eighth its sign."""
@@ -59,7 +59,7 @@ def encode(
         alignments[i] = alignment
 
 
-@compiled
+@inlined
 def _energy(row: Any) -> Any:
     """The squared norm, summed in stretches so that a long row loses no precision."""
     total = 0.0
@@ -71,7 +71,7 @@ def _energy(row: Any) -> Any:
     return total
 
 
-@compiled
+@inlined
 def _gather(row: Any, flips: Any, offsets: Any, unit: Any, first: int, blocks: int, rest: Any) -> None:
     """Fill `rest` [128, lanes] with the coordinates of the blocks from `first` on (see Sketch.sources)."""
     for j in range(BLOCK):
@@ -93,7 +93,7 @@ def _gather(row: Any, flips: Any, offsets: Any, unit: Any, first: int, blocks: i
                     target[lane] += row[d] * flips[d] * unit
 
 
-@compiled
+@inlined
 def _turn(rest: Any, signs: Any, turned: Any) -> None:
     """Rotate every block: signs, then a fast Walsh–Hadamard transform, over √128."""
     root = np.float32(1 / math.sqrt(BLOCK))
@@ -108,7 +108,7 @@ def _turn(rest: Any, signs: Any, turned: Any) -> None:
         half *= 2
 
 
-@compiled
+@inlined
 def _butterfly(upper: Any, lower: Any) -> None:
     for lane in range(LANES):
         u, v = upper[lane], lower[lane]
@@ -116,7 +116,7 @@ def _butterfly(upper: Any, lower: Any) -> None:
         lower[lane] = u - v
 
 
-@compiled
+@inlined
 def _find_largest(turned: Any, largest: Any, place: Any) -> None:
     for lane in range(LANES):
         largest[lane] = 0
@@ -129,7 +129,7 @@ def _find_largest(turned: Any, largest: Any, place: Any) -> None:
             place[lane] = np.int32(j) if better else place[lane]
 
 
-@compiled
+@inlined
 def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> None:
     """Subtract `step` times the noted basis vector: entry (j, k) of a Hadamard matrix is (−1)^popcount(j & k)."""
     root = np.float32(1 / math.sqrt(BLOCK))
@@ -143,7 +143,7 @@ def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> No
             rest[j, lane] -= sign * amount[lane] * np.float32(1 - 2 * odd)
 
 
-@compiled
+@inlined
 def _taken(whole: Any, rest: Any, width: int) -> Any:
     """Dot product of the blocks with what has been taken away from them."""
     total = np.float32(0)

@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from headwater.parallel import compiled, in_parallel
+from headwater.parallel import compiled, in_parallel, inlined
 
 WIDEST_HEAD = 8
 """Heads of up to so many numbers are faster here than in PyTorch's kernel."""
@@ -134,7 +134,7 @@ def _pull_back(
                 _add_times(v_back[one], chances, back[one, i], d, start, stop)
 
 
-@compiled
+@inlined
 def _products(row: Any, columns: Any, d: int, start: int, stop: int, products: Any) -> None:  # pragma: no cover
     """DEPTH numbers of `row` [d] from the d-th on times `columns` [d, T′] from `start` to `stop`, added up."""
     first, second = columns[d, start:stop], columns[d + 1, start:stop]
@@ -148,7 +148,7 @@ def _products(row: Any, columns: Any, d: int, start: int, stop: int, products: A
             products[j] += a * first[j] + b * second[j] + c * third[j] + e * fourth[j]
 
 
-@compiled
+@inlined
 def _sums(numbers: Any, columns: Any, d: int, start: int, stop: int, sums: Any) -> None:  # pragma: no cover
     """Fill DEPTH of `sums` [d] from the d-th on: `numbers` times `columns` [d, T′] from `start` to `stop`."""
     first, second = columns[d, start:stop], columns[d + 1, start:stop]
@@ -162,7 +162,7 @@ def _sums(numbers: Any, columns: Any, d: int, start: int, stop: int, sums: Any) 
     sums[d], sums[d + 1], sums[d + 2], sums[d + 3] = a, b, c, e
 
 
-@compiled
+@inlined
 def _add_times(columns: Any, numbers: Any, row: Any, d: int, start: int, stop: int) -> None:  # pragma: no cover
     """Add to DEPTH of `columns` [d, T′] from the d-th on, from `start` to `stop`, the `numbers` times `row` [d]."""
     for e in range(d, d + DEPTH):
@@ -171,7 +171,7 @@ def _add_times(columns: Any, numbers: Any, row: Any, d: int, start: int, stop: i
             column[j] += numbers[j] * factor
 
 
-@compiled
+@inlined
 def _exponentials(numbers: Any, shift: Any, first: Any, last: Any) -> Any:  # pragma: no cover
     """Make exp(x − shift) of `numbers` in place, zero but from `first` to `last`, and return their sum."""
     total = np.float32(0)
@@ -183,7 +183,7 @@ def _exponentials(numbers: Any, shift: Any, first: Any, last: Any) -> Any:  # pr
     return total
 
 
-@compiled
+@inlined
 def _largest(numbers: Any, first: Any, last: Any) -> Any:  # pragma: no cover
     """The largest of `numbers` from `first` to `last`."""
     largest = numbers[first]
@@ -192,7 +192,7 @@ def _largest(numbers: Any, first: Any, last: Any) -> Any:  # pragma: no cover
     return largest
 
 
-@compiled
+@inlined
 def _exp(x: Any) -> Any:  # pragma: no cover
     """e^x in float32 for x up to 80, to 2e-7: 2^n by its exponent bits, times a polynomial in the rest (Cephes)."""
     x = max(x, np.float32(-87.0))
