@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -56,7 +57,7 @@ def write_report(heats: Heats, write: bool) -> None:
 
 def report(heats: Heats) -> str:
     parts = [
-        f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{date.today()}, {_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Headwater {__version__}, kronfluence 1.0.1, bergson 2.5.1, "
         "dattri-llm 0.1.0."
     ]
@@ -66,17 +67,27 @@ def report(heats: Heats) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _processor() -> str:
+    """Its name, where the system tells one."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} ({names[0]})" if names else platform.machine()
+
+
 def _described(folder: Path, timings: list[Timing]) -> str:
     config = json.loads((folder / "model" / "config.json").read_text())
     counts = {part: (len(lengths), int(lengths.sum())) for part, lengths in _lengths(folder).items()}
     origin = (folder / "origin.txt").read_text()
-    rounds = max(t.round for t in timings) + 1
+    counted = Counter((t.contestant, t.stage) for t in timings)
+    least, most = min(counted.values()), max(counted.values())
+    rounds = f"{most} round{'s' if most > 1 else ''}" if least == most else f"{least} to {most} rounds"
     layers = config.get("num_hidden_layers") or config["num_layers"]
     return (
         f"{config['model_type']}, hidden {config['hidden_size']}, {layers} layers, "
         f"V = {config['vocab_size']:,}; fitted on {counts['fit'][0]} stories ({counts['fit'][1]:,} tokens), "
         f"{counts['train'][0]} scored ({counts['train'][1]:,} tokens), of {origin}. "
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}."
+        f"Medians of {rounds}."
     )
 
 
