@@ -32,6 +32,7 @@ from headwater.files import write_text
 from headwater.influence.question import describe
 from headwater.run import Run
 from headwater.sweep.progress import Report, Step, silent
+from headwater.sweep.sweep import HERE
 from headwater.training import make, retrain
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import Recipe
@@ -279,7 +280,7 @@ class Simulated(Retraining):
 def simulated(examples: int, queries: int, bearable: Sequence[int | None] | None = None) -> Simulated:
     effects = np.random.default_rng(examples).normal(size=(examples, queries))
     return Simulated(
-        Recipe(), None, None, [None] * examples, [], "", Path(),  # pyright: ignore[reportArgumentType]
+        Recipe(), None, None, [None] * examples, [], "", Path(), HERE,  # pyright: ignore[reportArgumentType]
         effects, [None] * queries if bearable is None else bearable,
     )  # fmt: skip
 

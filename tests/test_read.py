@@ -284,7 +284,7 @@ def test_a_bad_record_of_any_format_is_named_or_skipped_whole(name: str, tmp_pat
     ("t.json", b'[{"text": ' + b"[" * 100_000, "t.json:1: not JSON: item 1 is nested too deeply"),
     ("t.jsonl.gz", gzip.compress(as_jsonl(ROWS))[:-20], "t.jsonl.gz cannot be read: .*ended before"),
     ("t.jsonl.gz", as_jsonl(ROWS), "t.jsonl.gz cannot be read: Not a gzipped file"),
-    ("t.jsonl.gz", gzip.compress(OK)[:10] + b"\xff" * 9, "t.jsonl.gz cannot be read: .*while decompressing"),
+    ("t.jsonl.gz", gzip.compress(OK, mtime=0)[:10] + b"\xff" * 9, "t.jsonl.gz cannot be read: .*while decompressing"),
     ("t.parquet", b"PAR1", "t.parquet is no Parquet file, or a damaged one"),
     ("t.docx", b"", "t.docx: files of this suffix cannot be read. Give one of .jsonl,"),
 ])  # fmt: skip

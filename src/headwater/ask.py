@@ -113,8 +113,9 @@ class Scene:
         chosen: Sequence[int] = range(total)
         if options.subset is not None and options.subset < total:
             chosen = np.sort(np.random.default_rng(0).choice(total, options.subset, replace=False)).tolist()
-        sweep = Sweep("conjugate gradients", self.lm, layers, self.corpus.sequences(chosen))
-        gradients = question_gradients(self.lm, layers, questions)
+        lm = self.lm.precise
+        sweep = Sweep("conjugate gradients", lm, layers, self.corpus.sequences(chosen))
+        gradients = question_gradients(lm, layers, questions)
         return solve(self.curvature, sweep, gradients, options.iterations, self.report).gradients
 
     def whitened(self, weights: Weights) -> NDArray[np.float32]:

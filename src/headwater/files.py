@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,11 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from xxhash import xxh3_128
 
 from headwater.errors import HeadwaterError
+
+CHECKSUM = "checksum"
+"""Key of the metadata."""
 
 
 @contextmanager
@@ -35,6 +41,15 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a file could not be written for want of room, be it said by the system or by a library."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    said = any(f"os error {number}" in str(error) or os.strerror(number) in str(error) for number in full)
+    if said or (isinstance(error, OSError) and error.errno in full):
+        return True
+    return error.__cause__ is not None and is_disk_full(error.__cause__)
+
+
 def finite_json(value: Any, what: str, indent: int | None = None) -> str:
     """JSON in plain ASCII. Raises HeadwaterError, naming `what` it is of, where a number is infinite or NaN."""
     try:
@@ -50,11 +65,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """A safetensors file, written whole or not at all.
 
     The metadata is one JSON text under one key: with several keys safetensors would write them in random order, and
-    the same contents would not be the same bytes.
+    the same contents would not be the same bytes. A checksum of the tensors is among it.
     """
     with replacing(path) as part:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, part, metadata={"headwater": json.dumps(dict(metadata), sort_keys=True)})
+        written = {**metadata, CHECKSUM: _checksum(contiguous)}
+        save_file(contiguous, part, metadata={"headwater": json.dumps(written, sort_keys=True)})
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -67,13 +83,26 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises HeadwaterError where it is damaged."""
+    """All tensors of a safetensors file. Raises HeadwaterError where it is damaged, be it by a single bit."""
+    written = read_metadata(path).get(CHECKSUM)
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise _damaged(path, error) from error
+    if written is not None and _checksum(tensors) != written:
+        raise _damaged(path, "its contents are not those that were written")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def _damaged(path: Path, error: Exception) -> HeadwaterError:
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """A number that hardly any other tensors come to; against accidents, not against malice."""
+    digest = xxh3_128()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, error: object) -> HeadwaterError:
     return HeadwaterError(f"{path} cannot be read ({error}). Delete it and run the same command again.")

@@ -1,12 +1,49 @@
-"""Fetching a finished run from the Hugging Face hub."""
+"""Sharing runs through the Hugging Face hub."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
 from headwater.errors import HeadwaterError
+
+NOT_SHARED = (
+    "*.part",
+    "*.rows",
+    ".lock",
+    "*.checkpoint.safetensors",
+    "curvature/gradients-*",
+    "retrained/*",
+    "evaluate/*/*",
+)
+"""What a run keeps for itself alone: unfinished work, and what retrained models said."""
+
+
+def push_run(path: Path, name: str, texts: Mapping[str, str], *, public: bool = False) -> str:
+    """Upload the run at `path` to the dataset repository `owner/name`, made where there is none; returns its address.
+
+    `texts` {file name: contents} go there instead of, or beside, what is in the folder, and last. What is there
+    already is not sent again. A token is read from the environment (HF_TOKEN). Raises HeadwaterError where the hub
+    refuses or is out of reach.
+    """
+    if name.count("/") != 1:
+        raise HeadwaterError(f"{name!r} names no repository on the hub. Write owner/name.")
+    api = HfApi()
+    try:
+        url = api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
+        api.upload_folder(
+            repo_id=name, folder_path=path, repo_type="dataset", ignore_patterns=[*NOT_SHARED, *texts],
+            commit_message="A run of Headwater",
+        )  # fmt: skip
+        added = [CommitOperationAdd(file, text.encode()) for file, text in texts.items()]
+        api.create_commit(name, added, commit_message="What it was made from", repo_type="dataset")
+    except (OSError, ValueError) as error:
+        raise HeadwaterError(
+            f"Cannot send {path} to {name!r} on the hub: {_first_line(error)} Is HF_TOKEN set?"
+        ) from error
+    return str(url)
 
 
 def fetch_run(name: str, path: str | Path) -> Path:
@@ -25,10 +62,14 @@ def fetch_run(name: str, path: str | Path) -> Path:
     try:
         snapshot_download(repository, repo_type=kind or "dataset", revision=revision or None, local_dir=path)
     except (OSError, ValueError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise HeadwaterError(
-            f"Cannot fetch the run {name!r} from the hub: {first} If it is private, set HF_TOKEN in the environment."
+            f"Cannot fetch the run {name!r} from the hub: {_first_line(error)} If it is private, set HF_TOKEN in the "
+            "environment."
         ) from error
     if not (Path(path) / "manifest.json").exists():
         raise HeadwaterError(f"The hub repository {name!r} holds no run: it has no manifest.json at its top.")
     return Path(path)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,6 +13,7 @@ from headwater.corpus.store import CorpusCounts
 from headwater.corpus.tokenize import LongTexts
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.files import write_text
+from headwater.lm.load import Dtype
 
 FORMAT = 1
 
@@ -25,6 +26,8 @@ class ModelEntry:
     tokenizer: str
     """Fingerprint of the tokenizer."""
     trust_remote_code: bool = False
+    dtype: Dtype = "fp32"
+    """What the model runs in."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,11 @@ class Manifest:
             "corpus": self.corpus.counts.fingerprint,
         }
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
     def write(self, folder: Path) -> None:
-        write_text(folder / "manifest.json", json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / "manifest.json", self.to_json())
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from headwater.alone import abandon, alone
 from headwater.answer import Answer, TokenMapAnswer
 from headwater.ask import AskOptions, Scene, ask_against, ask_everything, ask_index
 from headwater.corpus.changes import add_examples, remove_examples
+from headwater.corpus.chat import Messages, chat_prompt, renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
 from headwater.corpus.store import Example, write_corpus
@@ -30,6 +32,7 @@ from headwater.curvature.kinds import Curvature, CurvatureKind
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.errors import HeadwaterError
 from headwater.files import read_metadata, replacing
+from headwater.hub import fetch_run
 from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
@@ -47,10 +50,10 @@ from headwater.influence.question import (
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.layers import choose_layers
-from headwater.lm.load import LanguageModel, load_model
+from headwater.lm.load import Dtype, LanguageModel, load_model
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
-from headwater.sweep.sweep import Sweep, fold
+from headwater.sweep.sweep import HERE, Engine, Sweep, fold
 from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
@@ -97,13 +100,15 @@ class Run:
         self.lm = lm
         self.report: Report = silent
         """Called after every batch of the long work; the command line draws its progress bar with it."""
+        self.engine: Engine = HERE
+        """Who does the long work: this process, or a RayEngine."""
         self._curvature: tuple[tuple[int, str], Curvature] | None = None
         """The one last used, with the file's time and the damping it was read for."""
 
     @classmethod
     def create(
         cls, path: str | Path, model: str | LanguageModel, corpus: str | Path, options: CorpusOptions = CorpusOptions(),
-        *, trust_remote_code: bool = False, skipped: list[Skipped] | None = None,
+        *, trust_remote_code: bool = False, dtype: Dtype = "fp32", skipped: list[Skipped] | None = None,
     ) -> Run:  # fmt: skip
         """Read and tokenise `corpus` for `model` into a run directory.
 
@@ -113,19 +118,20 @@ class Run:
         """
         path = Path(path)
         lm = model if isinstance(model, LanguageModel) else load_model(
-            _absolute(model), trust_remote_code=trust_remote_code
+            _absolute(model), trust_remote_code=trust_remote_code, dtype=dtype
         )  # fmt: skip
         collected = [] if skipped is None else skipped
         exists = (path / "manifest.json").exists()
         target = path / "corpus" / ("check.arrow" if exists else "examples.arrow")
         max_tokens = min(options.max_tokens or lm.max_positions, lm.max_positions)
-        records = read_records(corpus, options.read, collected.append)
+        records = read_records(corpus, options.read, collected.append, renderer(lm.tokenizer, options.read))
         try:
-            counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
+            with alone(path):
+                counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
         except BaseException:
-            for folder in (target.parent, path):
-                with suppress(OSError):  # only where nothing else is in it
-                    folder.rmdir()
+            with suppress(OSError):  # only where nothing else is in it
+                target.parent.rmdir()
+                abandon(path)
             raise
         entry = CorpusEntry(
             _absolute(str(corpus)),
@@ -135,7 +141,7 @@ class Run:
             counts,
             len(collected),
         )
-        fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code)
+        fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code, lm.dtype)
         manifest = Manifest(__version__, fingerprints, entry)
         if exists:
             target.unlink()
@@ -156,7 +162,7 @@ class Run:
         path = Path(path)
         manifest = read_manifest(path)
         entry = manifest.model
-        lm = model or load_model(entry.name, trust_remote_code=entry.trust_remote_code)
+        lm = model or load_model(entry.name, trust_remote_code=entry.trust_remote_code, dtype=entry.dtype)
         found = {
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_fingerprint,
@@ -164,6 +170,19 @@ class Run:
         }
         _require_same_origin(path, manifest, found)
         return cls(path, manifest, lm)
+
+    @classmethod
+    def from_hub(cls, name: str, path: str | Path, model: str | LanguageModel | None = None) -> Run:
+        """Fetch the run that the hub repository `name` holds into `path`, or what is missing of it, and open it.
+
+        `name` is owner/name, with @revision where it is not the newest. `model` is needed where the run was made from
+        one that is not on the hub. Raises HeadwaterError where there is no such run, and FingerprintMismatch where the
+        model is not the one that it was made from.
+        """
+        entry = read_manifest(fetch_run(name, path)).model
+        if isinstance(model, str):
+            model = load_model(model, trust_remote_code=entry.trust_remote_code, dtype=entry.dtype)
+        return cls.open(path, model)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -178,7 +197,8 @@ class Run:
     def fit(self, options: FitOptions = FitOptions(), **changes: object) -> Curvature:
         """Fit the curvature, or go on with an interrupted fit; a finished one with the same settings is kept.
 
-        `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`.
+        `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`. Raises HeadwaterError where another
+        process is at work on the run, as `build_index`, `add` and `remove` do.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         parse_damping(options.damping)
@@ -187,12 +207,12 @@ class Run:
         binding = self.manifest.binding() | {"settings": json.dumps(settings, sort_keys=True)}
         if not self.curvature_path.exists() or _binding_of(read_metadata(self.curvature_path)) != binding:
             labels = labels_of(options.fisher, options.seed)
-            sweep = Sweep(
-                "curvature", self.lm, layers, self.corpus.base.sequences(self._fit_positions(options)), labels
-            )
+            sequences = self.corpus.base.sequences(self._fit_positions(options))
+            sweep = Sweep("curvature", self.lm, layers, sequences, labels, engine=self.engine)
             bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
-            save_curvature(self.curvature_path, fit_curvature(options.curvature, sweep, bench), binding)
-            bench.clear()
+            with alone(self.path):
+                save_curvature(self.curvature_path, fit_curvature(options.curvature, sweep, bench), binding)
+                bench.clear()
         if options.damping != self.manifest.damping:
             self.manifest = replace(self.manifest, damping=options.damping)
             self.manifest.write(self.path)
@@ -233,7 +253,7 @@ class Run:
 
     def question(
         self,
-        prompt: str,
+        prompt: str | Messages,
         completion: str | None = None,
         span: Span | None = None,
         sampling: Sampling = Sampling(),
@@ -241,8 +261,11 @@ class Run:
     ) -> Question:
         """A query: the given completion, or the model's own continuation of the prompt; `span` narrows it.
 
+        A conversation as the prompt, [{"role", "content"}, …], is written out by the tokenizer's chat template.
         With a `contrast`, another completion, the question is why the one rather than the other.
         """
+        if not isinstance(prompt, str):
+            prompt = chat_prompt(self.lm.tokenizer, prompt)
         if completion is None:
             question = continue_prompt(self.lm, prompt, sampling)
             if span is not None:
@@ -254,7 +277,7 @@ class Run:
         return replace(question, contrast=make_question(self.lm, prompt, contrast, id="contrast"))
 
     def ask(
-        self, prompt: str | Question, completion: str | None = None, *, span: Span | None = None,
+        self, prompt: str | Messages | Question, completion: str | None = None, *, span: Span | None = None,
         contrast: str | None = None, options: AskOptions = AskOptions(), **changes: object,
     ) -> Answer:  # fmt: skip
         """Which training examples made the model say `completion` after `prompt`?
@@ -303,7 +326,7 @@ class Run:
     def _read(self, texts: str | Path | Sequence[str]) -> list[Example]:
         """Texts as examples of the corpus would be."""
         if isinstance(texts, str | Path):
-            records = read_records(texts, self._read_options())
+            records = self._records(texts)
         else:
             for text, tokenized in zip(texts, tokenize(self.lm.tokenizer, texts), strict=True):
                 if len(tokenized.input_ids) < 2:
@@ -326,7 +349,7 @@ class Run:
         is another model's or run's, or there is no recipe.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        scene = self._scene(AskOptions(damping=answer.damping))
+        scene = replace(self._scene(AskOptions(damping=answer.damping)), lm=self.lm.precise)
         given = None if recipe is None else Path(recipe)
 
         def retraining(question: Question) -> Retraining:
@@ -337,9 +360,10 @@ class Run:
     def _scene(self, options: AskOptions) -> Scene:
         return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)
 
-    def _read_options(self) -> ReadOptions:
-        """How the corpus was read, for texts that come later: all of them, none of them bad."""
-        return replace(ReadOptions(**self.manifest.corpus.options), limit=None, skip_bad=False)
+    def _records(self, texts: str | Path) -> Iterator[Record]:
+        """Texts that come later, read as the corpus was: all of them, none of them bad."""
+        options = replace(ReadOptions(**self.manifest.corpus.options), limit=None, skip_bad=False)
+        return read_records(texts, options, render=renderer(self.lm.tokenizer, options))
 
     # -- index
 
@@ -363,9 +387,9 @@ class Run:
         dimensions = sum(layer.parameters for layer in curvature.layers)
         settings = settings_for(self._index_curvature(curvature), dimensions)
         settings = settings.with_options(options, self.index.settings)
-        return bring_up_to_date(
-            IndexWork(self.lm, self.corpus, curvature, settings.sketch, self.index.url, settings.to_json(), self.report)
-        )
+        work = IndexWork(self.lm, self.corpus, curvature, settings.sketch, self.index.url, settings.to_json())
+        with alone(self.path):
+            return bring_up_to_date(replace(work, report=self.report, engine=self.engine))
 
     def _index_curvature(self, curvature: Curvature) -> dict[str, str]:
         """What an index must agree with: the curvature's fingerprints and settings, and its damping."""
@@ -377,15 +401,17 @@ class Run:
         The curvature stays that of the examples it was fitted on.
         """
         before = len(self.corpus)
-        records = read_records(texts, self._read_options())
+        records = self._records(texts)
         entry = self.manifest.corpus
-        self.corpus = add_examples(self.corpus, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
+        with alone(self.path):
+            self.corpus = add_examples(self.corpus, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
         return len(self.corpus) - before
 
     def remove(self, ids: Sequence[str]) -> int:
         """Take examples out of the corpus by their ids; returns how many. `build_index` then takes out their rows."""
         before = len(self.corpus)
-        self.corpus = remove_examples(self.corpus, ids)
+        with alone(self.path):
+            self.corpus = remove_examples(self.corpus, ids)
         return before - len(self.corpus)
 
     def token_map(
@@ -441,7 +467,7 @@ class Run:
         )  # fmt: skip
         queries = of_rank(question_gradients(self.lm, curvature.layers, questions, curvature), query_rank)
         scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
-        sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences())
+        sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences(), engine=self.engine)
         scan_corpus(scan, sweep, Path(output), self.report)
         return Path(output)
 
@@ -454,11 +480,11 @@ class Run:
         ).encode()  # fmt: skip
         if path.exists() and (pq.read_schema(path).metadata or {}).get(b"headwater") == binding:
             return pq.read_table(path).column("self_influence").to_numpy()
-        sweep = Sweep("self-influence", self.lm, curvature.layers, self.corpus.sequences())
+        sweep = Sweep("self-influence", self.lm, curvature.layers, self.corpus.sequences(), engine=self.engine)
         values = fold(sweep, lambda: SelfInfluence(curvature), report=self.report).values.numpy()
         table = pa.table({"id": self.corpus.ids, "self_influence": values.astype(np.float32)})
         with replacing(path) as part:
-            pq.write_table(table.replace_schema_metadata({b"headwater": binding}), part)
+            pq.write_table(table.replace_schema_metadata({b"headwater": binding}), part, write_page_checksum=True)
         return values
 
 

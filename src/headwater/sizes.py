@@ -18,3 +18,11 @@ def size_of(path: Path) -> int:
             except OSError:
                 continue
     return total
+
+
+def in_bytes(size: int) -> str:
+    """Bytes as a person would say them."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}" if size < 100 * scale else f"{size / scale:,.0f} {unit}"
+    return f"{size} B"

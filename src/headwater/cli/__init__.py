@@ -1,14 +1,18 @@
 """The command line: one small file a command."""
 
+# pyright: reportUnusedImport=false
+
 from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from headwater.errors import HeadwaterError
+from headwater.files import is_disk_full
 from headwater.version import __version__
 
 app = typer.Typer(
@@ -39,16 +43,42 @@ def root(
 def main() -> None:
     """Run the command line; a HeadwaterError becomes one readable message and exit code 1, an interrupt 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    error = Console(stderr=True)
     try:
         app()
     except HeadwaterError as mistake:
-        error.print("[bold red]error[/]", end=" ")
-        error.print(str(mistake), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(mistake))
+    except Exception as failure:
+        if not is_disk_full(failure):
+            raise
+        _fail(f"The disk is full ({failure}). What is finished is kept: make room, and run the same command again.")
     except KeyboardInterrupt:
-        error.print("\nInterrupted. Run the same command again to go on where it stopped.", highlight=False)
+        again = "\nInterrupted. Run the same command again to go on where it stopped."
+        Console(stderr=True).print(again, highlight=False)
         sys.exit(130)
 
 
-from headwater.cli import ask, cloud, demo, evaluate, fit, index, info, map, plan, scan, serve, train, verify, world  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
+def _fail(message: str) -> NoReturn:
+    error = Console(stderr=True)
+    error.print("[bold red]error[/]", end=" ")
+    error.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+from headwater.cli import (  # noqa: E402, F401
+    ask,
+    check,
+    cloud,
+    demo,
+    evaluate,
+    fit,
+    index,
+    info,
+    map,
+    plan,
+    push,
+    scan,
+    serve,
+    train,
+    verify,
+    world,
+)

@@ -12,9 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli import app
-from headwater.cli.options import RunPath, SeedOption
+from headwater.cli.engine import engine_of
+from headwater.cli.options import (
+    AddressOption,
+    CpusOption,
+    EngineOption,
+    GpusOption,
+    RunPath,
+    SeedOption,
+    WorkersOption,
+)
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
+from headwater.sweep.ray_engine import Workers
 
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 DEFAULT_METRICS = ("lds", "trace")
@@ -65,6 +75,11 @@ def evaluate(
         typer.Option(help="Where retrainings and scores are kept. Default: RUN/evaluate.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
+    engine: EngineOption = "here",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus_per_worker: GpusOption = 0,
+    cpus_per_worker: CpusOption = 1,
 ) -> None:
     """See which attribution method foretells what retraining the model on other data does.
 
@@ -91,7 +106,8 @@ def evaluate(
         open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
     plan = Plan([name for name in METRICS if name in asked], subsets, seeds, removed, jobs or os.cpu_count() or 1)
-    with progress_report() as report:
+    team = Workers(workers, gpus_per_worker, cpus_per_worker)
+    with engine_of(engine, address, team) as scene.run.engine, progress_report() as report:
         board = measured(replace(scene, report=report), chosen, plan)
     header, *rows = table(board.results, board.unit, board.reference)
     drawn = Table(*header, title=board.title)

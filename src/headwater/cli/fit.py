@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from headwater.cli import app
-from headwater.cli.options import DampingOption, RunPath, SeedOption
+from headwater.cli.engine import engine_of
+from headwater.cli.options import (
+    AddressOption,
+    CpusOption,
+    DampingOption,
+    EngineOption,
+    GpusOption,
+    RunPath,
+    SeedOption,
+    WorkersOption,
+)
 from headwater.cli.progress import progress_report, say
 from headwater.corpus.read import ReadOptions, Skipped
 from headwater.corpus.tokenize import LongTexts
 from headwater.curvature.kinds import CurvatureKind
 from headwater.errors import HeadwaterError
 from headwater.influence.fit import Fisher
+from headwater.lm.load import Dtype
 from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.sweep.ray_engine import Workers
 
 
 @app.command()
@@ -53,10 +67,30 @@ def fit(
         str | None,
         typer.Option(help="Field that holds the id. Default: 'id' where there is one, else file:line."),
     ] = None,
+    prompt_field: Annotated[
+        str | None,
+        typer.Option(help="Field of what the model was given before the text; only the text is learned."),
+    ] = None,
+    messages_field: Annotated[
+        str | None,
+        typer.Option(help="Field of a conversation; only what the assistant says is learned."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="What parts the documents packed into one record, such as '<|endoftext|>'.")
+    ] = None,
+    offsets_field: Annotated[
+        str | None, typer.Option(help="Field that lists where in the text each packed document begins.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of a dataset read by name.")] = "train",
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
+    dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    engine: EngineOption = "here",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus_per_worker: GpusOption = 0,
+    cpus_per_worker: CpusOption = 1,
 ) -> None:
     """Fit an influence function: curvature of MODEL over CORPUS, kept in RUN.
 
@@ -64,14 +98,17 @@ def fit(
 
     [dim]headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl[/]
     """
-    read = ReadOptions(text_field, id_field, limit, skip_bad, split)
+    read = ReadOptions(
+        text_field, id_field, limit, skip_bad, split, prompt_field, messages_field, separator, offsets_field
+    )
     options = CorpusOptions(read, max_tokens, long)
     fits = FitOptions(curvature, tuple(layers) if layers else None, fit_examples, fisher, seed, damping)
     skipped: list[Skipped] = []
-    opened = _open(run, model, corpus, options, trust_remote_code, skipped)
+    create = partial(Run.create, options=options, trust_remote_code=trust_remote_code, dtype=dtype, skipped=skipped)
+    opened = _open(run, model, corpus, create)
     _say_corpus(opened, skipped)
-    with progress_report() as report:
-        opened.report = report
+    team = Workers(workers, gpus_per_worker, cpus_per_worker)
+    with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
         fitted = opened.fit(fits)
     parameters = sum(layer.parameters for layer in fitted.layers)
     say(
@@ -81,20 +118,13 @@ def fit(
     say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')
 
 
-def _open(
-    run: Path,
-    model: str | None,
-    corpus: str | None,
-    options: CorpusOptions,
-    trust: bool,
-    skipped: list[Skipped],
-) -> Run:
+def _open(run: Path, model: str | None, corpus: str | None, create: Callable[..., Run]) -> Run:
     if model is None and corpus is None and (run / "manifest.json").exists():
         return Run.open(run)
     if model is None or corpus is None:
         raise HeadwaterError("A new run needs both --model and --corpus.")
     say(f"Reading {corpus} for {model} …")
-    return Run.create(run, model, corpus, options, trust_remote_code=trust, skipped=skipped)
+    return create(run, model, corpus)
 
 
 def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
@@ -105,7 +135,7 @@ def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
         fate = "only their beginnings are kept" if entry.long_texts == "truncate" else "they are split into windows"
         say(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {fate} (--long, --max-tokens).")
     if counts.too_short:
-        say(f"{counts.too_short:,} records of fewer than two tokens carry no loss and were left out.")
+        say(f"{counts.too_short:,} records with nothing to learn in them were left out.")
     if skipped:
         say(f"Skipped {len(skipped):,} bad examples:")
         for bad in skipped[:20]:

@@ -9,10 +9,20 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.options import RunPath, SeedOption
+from headwater.cli.engine import engine_of
+from headwater.cli.options import (
+    AddressOption,
+    CpusOption,
+    EngineOption,
+    GpusOption,
+    RunPath,
+    SeedOption,
+    WorkersOption,
+)
 from headwater.cli.progress import progress_report, say
 from headwater.corpus.changes import read_ids
 from headwater.run import Run
+from headwater.sweep.ray_engine import Workers
 
 
 @app.command()
@@ -37,6 +47,11 @@ def index(
         typer.Option(help="Keep the table at this URL (s3://…, gs://…, az://…) instead of in RUN.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
+    engine: EngineOption = "here",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus_per_worker: GpusOption = 0,
+    cpus_per_worker: CpusOption = 1,
 ) -> None:
     """Sketch every example's gradient, so that a question is answered in about a second.
 
@@ -51,8 +66,8 @@ def index(
     if remove is not None:
         say(f"Took {opened.remove(read_ids(remove)):,} examples out of the corpus.")
     start = time.monotonic()
-    with progress_report() as report:
-        opened.report = report
+    team = Workers(workers, gpus_per_worker, cpus_per_worker)
+    with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
         changes = opened.build_index(bytes=bytes_, store=store, seed=seed)
     settings = opened.index.settings
     assert settings is not None

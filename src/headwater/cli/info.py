@@ -11,8 +11,8 @@ from rich.text import Text
 
 from headwater.cli import app
 from headwater.cli.options import RunPath
-from headwater.cli.words import in_bytes
 from headwater.info import CorpusInfo, CurvatureInfo, IndexInfo, RunInfo, describe_run
+from headwater.sizes import in_bytes
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from headwater.cli import app
 from headwater.cli.progress import progress_report, say
-from headwater.cli.words import in_bytes, in_time
+from headwater.cli.words import in_time
 from headwater.corpus.read import ReadOptions
 from headwater.corpus.tokenize import LongTexts
 from headwater.curvature.kinds import CurvatureKind
@@ -19,6 +19,7 @@ from headwater.errors import HeadwaterError
 from headwater.plan.estimates import Plan, StagePlan
 from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
 from headwater.run import CorpusOptions, FitOptions
+from headwater.sizes import in_bytes
 
 
 @app.command()

@@ -9,11 +9,22 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.options import DampingOption, QueryRankOption, RunPath
+from headwater.cli.engine import engine_of
+from headwater.cli.options import (
+    AddressOption,
+    CpusOption,
+    DampingOption,
+    EngineOption,
+    GpusOption,
+    QueryRankOption,
+    RunPath,
+    WorkersOption,
+)
 from headwater.cli.progress import progress_report, say
 from headwater.influence.queries import read_queries
 from headwater.influence.scan import check_query_ids
 from headwater.run import Run
+from headwater.sweep.ray_engine import Workers
 
 
 @app.command()
@@ -29,6 +40,11 @@ def scan(
     ] = False,
     damping: DampingOption = None,
     query_rank: QueryRankOption = None,
+    engine: EngineOption = "here",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus_per_worker: GpusOption = 0,
+    cpus_per_worker: CpusOption = 1,
 ) -> None:
     """Score every training example exactly on every query, in one pass, streamed to a Parquet file.
 
@@ -40,9 +56,12 @@ def scan(
     lines = read_queries(queries)
     check_query_ids([line.id for line in lines])
     opened = Run.open(run)
-    questions = [replace(opened.question(line.prompt, line.completion, line.span), id=line.id) for line in lines]
-    with progress_report() as report:
-        opened.report = report
+    questions = [
+        replace(opened.question(line.messages or line.prompt or "", line.completion, line.span), id=line.id)
+        for line in lines
+    ]
+    team = Workers(workers, gpus_per_worker, cpus_per_worker)
+    with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
         opened.scan(questions, output, tokens=tokens, damping=damping, query_rank=query_rank)
     say(
         f"Wrote {output}: {len(opened.corpus):,} examples × {len(lines):,} queries. Positive scores made the "

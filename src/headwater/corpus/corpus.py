@@ -87,8 +87,13 @@ class Corpus:
     @cached_property
     def ids(self) -> list[str]:
         """All ids, in corpus order."""
-        everything = [id for segment in self.segments for id in segment.ids]
+        everything = self.everything
         return everything if not self.removed else [everything[key] for key in self.keys.tolist()]
+
+    @property
+    def everything(self) -> list[str]:
+        """The id at every key, those of examples that were taken out included."""
+        return [id for segment in self.segments for id in segment.ids]
 
     @cached_property
     def position(self) -> dict[str, int]:

@@ -33,6 +33,8 @@ class Record:
     """File, relative to the directory given, and line or row, counted from 1: "stories.jsonl:12"."""
     metadata: Mapping[str, Scalar]
     """The other columns; lists and objects are kept as JSON."""
+    learned: tuple[tuple[int, int], ...] | None = None
+    """Where the parts of the text that carry loss start and stop, such as a chat's answers; None is all of it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ class ReadOptions:
     skip_bad: bool = False
     split: str = "train"
     """Of a dataset read by name."""
+    prompt_field: str | None = None
+    """Of what the model was given before the text, which carries no loss."""
+    messages_field: str | None = None
+    """Of a conversation, [{"role", "content"}]; only what the assistant says carries loss."""
+    separator: str | None = None
+    """What parts the documents that are packed into one record."""
+    offsets_field: str | None = None
+    """Of a list of the characters at which each document of a packed record begins."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +78,22 @@ class _Origin:
 
 
 _Place = tuple[_Origin, Row | Bad]
+Render = Callable[[Any], tuple[str, tuple[tuple[int, int], ...]]]
+"""Messages -> the text that the model reads, and where the parts of it that carry loss start and stop."""
 
 
 def read_records(
-    source: str | Path, options: ReadOptions = ReadOptions(), on_skip: Callable[[Skipped], None] | None = None
+    source: str | Path,
+    options: ReadOptions = ReadOptions(),
+    on_skip: Callable[[Skipped], None] | None = None,
+    render: Render | None = None,
 ) -> Iterator[Record]:
     """All good records of `source`, in order, in constant memory but for a hash and the place of every id.
 
-    `source` is a file, a directory, or the name of a hub dataset: `owner/name` or `owner/name:config`. Raises
-    CorpusError, naming file and line, at the first bad record; with `skip_bad` it is given to `on_skip` instead. Also
-    where the source does not exist, is damaged (`headwater.corpus.formats`), or holds no good record at all.
+    `source` is a file, a directory, or the name of a hub dataset: `owner/name` or `owner/name:config`. `render` makes
+    texts of conversations. Raises CorpusError, naming file and line, at the first bad record; with `skip_bad` it is
+    given to `on_skip` instead. Also where the source does not exist, is damaged (`headwater.corpus.formats`), or holds
+    no good record at all.
     """
     if options.limit is not None and options.limit < 1:
         raise CorpusError(f"--limit {options.limit} leaves no example. Give 1 or more, or leave it out for all.")
@@ -90,7 +106,7 @@ def read_records(
             on_skip(bad)
 
     found = False
-    for record in islice(_good(_find_rows(source, options), options, skip), options.limit):
+    for record in islice(_good(_find_rows(source, options), _Reader(options, render), skip), options.limit):
         found = True
         yield record
     if not found and first_bad:
@@ -102,51 +118,100 @@ def read_records(
 # --- records ---
 
 
-def _good(rows: Iterable[_Place], options: ReadOptions, skip: Callable[[Skipped], None]) -> Iterator[Record]:
+@dataclass(frozen=True)
+class _Reader:
+    """How a row becomes records."""
+
+    options: ReadOptions
+    render: Render | None
+
+    def records(self, origin: _Origin, source: str, row: Row | Bad) -> list[Record]:
+        """The one record of a row, or every document packed into it."""
+        if isinstance(row, Bad):
+            raise CorpusError(row.reason)
+        options, values = self.options, row.values
+        text, learned = self._text(values)
+        id_field = options.id_field or "id"
+        id = _id(values, id_field)
+        if id is None:
+            if options.id_field:
+                has = _fields(values)
+                raise CorpusError(f"no field {id_field!r} to take the id from; it has {has} (see --id-field)")
+            id = f"{origin.stem}:{row.number}" + (f".{row.part}" if row.part > 1 else "")
+        own = {options.text_field, id_field, options.prompt_field, options.messages_field, options.offsets_field}
+        rest = {_clean(key): _scalar(value) for key, value in values.items() if key not in own}
+        if options.separator is None and options.offsets_field is None:
+            return [Record(id, text, source, rest, learned)]
+        return [
+            Record(f"{id}.{number}", document, source, rest)
+            for number, document in enumerate(_unpacked(text, values, options), start=1)
+            if document.strip()
+        ]
+
+    def _text(self, values: Mapping[str, Any]) -> tuple[str, tuple[tuple[int, int], ...] | None]:
+        """The text of a row, and which parts of it carry loss."""
+        if self.options.messages_field is not None:
+            assert self.render is not None, "conversations need a chat template"
+            return self.render(_value(values, self.options.messages_field, "--messages-field"))
+        text = _filled(values, self.options.text_field)
+        if self.options.prompt_field is None:
+            return text, None
+        prompt = _plain(values, self.options.prompt_field, "--prompt-field")
+        return prompt + text, ((len(prompt), len(prompt + text)),)
+
+
+def _good(rows: Iterable[_Place], reader: _Reader, skip: Callable[[Skipped], None]) -> Iterator[Record]:
     seen: dict[bytes, str] = {}
     for origin, row in rows:
         source = f"{origin.name}:{row.number}"
         try:
-            record = _record(origin, source, row, options)
-            key = blake2b(record.id.encode(), digest_size=16).digest()
-            if key in seen:
-                raise CorpusError(f"the id {record.id!r} was used already, at {seen[key]}; ids must be unique")
+            records = reader.records(origin, source, row)
+            keys = [blake2b(record.id.encode(), digest_size=16).digest() for record in records]
+            for key, record in zip(keys, records, strict=True):
+                if key in seen:
+                    raise CorpusError(f"the id {record.id!r} was used already, at {seen[key]}; ids must be unique")
         except CorpusError as error:
-            if not options.skip_bad:
+            if not reader.options.skip_bad:
                 hint = "Mend it, or leave bad examples out with --skip-bad."
                 raise CorpusError(f"{source}: {error}. {hint}") from None
             skip(Skipped(source, str(error)))
         else:
-            seen[key] = source
-            yield record
+            seen |= dict.fromkeys(keys, source)
+            yield from records
 
 
-def _record(origin: _Origin, source: str, row: Row | Bad, options: ReadOptions) -> Record:
-    if isinstance(row, Bad):
-        raise CorpusError(row.reason)
-    text = _text(row.values, options.text_field)
-    id_field = options.id_field or "id"
-    id = _id(row.values, id_field)
-    if id is None:
-        if options.id_field:
-            has = _fields(row.values)
-            raise CorpusError(f"no field {id_field!r} to take the id from; it has {has} (see --id-field)")
-        id = f"{origin.stem}:{row.number}" + (f".{row.part}" if row.part > 1 else "")
-    own = (options.text_field, id_field)
-    rest = {_clean(key): _scalar(value) for key, value in row.values.items() if key not in own}
-    return Record(id, text, source, rest)
+def _unpacked(text: str, values: Mapping[str, Any], options: ReadOptions) -> list[str]:
+    """The documents packed into a text."""
+    if options.offsets_field is None:
+        return text.split(options.separator)
+    offsets = _value(values, options.offsets_field, "--offsets-field")
+    numbers = isinstance(offsets, list) and all(type(place) is int for place in offsets)
+    if not numbers or sorted(offsets) != offsets or not all(0 <= place <= len(text) for place in offsets):
+        raise CorpusError(
+            f"the field {options.offsets_field!r} is no rising list of characters of the text, which has {len(text)}"
+        )
+    return [text[start:stop] for start, stop in zip(offsets, [*offsets[1:], len(text)], strict=True)]
 
 
-def _text(values: Mapping[str, Any], field: str) -> str:
-    if field not in values:
-        raise CorpusError(f"no field {field!r}; it has {_fields(values)}. Name the right one with --text-field")
-    text = values[field]
-    if not isinstance(text, str):
-        raise CorpusError(f"the field {field!r} is {_kind(text)}, not text")
+def _filled(values: Mapping[str, Any], field: str) -> str:
+    text = _plain(values, field, "--text-field")
     if not text.strip():
         raise CorpusError(f"the text (field {field!r}) is empty")
+    return text
+
+
+def _plain(values: Mapping[str, Any], field: str, option: str) -> str:
+    text = _value(values, field, option)
+    if not isinstance(text, str):
+        raise CorpusError(f"the field {field!r} is {_kind(text)}, not text")
     _check_unicode(text, f"the field {field!r}")
     return text
+
+
+def _value(values: Mapping[str, Any], field: str, option: str) -> Any:
+    if field not in values:
+        raise CorpusError(f"no field {field!r}; it has {_fields(values)}. Name the right one with {option}")
+    return values[field]
 
 
 def _id(values: Mapping[str, Any], field: str) -> str | None:

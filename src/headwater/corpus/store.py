@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from xxhash import xxh3_128
 
 from headwater.corpus.batches import TokenSequence, all_targets
 from headwater.corpus.read import Record
@@ -29,8 +30,10 @@ SCHEMA = pa.schema(
         ("metadata", pa.string()),
         ("tokens", pa.list_(pa.int32())),
         ("ends", pa.list_(pa.int32())),
+        ("targets", pa.list_(pa.bool_())),
     ]
 )
+"""`targets` is null where every token but the first is learned."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,13 @@ class Example:
     """File and line it came from."""
     metadata: dict[str, Any]
     tokenized: Tokenized
+    targets: list[bool] | None = None
+    """[T] which tokens carry loss; None is all but the first."""
 
     @property
     def sequence(self) -> TokenSequence:
-        return all_targets(self.tokenized.input_ids, self.id)
+        whole = all_targets(self.tokenized.input_ids, self.id)
+        return whole if self.targets is None else replace(whole, targets=np.array(self.targets, dtype=np.bool_))
 
     @property
     def pieces(self) -> list[str]:
@@ -64,9 +70,11 @@ class CorpusCounts:
     long: int
     """Records longer than max_tokens: truncated, or split into windows."""
     too_short: int
-    """Records of fewer than two tokens, which carry no loss and were left out."""
+    """Records that carry no loss and were left out: of fewer than two tokens, or with nothing to learn in them."""
     fingerprint: str
     """SHA-256 of every example's id and tokens, in order."""
+    checksum: str = ""
+    """Of all that the file holds; against accidents."""
 
 
 class Segment:
@@ -85,18 +93,22 @@ class Segment:
 
     def read(self, rows: Iterable[int]) -> Iterator[Example]:
         """The examples at `rows`, in that order."""
+        for value in self.raw(rows):
+            yield Example(
+                value["id"], value["text"], value["source"], _metadata(value["metadata"]),
+                Tokenized(value["tokens"], value["ends"]), value.get("targets"),
+            )  # fmt: skip
+
+    def raw(self, rows: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """The columns of `rows` as they are in the file."""
         opened: int | None = None
         columns: dict[str, Any] = {}
         for index in rows:
             batch, row = divmod(int(index), ROWS_PER_BATCH)
             if batch != opened:
-                columns = dict(zip(SCHEMA.names, self._file.get_batch(batch).columns, strict=True))
+                columns = dict(zip(self._file.schema.names, self._file.get_batch(batch).columns, strict=True))
                 opened = batch
-            value = {name: column[row].as_py() for name, column in columns.items()}
-            yield Example(
-                value["id"], value["text"], value["source"], _metadata(value["metadata"]),
-                Tokenized(value["tokens"], value["ends"]),
-            )  # fmt: skip
+            yield {name: column[row].as_py() for name, column in columns.items()}
 
     @cached_property
     def ids(self) -> list[str]:
@@ -108,6 +120,31 @@ class Segment:
 def _metadata(text: str) -> dict[str, Any]:
     """Columns of a record; a number that is not one, as data frames write what is missing, is None."""
     return json.loads(text, parse_constant=lambda _: None)
+
+
+def recounted(segment: Segment) -> tuple[str, str]:
+    """The fingerprint and the checksum of a segment's examples, from what it holds now."""
+    counting = _Counting()
+    for row in segment.raw(range(len(segment))):
+        counting.add(row)
+    return counting.fingerprint.hexdigest()[:16], counting.checksum.hexdigest()
+
+
+class _Counting:
+    """Takes rows as they are written, and comes to what tells them from any others."""
+
+    def __init__(self) -> None:
+        self.fingerprint = hashlib.sha256()
+        self.checksum = xxh3_128()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        identity = row["id"].encode() + b"\0" + np.asarray(row["tokens"], dtype=np.int32).tobytes() + b"\0"
+        if row.get("targets") is not None:
+            identity += bytes(row["targets"]) + b"\0"
+        self.fingerprint.update(identity)
+        self.checksum.update(identity)
+        self.checksum.update("\0".join([row["text"], row["source"], row["metadata"]]).encode())
+        self.checksum.update(np.asarray(row["ends"], dtype=np.int32).tobytes())
 
 
 def write_corpus(
@@ -139,7 +176,7 @@ def write_corpus(
 def _write_rows(
     path: Path, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts
 ) -> CorpusCounts:
-    digest = hashlib.sha256()
+    counting = _Counting()
     numbered: set[str] = set()
     read = examples = tokens = long = too_short = 0
     pending: list[dict[str, Any]] = []
@@ -149,22 +186,21 @@ def _write_rows(
         while block := list(islice(stream, ROWS_PER_BATCH)):
             for record, tokenized in zip(block, tokenize(tokenizer, [r.text for r in block]), strict=True):
                 read += 1
-                if len(tokenized.input_ids) < 2:
-                    too_short += 1
-                    continue
                 long += len(tokenized.input_ids) > max_tokens
-                for row in _rows(record, tokenized, max_tokens, long_texts):
+                rows = list(_rows(record, tokenized, max_tokens, long_texts))
+                too_short += not rows
+                for row in rows:
                     _check_window_id(row["id"], record, numbered)
-                    ids = np.asarray(row["tokens"], dtype=np.int32)
-                    digest.update(row["id"].encode() + b"\0" + ids.tobytes() + b"\0")
-                    examples, tokens = examples + 1, tokens + len(ids)
+                    counting.add(row)
+                    examples, tokens = examples + 1, tokens + len(row["tokens"])
                     pending.append(row)
             while len(pending) >= ROWS_PER_BATCH:
                 writer.write_batch(pa.RecordBatch.from_pylist(pending[:ROWS_PER_BATCH], schema=SCHEMA))
                 del pending[:ROWS_PER_BATCH]
         if pending:
             writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=SCHEMA))
-    return CorpusCounts(read, examples, tokens, long, too_short, digest.hexdigest()[:16])
+    fingerprint, checksum = counting.fingerprint.hexdigest()[:16], counting.checksum.hexdigest()
+    return CorpusCounts(read, examples, tokens, long, too_short, fingerprint, checksum)
 
 
 def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
@@ -180,8 +216,15 @@ def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
 
 
 def _rows(record: Record, tokenized: Tokenized, max_tokens: int, long_texts: LongTexts) -> Iterator[dict[str, Any]]:
+    """The windows of a record that carry loss."""
     split = long_texts == "split" and len(tokenized.input_ids) > max_tokens
+    learned = None if record.learned is None else tokenized.overlapping(record.learned)
     for k, (text, window) in enumerate(fit_windows(record.text, tokenized, max_tokens, long_texts)):
+        targets = None
+        if learned is not None:
+            targets = [False, *learned[k * max_tokens + 1 : k * max_tokens + len(window.input_ids)]]
+        if len(window.input_ids) < 2 or (targets is not None and not any(targets)):
+            continue
         yield {
             "id": f"{record.id}#{k}" if split else record.id,
             "text": text,
@@ -189,4 +232,5 @@ def _rows(record: Record, tokenized: Tokenized, max_tokens: int, long_texts: Lon
             "metadata": json.dumps(dict(record.metadata), ensure_ascii=False),
             "tokens": window.input_ids,
             "ends": window.ends,
+            "targets": targets,
         }

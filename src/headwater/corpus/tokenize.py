@@ -24,6 +24,14 @@ class Tokenized:
         starts = [0, *self.ends[:-1]]
         return [text[start:end] for start, end in zip(starts, self.ends, strict=True)]
 
+    def overlapping(self, spans: Sequence[tuple[int, int]]) -> list[bool]:
+        """[T] whether each token covers characters of one of `spans`."""
+        starts = [0, *self.ends[:-1]]
+        return [
+            any(begin < stop and end > start for start, stop in spans)
+            for begin, end in zip(starts, self.ends, strict=True)
+        ]
+
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[Tokenized]:
     """Tokenise with the tokenizer's own special tokens (a beginning-of-text token covers no characters)."""

@@ -109,7 +109,7 @@ def sketch(scene: EvalScene, bytes: int = 8192) -> ScoreMatrix:
     """Influences as the sketches of an index estimate them, none scored exactly."""
     curvature = fitted(scene, Fit("ekfac"))
     width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes)
-    sweep = Sweep("sketches", scene.run.lm, curvature.layers, scene.run.corpus.sequences())
+    sweep = Sweep("sketches", scene.run.lm, curvature.layers, scene.run.corpus.sequences(), engine=scene.run.engine)
     state = fold(sweep, lambda: Sketches(curvature, width), report=scene.report).state_dict()
     codes, scales = state["codes"].numpy(), state["numbers"].numpy()[:, 0]
     asker = Scene(scene.run.lm, scene.run.corpus, curvature)
@@ -124,7 +124,7 @@ def sketch(scene: EvalScene, bytes: int = 8192) -> ScoreMatrix:
 
 def products(scene: EvalScene, lm: LanguageModel, layers: Sequence[TrackedLayer], weights: Weights) -> ScoreMatrix:
     """⟨R_q, ∇L(z)⟩ of every example and query, exactly, with gradients of `lm`: the run's model or a checkpoint."""
-    sweep = Sweep("scores", lm, layers, scene.run.corpus.sequences())
+    sweep = Sweep("scores", lm, layers, scene.run.corpus.sequences(), engine=scene.run.engine)
     return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()
 
 
@@ -144,7 +144,9 @@ def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
 
 def _norms(scene: EvalScene, curvature: Curvature) -> NDArray[np.float64]:
     """[N] √I(z, z) of every example, never quite zero."""
-    sweep = Sweep("self-influence", scene.run.lm, curvature.layers, scene.run.corpus.sequences())
+    sweep = Sweep(
+        "self-influence", scene.run.lm, curvature.layers, scene.run.corpus.sequences(), engine=scene.run.engine
+    )
     squares = fold(sweep, lambda: SelfInfluence(curvature), report=scene.report).values.double().numpy()
     return np.maximum(np.sqrt(squares), 1e-30)
 

@@ -62,7 +62,8 @@ class EvalScene:
     def retraining(self) -> Retraining:
         """How the run's model is trained on less. Raises HeadwaterError where its recipe is not known."""
         run = self.run
-        return retraining_of(run.lm, run.corpus, self.questions, self.recipe, self.work / "retrained")
+        retraining = retraining_of(run.lm, run.corpus, self.questions, self.recipe, self.work / "retrained")
+        return replace(retraining, engine=run.engine)
 
 
 def open_scene(path: Path, work: Path, queries: Path | None = None) -> EvalScene:

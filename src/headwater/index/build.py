@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from headwater.index.table import (
 )
 from headwater.lm.load import LanguageModel
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import LayerGradients, Shard, Sweep, each_shard
+from headwater.sweep.sweep import HERE, Engine, LayerGradients, Shard, Sweep, each_shard
 
 COARSE_BYTES = 1024
 """Of every sketch, so many bytes are looked at first."""
@@ -87,6 +88,7 @@ class IndexWork:
     binding: str
     """Fingerprints and settings; a table bound to others is made anew."""
     report: Report = silent
+    engine: Engine = HERE
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,13 @@ def _add_segment(work: IndexWork, table: Table, segment: int, there: NDArray[np.
     missing = ~np.isin(keys, there)
     if not missing.any():
         return
-    sweep = Sweep("index", work.lm, work.curvature.layers, work.corpus.sequences(positions))
+    sweep = Sweep("index", work.lm, work.curvature.layers, work.corpus.sequences(positions), engine=work.engine)
 
     def finished(shard: Shard) -> bool:
         return not missing[shard.start : shard.stop].any()
 
-    for shard, reducer in each_shard(sweep, lambda: Sketches(work.curvature, work.sketch), finished, work.report):
+    make = partial(Sketches, work.curvature, work.sketch)  # and nothing else, since an engine may send it elsewhere
+    for shard, reducer in each_shard(sweep, make, finished, work.report):
         wanted = np.flatnonzero(missing[shard.start : shard.stop])
         table.append(_rows(work, table, positions[shard.start : shard.stop], reducer, wanted))
 

@@ -1,7 +1,8 @@
 """The table of indexed examples: an embedded LanceDB table, in a folder or at an object store's URL.
 
 One row an example: `key` (see corpus.Corpus), `id`, `text`, `location` (file and line), the corpus's own columns,
-`tokens`, `loss`, `self_influence`, and its sketch in three parts: `scale`, `coarse` bytes and `fine` bytes.
+`tokens`, `loss`, `self_influence`, its sketch in three parts: `scale`, `coarse` bytes and `fine` bytes, and `check`,
+a checksum.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
@@ -24,7 +26,7 @@ from headwater.errors import HeadwaterError
 
 NAME = "examples"
 OWN_COLUMNS = (
-    *("key", "id", "text", "location", "tokens", "loss", "self_influence", "scale", "coarse", "fine"),
+    *("key", "id", "text", "location", "tokens", "loss", "self_influence", "scale", "coarse", "fine", "check"),
     *("_rowid", "_score", "_distance"),
 )
 ROWS_AT_A_TIME = 8192
@@ -50,7 +52,7 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """Names that a filter may use."""
-        return [name for name in self.lance.schema.names if name not in ("key", "scale", "coarse", "fine")]
+        return [name for name in self.lance.schema.names if name not in ("key", "scale", "coarse", "fine", "check")]
 
     def __len__(self) -> int:
         return int(self.lance.count_rows())
@@ -114,6 +116,22 @@ class Table:
     def _column(self, query: Any) -> NDArray[np.int64]:
         return query.limit(max(1, len(self))).to_arrow().column("key").to_numpy()
 
+    def damaged(self) -> list[int]:
+        """Keys of the rows whose text, numbers or sketch are not those that were written."""
+        names = [name for name in ("coarse", "fine") if name in self.lance.schema.names]
+        found: list[int] = []
+        for batch in self.batches(["key", "text", "scale", "loss", "self_influence", *names, "check"]):
+            keys = batch.column("key").to_numpy()
+            numbers = np.stack([batch.column(name).to_numpy() for name in ("scale", "loss", "self_influence")], axis=1)
+            codes = np.concatenate([byte_rows(batch.column(name)) for name in names], axis=1)
+            now = _checksums(keys, batch.column("text").to_pylist(), numbers, codes)
+            found += keys[now != batch.column("check").to_numpy()].tolist()
+        return sorted(found)
+
+    @property
+    def has_checksums(self) -> bool:
+        return "check" in self.lance.schema.names
+
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """All rows in record batches, with their row ids."""
         query = self.lance.search().select(list(columns)).with_row_id(True).limit(max(1, len(self)))
@@ -125,6 +143,18 @@ class Table:
         order = np.argsort(found.column("_rowid").to_numpy())
         place = order[np.searchsorted(found.column("_rowid").to_numpy()[order], row_ids)]
         return byte_rows(found.column(column).combine_chunks())[place]
+
+
+def _checksums(
+    keys: NDArray[np.int64], texts: Sequence[str], numbers: NDArray[np.float32], codes: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """[n] a number for each row that hardly any other row comes to; against accidents, not against malice."""
+    rows = zip(keys.tolist(), texts, numbers, np.ascontiguousarray(codes), strict=True)
+    sums = [
+        xxh3_64_intdigest(b"%d " % key + text.encode() + row.tobytes() + code.tobytes())
+        for key, text, row, code in rows
+    ]
+    return np.array(sums, dtype=np.uint64).view(np.int64)
 
 
 def byte_rows(column: Any) -> NDArray[np.uint8]:
@@ -188,6 +218,7 @@ def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, binding: s
             ("scale", pa.float32()),
             ("coarse", pa.list_(pa.uint8(), coarse)),
             *([("fine", pa.list_(pa.uint8(), fine))] if fine else []),
+            ("check", pa.int64()),
         ],
         metadata={"headwater": binding},
     )
@@ -260,6 +291,9 @@ def table_rows(
     }
     if "fine" in schema.names:
         columns["fine"] = byte_column(codes[:, coarse:])
+    if "check" in schema.names:  # not in tables made before there was one
+        texts = [example.text for example in examples]
+        columns["check"] = _checksums(keys, texts, numbers, codes)
     own = [name for name in schema.names if name not in columns]
     columns |= metadata_columns(schema, own, [example.metadata for example in examples])
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,13 +18,14 @@ from headwater.curvature.damping import Damping
 from headwater.curvature.eigen import Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature, refuse_if_large
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
+from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, read_metadata, save_tensors
 from headwater.gradient import Bases
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
 from headwater.sweep.kept import Kept, kept_in
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import Checkpoint, R, Sweep, fold
+from headwater.sweep.sweep import Checkpoint, Engine, R, Sweep, fold
 
 Fisher = Literal["sampled", "empirical"]
 _GRADIENTS = "gradients-"
@@ -75,7 +77,7 @@ def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench) -> Curvat
     if kind == "ekfac":
         sweep = replace(sweep, kept=bench.kept(sweep))
     covariances = _fold(sweep, "covariances", lambda: Covariances(layers), bench)
-    basis = _eigenbasis(layers, covariances, bench)
+    basis = _eigenbasis(sweep.engine, layers, covariances, bench)
     if kind == "kfac":
         bases = {layer.name: _kronecker_factored(layer, basis, covariances) for layer in layers}
         return EigenCurvature(kind, layers, bases, Damping())
@@ -99,27 +101,49 @@ def _kronecker_factored(layer: TrackedLayer, basis: Mapping[str, Tensor], covari
     return Eigenbasis(basis[f"{layer.group}.Q_A"], basis[f"{layer.name}.Q_S"], outer * covariances.tokens_per_example)
 
 
-def _eigenbasis(layers: Sequence[TrackedLayer], covariances: Covariances, bench: Workbench) -> dict[str, Tensor]:
+def _eigenbasis(
+    engine: Engine, layers: Sequence[TrackedLayer], covariances: Covariances, bench: Workbench
+) -> dict[str, Tensor]:
     """Q_A, λ_A by group and Q_S, λ_S by layer; decomposed once, then read back from disk.
 
     The covariances are released one after the other, so that no more than one is held beside what it becomes.
     """
     checkpoint = bench.checkpoint("eigenbasis")
-    if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:
-        saved = load_tensors(checkpoint.path, str(next(iter(covariances.input_sums.values())).device))
-        return {name: aligned.copy(tensor) if tensor.dim() == 2 else tensor for name, tensor in saved.items()}
+    if (saved := _saved(checkpoint, str(next(iter(covariances.input_sums.values())).device))) is not None:
+        return saved
     basis: dict[str, Tensor] = {}
-    for done, layer in enumerate(layers):
-        bench.report(Step("eigenbasis", done, len(layers), 0))
-        if layer.name == layer.group:
-            values, vectors = eigendecompose(covariances.input_covariance(layer), f"the inputs of {layer.name}")
-            basis |= {f"{layer.group}.λ_A": values, f"{layer.group}.Q_A": vectors}
-        values, vectors = eigendecompose(covariances.output_covariance(layer), f"the gradients of {layer.name}")
-        basis |= {f"{layer.name}.λ_S": values, f"{layer.name}.Q_S": vectors}
-        covariances.release(layer)
-    bench.report(Step("eigenbasis", len(layers), len(layers), 0))
+    matrices = len(covariances.input_sums) + len(covariances.output_sums)
+    bench.report(Step("eigenbasis", 0, matrices, 0))
+    found = engine.map(_decomposed, _matrices(layers, covariances))
+    for done, (name, side, values, vectors) in enumerate(found, start=1):
+        basis |= {f"{name}.λ_{side}": values, f"{name}.Q_{side}": aligned.copy(vectors)}
+        bench.report(Step("eigenbasis", done, matrices, 0))
     save_tensors(checkpoint.path, basis, {"binding": checkpoint.binding})
     return basis
+
+
+def _saved(checkpoint: Checkpoint, device: str) -> dict[str, Tensor] | None:
+    """The bases of an earlier, interrupted fit; None where there are none of this fit, or they are damaged."""
+    with suppress(HeadwaterError):
+        if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:
+            saved = load_tensors(checkpoint.path, device)
+            return {name: aligned.copy(tensor) if tensor.dim() == 2 else tensor for name, tensor in saved.items()}
+    return None
+
+
+def _matrices(layers: Sequence[TrackedLayer], covariances: Covariances) -> Iterator[tuple[str, str, Tensor]]:
+    """(name, side, covariance) of every group and layer, each taken out of `covariances`."""
+    for layer in layers:
+        if layer.name == layer.group:
+            yield layer.group, "A", covariances.input_covariance(layer)
+        yield layer.name, "S", covariances.output_covariance(layer)
+        covariances.release(layer)
+
+
+def _decomposed(matrix: tuple[str, str, Tensor]) -> tuple[str, str, Tensor, Tensor]:
+    name, side, covariance = matrix
+    whose = "the inputs of" if side == "A" else "the gradients of"
+    return name, side, *eigendecompose(covariance, f"{whose} {name}")
 
 
 def _fold(sweep: Sweep, stage: str, make: Callable[[], R], bench: Workbench) -> R:

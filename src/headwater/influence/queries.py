@@ -1,4 +1,4 @@
-"""Reading many queries from a JSONL file: `{"id", "prompt", "completion"}` a line."""
+"""Reading many queries from a JSONL file: `{"id", "prompt", "completion"}` a line, or "messages" for the prompt."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ class QueryLine:
     """One line of a queries file."""
 
     id: str
-    prompt: str
     completion: str
+    prompt: str | None = None
     span: str | None = None
+    messages: list[dict[str, str]] | None = None
+    """A conversation, instead of a prompt."""
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("it has neither or both of prompt and messages; give one of them")
 
 
 def read_queries(path: Path) -> list[QueryLine]:

@@ -94,11 +94,7 @@ def make_question(
             f"{id} has {len(tokenized.input_ids)} tokens; the model reads at most {lm.max_positions}. "
             "Shorten the prompt."
         )
-    begins = [0, *tokenized.ends[:-1]]
-    selected = [
-        place > 0 and begin < stop and end > start
-        for place, (begin, end) in enumerate(zip(begins, tokenized.ends, strict=True))
-    ]
+    selected = [False, *tokenized.overlapping([(start, stop)])[1:]]
     if not any(selected):
         raise HeadwaterError(
             f"No token of {id} can be explained: the first token of a text has nothing before it that could "

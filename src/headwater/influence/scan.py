@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headwater.alone import alone
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
 from headwater.files import replacing
@@ -51,24 +53,28 @@ def scan_corpus(scan: Scan, sweep: Sweep, output: Path, report: Report = silent)
         report(Step(sweep.stage, len(scan.corpus), len(scan.corpus), 0))
         return
     parts = output.with_name(output.name + ".parts")
-    parts.mkdir(parents=True, exist_ok=True)
+    with alone(parts):
+        _write_parts(scan, sweep, parts, report)
+        with replacing(output) as whole, pq.ParquetWriter(whole, scan.schema, write_page_checksum=True) as writer:
+            for shard in sweep.shards():
+                writer.write_table(pq.read_table(_part(parts, shard), schema=scan.schema))
+    shutil.rmtree(parts)
 
-    def path(shard: Shard) -> Path:
-        return parts / f"{shard.index:06d}.parquet"
+
+def _write_parts(scan: Scan, sweep: Sweep, parts: Path, report: Report) -> None:
+    """Compute what is missing of the shards' parts."""
 
     def finished(shard: Shard) -> bool:
-        return _bound_to(path(shard), scan.binding)
+        return _bound_to(_part(parts, shard), scan.binding) and _undamaged(_part(parts, shard))
 
-    def make() -> Scores | TokenScores:
-        return TokenScores(scan.preconditioned) if scan.tokens else Scores(scan.preconditioned)
-
+    make = partial(TokenScores if scan.tokens else Scores, scan.preconditioned)
     for shard, reducer in each_shard(sweep, make, finished, report):
-        with replacing(path(shard)) as part:
-            pq.write_table(_table(scan, shard, reducer), part)
-    with replacing(output) as whole, pq.ParquetWriter(whole, scan.schema) as writer:
-        for shard in sweep.shards():
-            writer.write_table(pq.read_table(path(shard), schema=scan.schema))
-    shutil.rmtree(parts)
+        with replacing(_part(parts, shard)) as part:
+            pq.write_table(_table(scan, shard, reducer), part, write_page_checksum=True)
+
+
+def _part(parts: Path, shard: Shard) -> Path:
+    return parts / f"{shard.index:06d}.parquet"
 
 
 def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> Any:
@@ -85,7 +91,7 @@ def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> Any:
 
 
 def _bound_to(path: Path, binding: str) -> bool:
-    """Whether `path` is a whole Parquet file of this very scan. A file cut short is as good as absent."""
+    """Whether `path` is a Parquet file of this very scan. One that was cut short is as good as absent."""
     if not path.exists():
         return False
     try:
@@ -93,6 +99,15 @@ def _bound_to(path: Path, binding: str) -> bool:
     except (OSError, pa.ArrowInvalid):
         return False
     return metadata.get(b"headwater") == binding.encode()
+
+
+def _undamaged(path: Path) -> bool:
+    """Whether every page of a Parquet file is as it was written."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return all(True for _ in file.iter_batches())
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def check_query_ids(ids: Sequence[str]) -> None:

@@ -71,13 +71,17 @@ class Capture(AbstractContextManager["Capture"]):
     def __call__(self, batch: Batch, labels: Labels = Labels()) -> Captured:
         """One forward and one backward pass of `batch`.
 
-        Raises HeadwaterError naming the example whose loss is not finite.
+        Raises HeadwaterError naming the example whose loss or gradient is not finite, and the layer that shows it.
         """
         hidden = self.forward(batch)
         losses, seed = _loss(self.lm, hidden, self._ids(batch), batch, labels)
-        captured = Captured(losses, self.activations(batch), self.pull_back(hidden, seed))
+        activations = self.activations(batch)
+        _check_finite("loss", losses, batch, [(x.group, activations[x.group]) for x in self.layers])
+        gradients = self.pull_back(hidden, seed)
+        upwards = [(layer.name, gradients[layer.name]) for layer in self.layers]
+        _check_finite("gradient", upwards[0][1].sum(dim=2), batch, upwards[::-1])
         self.forget()
-        return captured
+        return Captured(losses, activations, gradients)
 
     def forward(self, batch: Batch) -> Tensor:
         """[B, T, H] the final hidden states, with a graph behind them until `forget`."""
@@ -92,7 +96,7 @@ class Capture(AbstractContextManager["Capture"]):
         """
         outputs = [self._outputs[layer.name] for layer in self.layers]
         gradients = torch.autograd.grad(hidden, outputs, seed, retain_graph=again)
-        return {layer.name: gradient for layer, gradient in zip(self.layers, gradients, strict=True)}
+        return {layer.name: _precise(gradient) for layer, gradient in zip(self.layers, gradients, strict=True)}
 
     def weight_gradients(self, batch: Batch, hidden: Tensor, seeds: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """For every seed, layer -> [O, I]: the seed taken back to the weights, summed over the batch.
@@ -139,7 +143,7 @@ class Capture(AbstractContextManager["Capture"]):
             real = np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]
             padding = torch.from_numpy(real).to(self.lm.device).unsqueeze(2)
         return {
-            layer.group: _with_bias_column(self._inputs[layer.group], padding, layer.bias)
+            layer.group: _with_bias_column(_precise(self._inputs[layer.group]), padding, layer.bias)
             for layer in self.layers
             if layer.name == layer.group
         }
@@ -150,7 +154,9 @@ def token_losses(lm: LanguageModel, batch: Batch) -> Tensor:
     """[B, T] loss in nats of every target token, by a forward pass alone; zero elsewhere."""
     input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
     hidden = lm.body(input_ids, use_cache=False).last_hidden_state
-    return _loss(lm, hidden, input_ids, batch, Labels())[0]
+    losses = _loss(lm, hidden, input_ids, batch, Labels())[0]
+    _check_finite("loss", losses, batch)
+    return losses
 
 
 def _loss(lm: LanguageModel, hidden: Tensor, input_ids: Tensor, batch: Batch, labels: Labels) -> tuple[Tensor, Tensor]:
@@ -164,10 +170,14 @@ def _loss(lm: LanguageModel, hidden: Tensor, input_ids: Tensor, batch: Batch, la
     head = head_pass(hidden.detach()[:, :-1][predicts], lm.head, input_ids[:, 1:][predicts], uniforms)
     losses = torch.zeros(input_ids.shape, dtype=head.losses.dtype, device=lm.device)
     losses[:, 1:][predicts] = head.losses
-    _check_finite(losses, batch)
     gradient = torch.zeros_like(hidden)
     gradient[:, :-1][predicts] = head.gradient
     return losses, gradient
+
+
+def _precise(numbers: Tensor) -> Tensor:
+    """In float32 or better, whatever the model runs in: sums of products need the bits."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def _with_bias_column(inputs: Tensor, real: Tensor | None, bias: bool) -> Tensor:
@@ -185,14 +195,19 @@ def _with_bias_column(inputs: Tensor, real: Tensor | None, bias: bool) -> Tensor
     return full
 
 
-def _check_finite(losses: Tensor, batch: Batch) -> None:
-    bad = ~torch.isfinite(losses).all(dim=1)
-    if bool(bad.any()):
-        names = ", ".join(str(batch.ids[i]) for i in torch.nonzero(bad)[:3, 0].tolist())
-        raise HeadwaterError(
-            f"The loss of example {names} is not finite. The model's weights or this text are damaged: "
-            "look at the example, or leave it out of the corpus."
-        )
+def _check_finite(what: str, values: Tensor, batch: Batch, layers: Sequence[tuple[str, Tensor]] = ()) -> None:
+    """Raises HeadwaterError where `values` [B, T] are not finite, naming the examples, and the first of `layers` whose
+    [B, T, width] are not."""
+    bad = ~torch.isfinite(values).all(dim=1)
+    if not bool(bad.any()):
+        return
+    names = ", ".join(str(batch.ids[i]) for i in torch.nonzero(bad)[:3, 0].tolist())
+    seen = next((name for name, numbers in layers if not bool(torch.isfinite(numbers[bad]).all())), None)
+    where = "" if seen is None else f" It is first seen at layer {seen}."
+    raise HeadwaterError(
+        f"The {what} of example {names} is not finite.{where} The model's weights or this text are damaged, or numbers "
+        "of its precision do not reach so far: look at the example, leave it out of the corpus, or use float32."
+    )
 
 
 def _uniforms(seed: int, keys: np.ndarray, tokens: int) -> np.ndarray:

@@ -18,6 +18,8 @@ from headwater.errors import ModelError
 
 DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2")
 """Every MLP linear, as in Grosse et al. 2023 (OPT calls its two fc1 and fc2)."""
+ADAPTER_LAYERS = ("*.lora_A.*", "*.lora_B.*")
+"""The linears of a LoRA adapter (Hu et al. 2021), which alone were trained."""
 ALL_LINEAR = "all-linear"
 
 
@@ -42,12 +44,14 @@ class TrackedLayer:
 def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[TrackedLayer]:
     """The linear layers of `model` whose names match one of `globs`, in the order the forward pass meets them.
 
-    `all-linear` is every linear layer except the language-model head. The default is every MLP linear.
+    `all-linear` is every linear layer except the language-model head. The default is every MLP linear; of a model with
+    a LoRA adapter, every linear of the adapter.
     Raises ModelError, with the nearest names, where a glob matches nothing.
     """
     candidates = _linears(model)
     wanted: set[str] = set()
-    for glob in globs or DEFAULT_LAYERS:
+    adapted = any(".lora_A." in name for name in candidates)
+    for glob in globs or (ADAPTER_LAYERS if adapted else DEFAULT_LAYERS):
         matched = {name for name in candidates if glob == ALL_LINEAR or fnmatchcase(name, glob)}
         if not matched and globs:
             hint = f" Use '{ALL_LINEAR}' for all of them."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from transformers.utils import logging as transformers_logging
 from headwater.errors import ModelError
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
+
+Dtype = Literal["fp32", "bf16"]
+"""What a model runs in. Whatever is summed over tokens or examples is in float32 all the same."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class LanguageModel:
     model: Any
     tokenizer: Any
     head: Head
+    trust_remote_code: bool = False
+    """Whether it was loaded with code of its own."""
 
     @property
     def body(self) -> Any:
@@ -41,6 +47,19 @@ class LanguageModel:
     def max_positions(self) -> int:
         """Longest text in tokens that the model can read."""
         return max_positions(self.model.config)
+
+    @property
+    def dtype(self) -> Dtype:
+        """Of the weights."""
+        return "bf16" if self.model.dtype == torch.bfloat16 else "fp32"
+
+    @cached_property
+    def precise(self) -> LanguageModel:
+        """The same model in float32 or better: itself, or else loaded anew. Fewer bits do not take a small step, and
+        carry no tangents."""
+        if torch.promote_types(self.model.dtype, torch.float32) == self.model.dtype:
+            return self
+        return load_model(self.name, device=str(self.device), trust_remote_code=self.trust_remote_code)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,11 +91,12 @@ def load_model(
     *,
     device: str | None = None,
     trust_remote_code: bool = False,
-    dtype: torch.dtype = torch.float32,
+    dtype: Dtype = "fp32",
 ) -> LanguageModel:
     """Load a model and tokenizer from a hub name or a path, from safetensors only, with weights frozen.
 
-    GPT-Neo gets fused attention. `device` defaults to the GPU where there is one. Raises ModelError where the model
+    `name` may be a LoRA adapter (peft), which is laid over the model that it names. GPT-Neo gets fused attention.
+    `device` defaults to the GPU where there is one. Raises ModelError where the model
     cannot be loaded, has no fast tokenizer, or computes its logits in a way the fused head does not follow.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -86,9 +106,12 @@ def load_model(
     source = str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_source(source), trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
+            source,
+            dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -96,7 +119,23 @@ def load_model(
             f"Cannot load the model {name!r}: {first} Give a folder written by save_pretrained "
             "(config.json, model.safetensors, tokenizer.json) or the name of a public model on the hub."
         ) from error
-    return wrap_model(model.to(torch.device(device)), tokenizer, name)  # pyright: ignore[reportArgumentType]
+    lm = wrap_model(model.to(torch.device(device)), tokenizer, name)  # pyright: ignore[reportArgumentType]
+    return replace(lm, trust_remote_code=trust_remote_code)
+
+
+def _tokenizer_source(source: str) -> str:
+    """Where the tokenizer is: with the model, or, for an adapter that has none beside it, with what it adapts.
+
+    Raises ModelError where `source` is an adapter and peft is not installed.
+    """
+    folder = Path(source)
+    if not (folder / "adapter_config.json").exists():
+        return source
+    if find_spec("peft") is None:
+        raise ModelError(f"{source} is an adapter, which needs peft. Install it with: pip install 'headwater[peft]'")
+    if (folder / "tokenizer.json").exists():
+        return source
+    return str(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
 
 
 def wrap_model(model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:

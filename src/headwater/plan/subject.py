@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import Record, read_records
 from headwater.corpus.store import ROWS_PER_BATCH, SCHEMA, CorpusCounts, write_corpus
@@ -113,7 +114,9 @@ def subject_of_corpus(
     max_tokens = min(options.max_tokens or lm.max_positions, lm.max_positions)
     with Peak() as peak:
         start = time.perf_counter()
-        records, total = spread_records(read_records(source, options.read), SAMPLED_RECORDS, report)
+        records, total = spread_records(
+            read_records(source, options.read, render=renderer(lm.tokenizer, options.read)), SAMPLED_RECORDS, report
+        )
         with suppress(CorpusError):  # the first writing takes longer, however much there is to write
             write_corpus(folder / "first.arrow", records[:20], lm.tokenizer, max_tokens, options.long_texts)
         middle = time.perf_counter()

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, save_tensors
 from headwater.lm.capture import Captured
@@ -31,7 +32,7 @@ class Kept:
     limit: int
     """Bytes of all files together; batches beyond are not kept, and are computed again."""
 
-    def load(self, shard: int, batch: int, device: torch.device) -> Captured | None:
+    def load(self, shard: int, batch: Batch, device: torch.device) -> Captured | None:
         """What was caught of a batch, or None where it is not kept."""
         path = self._path(shard, batch)
         if not path.exists():
@@ -44,7 +45,7 @@ class Kept:
         gradients = {name.removeprefix("g "): x for name, x in tensors.items() if name.startswith("g ")}
         return Captured(tensors["losses"], activations, gradients)
 
-    def save(self, shard: int, batch: int, captured: Captured) -> None:
+    def save(self, shard: int, batch: Batch, captured: Captured) -> None:
         """Keep what was caught of a batch, where there is room for it."""
         tensors = {f"a {name}": x for name, x in captured.activations.items()}
         tensors |= {f"g {name}": x for name, x in captured.output_gradients.items()}
@@ -58,8 +59,9 @@ class Kept:
         """Of all that is kept."""
         return sum(file.stat().st_size for file in self.folder.glob("*"))
 
-    def _path(self, shard: int, batch: int) -> Path:
-        return self.folder / f"{shard:06d}-{batch:06d}.safetensors"
+    def _path(self, shard: int, batch: Batch) -> Path:
+        """A batch is known by its first example and how many follow it by length."""
+        return self.folder / f"{shard:06d}-{batch.rows[0]:06d}-{len(batch.rows)}.safetensors"
 
 
 def kept_in(folder: Path) -> Kept:

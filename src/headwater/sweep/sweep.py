@@ -6,7 +6,9 @@ order, so an interrupted sweep that goes on later ends with the same bytes as on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -14,7 +16,8 @@ from typing import Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from headwater.corpus.batches import Batch, TokenSequence, make_batches
+from headwater.corpus.batches import Batch, TokenSequence, make_batches, pad
+from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, read_metadata, save_tensors
 from headwater.gradient import FactoredGradient
 from headwater.lm.capture import Capture, Captured, Labels
@@ -55,6 +58,8 @@ class Reducer(Protocol):
 
 
 R = TypeVar("R", bound=Reducer)
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,37 @@ class Shard:
     index: int
     start: int
     stop: int
+
+
+class Engine(Protocol):
+    """Who does the work: this process, or many on a cluster. The results are the same bytes."""
+
+    def reduce(
+        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], report: Report
+    ) -> Iterator[tuple[Shard, R]]:
+        """The reducer of each of `shards`, in their order."""
+        ...
+
+    def map(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """`work` done on each of `items`, which are taken as they are needed; in their order."""
+        ...
+
+
+class Here:
+    """The engine that is this process: one shard, one item after the other."""
+
+    def reduce(
+        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], report: Report
+    ) -> Iterator[tuple[Shard, R]]:
+        with Capture(sweep.lm, sweep.layers) as capture:
+            for shard in shards:
+                yield shard, reduce_shard(sweep, capture, shard, make(), report)
+
+    def map(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        return map(work, items)
+
+
+HERE = Here()
 
 
 @dataclass(frozen=True)
@@ -78,6 +114,7 @@ class Sweep:
     """At most, padding included; None is what suits the layers."""
     kept: Kept | None = None
     """Where captured gradients are kept for another sweep over the same sequences, and found again."""
+    engine: Engine = HERE
 
     @property
     def token_budget(self) -> int:
@@ -99,15 +136,56 @@ def token_budget(layers: Sequence[TrackedLayer], device: torch.device) -> int:
 
 
 def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple[Batch, LayerGradients]]:
-    """Every batch of a shard with its gradients, those that are kept from there."""
-    batches = make_batches(sweep.sequences[shard.start : shard.stop], sweep.token_budget)
-    for place, batch in enumerate(batches):
-        captured = sweep.kept.load(shard.index, place, sweep.lm.device) if sweep.kept else None
-        if captured is None:
-            captured = capture(batch, sweep.labels)
-            if sweep.kept:
-                sweep.kept.save(shard.index, place, captured)
-        yield batch, factored(sweep.layers, captured)
+    """Every batch of a shard with its gradients, those that are kept from there.
+
+    A batch that memory does not suffice for is halved, and so are the shard's later ones of that size. Raises
+    HeadwaterError where it does not suffice for a single example.
+    """
+    sequences = sweep.sequences[shard.start : shard.stop]
+    waiting = list(make_batches(sequences, sweep.token_budget))[::-1]
+    most = sweep.token_budget
+    while waiting:
+        batch = waiting.pop()
+        if batch.input_ids.size > most and len(batch.ids) > 1:
+            waiting += halves(sequences, batch)
+            continue
+        try:
+            captured = _captured(sweep, capture, shard, batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            capture.forget()
+            if len(batch.ids) == 1:
+                raise HeadwaterError(
+                    f"There is not enough memory for example {batch.ids[0]}, {batch.tokens:,} tokens alone. Cut long "
+                    "examples with --max-tokens, or use a machine with more memory."
+                ) from error
+            most = batch.input_ids.size // 2
+            waiting.append(batch)
+        else:
+            yield batch, factored(sweep.layers, captured)
+
+
+def _captured(sweep: Sweep, capture: Capture, shard: Shard, batch: Batch) -> Captured:
+    """What is kept of a batch, or else what is caught now, and then kept."""
+    captured = sweep.kept.load(shard.index, batch, sweep.lm.device) if sweep.kept else None
+    if captured is None:
+        captured = capture(batch, sweep.labels)
+        if sweep.kept:
+            sweep.kept.save(shard.index, batch, captured)
+    return captured
+
+
+def halves(sequences: Sequence[TokenSequence], batch: Batch) -> list[Batch]:
+    """The second and the first half of a batch of `sequences`."""
+    rows = batch.rows.tolist()
+    middle = (len(rows) + 1) // 2
+    return [pad(sequences, rows[middle:]), pad(sequences, rows[:middle])]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out, on a GPU or on a processor (which has no exception of its own for it)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, reducer: R, report: Report) -> R:
@@ -135,11 +213,10 @@ def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = No
     shards = sweep.shards()
     done = checkpoint.load(total) if checkpoint else 0
     report(Step(sweep.stage, shards[done - 1].stop if done else 0, len(sweep.sequences), 0))
-    with Capture(sweep.lm, sweep.layers) as capture:
-        for shard in shards[done:]:
-            total.merge(reduce_shard(sweep, capture, shard, make(), report))
-            if checkpoint:
-                checkpoint.save(total, shard.index + 1)
+    for shard, reducer in sweep.engine.reduce(sweep, shards[done:], make, report):
+        total.merge(reducer)
+        if checkpoint:
+            checkpoint.save(total, shard.index + 1)
     return total
 
 
@@ -147,33 +224,47 @@ def each_shard(
     sweep: Sweep, make: Callable[[], R], finished: Callable[[Shard], bool], report: Report = silent
 ) -> Iterator[tuple[Shard, R]]:
     """The reducer of every shard that is not `finished`, in order: for results that are rows rather than sums."""
-    with Capture(sweep.lm, sweep.layers) as capture:
-        for shard in sweep.shards():
-            if finished(shard):
-                report(Step(sweep.stage, shard.stop, len(sweep.sequences), 0))
-            else:
-                yield shard, reduce_shard(sweep, capture, shard, make(), report)
+    missing = [shard for shard in sweep.shards() if not finished(shard)]
+    there = len(sweep.sequences) - sum(shard.stop - shard.start for shard in missing)
+    if there:
+        report(Step(sweep.stage, there, len(sweep.sequences), 0))
+    return sweep.engine.reduce(sweep, missing, make, report)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The merged state of the shards finished so far, in one file; `binding` says what it is the state of."""
+    """The merged state of the shards finished so far, in one file; `binding` says what it is the state of.
+
+    The state of one shard less is kept beside it, so that damage to a file costs no more than that shard.
+    """
 
     path: Path
     binding: str
 
     def load(self, reducer: Reducer) -> int:
         """Fill `reducer` with the saved state. Returns how many shards it holds: 0 where there is none of ours."""
-        if not self.path.exists():
-            return 0
-        metadata = read_metadata(self.path)
-        if metadata.get("binding") != self.binding:
-            return 0
-        reducer.load_state_dict(load_tensors(self.path))
-        return int(metadata["shards"])
+        for shards, path in sorted(self._found(), reverse=True):
+            try:
+                reducer.load_state_dict(load_tensors(path))
+            except HeadwaterError:  # damaged: the one before may not be
+                continue
+            return shards
+        return 0
 
     def save(self, reducer: Reducer, shards: int) -> None:
-        save_tensors(self.path, reducer.state_dict(), {"binding": self.binding, "shards": str(shards)})
+        following = self._beside("next")
+        save_tensors(following, reducer.state_dict(), {"binding": self.binding, "shards": str(shards)})
+        if self.path.exists():
+            os.replace(self.path, self._beside("previous"))
+        os.replace(following, self.path)
 
-    def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
+    def _found(self) -> Iterator[tuple[int, Path]]:
+        """How many shards each readable file of this binding holds."""
+        for path in (self.path, self._beside("next"), self._beside("previous")):
+            with suppress(HeadwaterError):
+                metadata = read_metadata(path) if path.exists() else {}
+                if metadata.get("binding") == self.binding:
+                    yield int(metadata["shards"]), path
+
+    def _beside(self, word: str) -> Path:
+        return self.path.with_name(f"{word}-{self.path.name}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headwater.files import write_text
 from headwater.influence.question import Question
 from headwater.lm.load import LanguageModel, max_positions, wrap_model
 from headwater.sweep.progress import Report, Step, silent
+from headwater.sweep.sweep import HERE, Engine
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import RECIPE_FILE, Recipe, read_recipe
 from headwater.training.train import fresh_model, reporting, train
@@ -61,11 +63,14 @@ class Retraining:
     """Of corpus, tokenizer and model."""
     folder: Path
     """Where outcomes are kept."""
+    engine: Engine = HERE
+    """Who retrains."""
 
     def outcomes(self, tasks: Sequence[Task], jobs: int = 1, report: Report = silent) -> list[Outcome]:
         """What the retrained models say, in the order of the tasks.
 
-        Those in the folder are read; the others are made, `jobs` at a time in processes of their own, and kept.
+        Those in the folder are read; the others are made and kept: by the engine's workers, or `jobs` at a time in
+        processes of their own.
         Raises HeadwaterError where the folder holds the outcomes of something else.
         """
         self._bind()
@@ -76,7 +81,9 @@ class Retraining:
             report(Step(STAGE, there + done, len(tasks), 0, note))
 
         told(0)
-        if jobs > 1 and len(missing) > 1:
+        if self.engine is not HERE:
+            self._make_elsewhere(missing, told)
+        elif jobs > 1 and len(missing) > 1:
             self._make_apart(missing, min(jobs, len(missing)), told)
         else:
             for done, task in enumerate(missing):
@@ -116,11 +123,23 @@ class Retraining:
 
     def make(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> None:
         """Retrain and write down the outcome."""
+        write_text(self._path(task), self.made(task, threads, on_step))
+
+    def made(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> str:
+        """Retrain; the outcome as it is written down."""
         start = time.process_time()
         found = asdict(measure(self.retrained(task, threads, on_step), self.questions))
         seen = {"examples": int(task.members.sum()), "seed": task.seed}
         spent = {"cpu_seconds": round(max(time.process_time() - start, 1e-3), 3)}
-        write_text(self._path(task), json.dumps(seen | found | spent) + "\n")
+        return json.dumps(seen | found | spent) + "\n"
+
+    def _make_elsewhere(self, tasks: Sequence[Task], told: Callable[[int], None]) -> None:
+        """Every retraining on one thread of a worker of the engine."""
+        whole = replace(self, sequences=list(self.sequences), engine=HERE)
+        made = self.engine.map(partial(whole.made, threads=1), tasks)
+        for done, (task, outcome) in enumerate(zip(tasks, made, strict=True), start=1):
+            write_text(self._path(task), outcome)
+            told(done)
 
     def _make_apart(self, tasks: Sequence[Task], jobs: int, told: Callable[[int], None]) -> None:
         """Every retraining on one thread of a process of its own: faster in all than one after the other on many."""

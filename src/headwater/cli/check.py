@@ -1,0 +1,42 @@
+"""`headwater check`: is every file of a run as it was written?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headwater.check import check_run
+from headwater.cli import app
+from headwater.cli.options import RunPath
+from headwater.cli.progress import say
+
+
+@app.command()
+def check(
+    run: RunPath,
+    repair: Annotated[bool, typer.Option(help="Delete what is damaged and can be made anew.")] = False,
+) -> None:
+    """Compare every file of a run with its checksum or fingerprint, and say how to mend what is damaged.
+
+    Ends with code 1 where something is. Loads no model.
+
+    [dim]headwater check runs/stories[/]
+    """
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    wrong = 0
+    for finding in check_run(run, repair=repair):
+        bad = finding.mend is not None
+        wrong += bad
+        mark = Text("damaged", style="bold #B2182B") if bad else Text("whole", style="#67A9CF")
+        grid.add_row(mark, Text(finding.part), Text(finding.said))
+        if finding.mend is not None:
+            grid.add_row("", "", Text(finding.mend, style="bold"))
+    Console().print(grid)
+    if wrong:
+        say(f"{wrong} damaged.")
+        raise typer.Exit(1)
+    say("Everything is as it was written.")

@@ -1,0 +1,31 @@
+"""`headwater push`: share a run on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headwater.card import card_of, manifest_of
+from headwater.cli import app
+from headwater.cli.options import RunPath
+from headwater.cli.progress import say
+from headwater.hub import push_run
+
+
+@app.command()
+def push(
+    run: RunPath,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset repository on the hub.")],
+    public: Annotated[bool, typer.Option(help="Let everybody read it. Default: only those you allow.")] = False,
+) -> None:
+    """Upload a run to the Hugging Face hub, with a card that says what it is. Needs HF_TOKEN.
+
+    The texts of the corpus go with it, and the model does not. Open it elsewhere with Run.from_hub(OWNER/NAME, RUN), or
+    fetch it with headwater cloud fetch.
+
+    [dim]headwater push runs/stories you/stories-influence[/]
+    """
+    texts = {"README.md": card_of(run, repository), "manifest.json": manifest_of(run)}
+    say(f"Sending {run} to {repository} …")
+    say(f"It is at {push_run(run, repository, texts, public=public)}")

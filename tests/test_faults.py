@@ -1,0 +1,286 @@
+"""Whatever breaks on the way, the results are the same bytes, and what is finished is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from headwater.alone import alone
+from headwater.check import Finding, check_run
+from headwater.cli import app
+from headwater.errors import HeadwaterError
+from headwater.lm.capture import Capture, Captured, Labels
+from headwater.lm.load import load_model
+from headwater.run import Run
+from headwater.sweep import sweep as sweep_module
+from headwater.sweep.progress import Step
+from headwater.sweep.sweep import gradients_of
+from tests.killed import SHARD, WORK, digest
+from tests.killing import KilledError, kill_at
+from tests.models import plain_model, tiny_tokenizer
+from tests.serving import COMPLETION, PROMPT, STORIES
+
+KILLS = 7
+"""Of each kind of work."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True)
+def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(STORIES)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def new_run(sources: Path, path: Path) -> Run:
+    return Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
+
+
+def everything(run: Run) -> None:
+    for work, _ in WORK.values():
+        work(run)
+
+
+def result(run: Run) -> dict[str, str]:
+    """What came of it, bit by bit."""
+    return {name: digest(run, name) for name in WORK}
+
+
+@pytest.fixture(scope="module")
+def reference(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that nothing has happened to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+        run = new_run(sources, tmp_path_factory.mktemp("whole") / "run")
+        everything(run)
+        return run
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Run) -> dict[str, str]:
+    return result(reference)
+
+
+def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.killed", str(sources), str(tmp_path), str(KILLS)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
+    found = json.loads(done.stdout.splitlines()[-1])
+    for name, (killed, digests) in found.items():
+        assert killed >= KILLS
+        assert set(digests) == {expected[name]}, name
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000])
+def test_a_full_disk_is_said_and_nothing_half_written_is_left(
+    limit: int, sources: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    run = new_run(sources, tmp_path / "run")
+    code = f"from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {SHARD}; from headwater.cli import main; main()"
+    command = [sys.executable, "-c", code, "fit", str(run.path)]
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    found = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=no_large_files,
+        env=os.environ | ONE_THREAD | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert "The disk is full" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not list(run.path.rglob("*.part"))
+    everything(run)
+    assert result(run) == expected
+
+
+def interrupted(run: Run, step: int, work: Any) -> None:
+    run.report = kill_at(step)
+    with pytest.raises(KilledError):
+        work()
+    run.report = lambda _: None
+
+
+def flip(path: Path, place: float) -> None:
+    """Turn one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path, place: float) -> None:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * place)])
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("place", [0.02, 0.6, 0.98])
+def test_a_damaged_checkpoint_costs_one_shard(
+    damage: Any, place: float, sources: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    run = new_run(sources, tmp_path / "run")
+    interrupted(run, 8, run.fit)
+    damage(run.path / "curvature" / "covariances.checkpoint.safetensors", place)
+    for kept in run.path.glob("curvature/gradients-*/*"):
+        damage(kept, place)
+    steps: list[Step] = []
+    run.report = steps.append
+    everything(run)
+    assert steps[0].done > 0, "all shards but one are still there"
+    assert result(run) == expected
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.98])
+def test_a_damaged_part_of_a_scan_is_done_again_and_no_other(
+    damage: Any, place: float, sources: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    run.build_index(bytes=256)
+    output = run.path / "scores.parquet"
+    asked = [run.question(PROMPT, COMPLETION)]
+    interrupted(run, 8, lambda: run.scan(asked, output, tokens=True))
+    parts = sorted((run.path / "scores.parquet.parts").glob("*.parquet"))
+    assert len(parts) > 3
+    times = {part: part.stat().st_mtime_ns for part in parts}
+    damage(parts[1], place)
+    kept = {part: part.stat().st_mtime_ns for part in parts if part != parts[1]}
+    assert kept == {part: time for part, time in times.items() if part != parts[1]}
+    steps: list[Step] = []
+    run.report = steps.append
+    run.scan(asked, output, tokens=True)
+    redone = sum(step.tokens > 0 for step in steps)
+    assert redone <= len(STORIES) // SHARD - len(parts) + 1
+    assert result(run) == expected
+
+
+def test_a_damaged_curvature_is_refused(sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    flip(run.curvature_path, 0.7)
+    with pytest.raises(HeadwaterError, match="not those that were written"):
+        run.curvature()
+
+
+def finding(run: Run, part: str) -> Finding:
+    return next(one for one in check_run(run.path) if one.part == part)
+
+
+def test_a_whole_run_is_whole(reference: Run) -> None:
+    assert [one.part for one in check_run(reference.path) if one.mend] == []
+    assert {"manifest.json", "corpus/examples.arrow", "curvature/curvature.safetensors", "index"} <= {
+        one.part for one in check_run(reference.path)
+    }
+
+
+def test_damage_is_found_said_and_repaired(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    everything(run)
+    table = run.index.table
+    assert table is not None
+    table.lance.update(where="key = 7", values={"loss": 1.0})
+    found = finding(run, "index")
+    assert '"s7"' in found.said
+    assert found.mend is not None
+    flip(run.curvature_path, 0.9)
+    commands = [one.mend for one in check_run(run.path, repair=True) if one.mend]
+    assert commands == [f"headwater fit {run.path}", f"headwater index {run.path}"]
+    assert finding(run, "index").mend is None, "the damaged row was taken out"
+    assert not run.curvature_path.exists()
+    steps: list[Step] = []
+    run.fit()
+    run.report = steps.append
+    run.build_index(bytes=256)
+    assert sum(step.tokens > 0 for step in steps if step.stage == "index") == 1, "only the shard of that row"
+    assert result(run) == expected
+    flip(run.path / "corpus" / "examples.arrow", 0.5)
+    assert "cannot be recovered" in (finding(run, "corpus/examples.arrow").mend or "")
+
+
+def test_the_command_says_what_is_damaged(sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    assert CliRunner().invoke(app, ["check", str(run.path)]).exit_code == 0
+    flip(run.curvature_path, 0.9)
+    found = CliRunner().invoke(app, ["check", str(run.path)])
+    assert found.exit_code == 1
+    assert "damaged" in found.output
+
+
+def test_a_second_process_is_refused_and_a_crash_releases_the_lock(sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    code = (
+        f"import time; from pathlib import Path; from headwater.alone import alone\n"
+        f"with alone(Path({str(run.path)!r})):\n    print('mine', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "mine\n"
+    for work in (run.fit, lambda: run.remove(["s1"]), lambda: run.add(sources / "corpus.jsonl")):
+        with pytest.raises(HeadwaterError, match="Another process is at work"):
+            work()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    run.fit()
+    with alone(run.path), pytest.raises(HeadwaterError, match="Another process"):
+        run.build_index(bytes=256)
+
+
+def test_a_loss_that_is_no_number_names_the_example_and_the_layer(sources: Path, tmp_path: Path) -> None:
+    lm = load_model(str(sources / "model"))
+    run = Run.create(tmp_path / "run", lm, sources / "corpus.jsonl")
+    with torch.no_grad():
+        lm.model.transformer.h[1].mlp.c_fc.weight[0, 0] = torch.nan
+    with pytest.raises(HeadwaterError, match=r"example s\d+.* not finite.*h\.1\.mlp\.c_proj"):
+        run.fit()
+
+
+class Scarce(Capture):
+    """As on a machine where more than a few tokens do not fit."""
+
+    most = 64
+    refused = 0
+
+    def __call__(self, batch: Any, labels: Labels = Labels()) -> Captured:
+        if batch.input_ids.size > self.most:
+            Scarce.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().__call__(batch, labels)
+
+
+def test_out_of_memory_halves_the_batches(sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    sweep = sweep_module.Sweep("", run.lm, run.curvature().layers, run.corpus.sequences())
+    (shard,) = replace(sweep).shards()[:1]
+    seen: list[str] = []
+    with Scarce(run.lm, sweep.layers) as capture:
+        for batch, _ in gradients_of(sweep, capture, shard):
+            assert batch.input_ids.size <= Scarce.most
+            seen += batch.ids
+    assert sorted(seen) == sorted(run.corpus.ids[shard.start : shard.stop]), "none is lost, none is there twice"
+    assert Scarce.refused <= 2, "the later ones are halved beforehand"
+    Scarce.most = 8
+    with (
+        Scarce(run.lm, sweep.layers) as capture,
+        pytest.raises(HeadwaterError, match=r"not enough memory for example s\d+, \d+ tokens alone"),
+    ):
+        list(gradients_of(sweep, capture, shard))

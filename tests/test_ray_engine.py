@@ -1,0 +1,210 @@
+"""A real cluster of several nodes gives the bytes that this process gives, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+import torch
+from ray.cluster_utils import Cluster
+
+from headwater.errors import HeadwaterError
+from headwater.influence.question import Question
+from headwater.run import Run
+from headwater.sweep import sweep as sweep_module
+from headwater.sweep.progress import Report, Step
+from headwater.sweep.ray_engine import RayEngine, Workers
+from headwater.training.recipe import Recipe
+from headwater.training.retrain import Retraining
+from tests.models import plain_model, tiny_tokenizer
+from tests.serving import COMPLETION, PROMPT, STORIES
+
+SHARDS = 10
+
+
+def test_a_cluster_that_does_not_answer_is_said() -> None:
+    with pytest.raises(HeadwaterError, match="No Ray cluster answers"), RayEngine(address="127.0.0.1:9"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that does no work, and two nodes."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        made.add_node(num_cpus=8)
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)  # joined once for all tests
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def engine(workers: int, **each: Any) -> RayEngine:
+    """Workers of the cluster that was joined."""
+    return RayEngine(Workers(workers, **each))
+
+
+@pytest.fixture(autouse=True)
+def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", len(STORIES) // SHARDS)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(STORIES)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def new_run(sources: Path, path: Path) -> Run:
+    return Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
+
+
+def questions(run: Run) -> list[Question]:
+    return [run.question(PROMPT, COMPLETION)]
+
+
+def everything(run: Run) -> dict[str, Any]:
+    """Fit, index and scan; what came of it, bit by bit."""
+    run.fit()
+    run.build_index(bytes=256)
+    scores = run.scan(questions(run), run.path / "scores.parquet", tokens=True)
+    rows = run.index.table.lance.to_arrow().sort_by("key").to_pylist()  # pyright: ignore[reportOptionalMemberAccess]
+    return {"curvature": run.curvature_path.read_bytes(), "scores": scores.read_bytes(), "rows": rows}
+
+
+@pytest.fixture(scope="module")
+def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module, "SMALLEST_SHARD", len(STORIES) // SHARDS)
+        return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_any_number_of_workers_gives_the_bytes_of_this_process(
+    count: int, cluster: Cluster, sources: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    run = new_run(sources, tmp_path / "run")
+    with engine(count) as run.engine:
+        assert everything(run) == expected
+
+
+def worker_processes() -> list[psutil.Process]:
+    """The processes of actors."""
+    return [p for p in psutil.process_iter(["cmdline"]) if "ray::_Worker" in " ".join(p.info["cmdline"] or ())]
+
+
+def at_steps(steps: set[int], do: Callable[[], object]) -> Report:
+    """A report that does something at some of its steps."""
+    seen: list[Step] = []
+
+    def report(step: Step) -> None:
+        seen.append(step)
+        if len(seen) in steps:
+            do()
+
+    return report
+
+
+def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone(
+    cluster: Cluster, sources: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    run = new_run(sources, tmp_path / "run")
+    nodes = [cluster.add_node(num_cpus=2)]
+    cluster.wait_for_nodes()
+    killed: list[int] = []
+
+    def break_something() -> None:
+        if nodes and len(killed) == 2:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        else:
+            victim = worker_processes()[0]
+            killed.append(victim.pid)
+            victim.kill()
+
+    run.report = at_steps({2, 15, 19, 32, 45}, break_something)  # in each pass of the fit, the index and the scan
+    with engine(4) as run.engine:
+        assert everything(run) == expected
+    assert len(set(killed)) == 4
+    assert not nodes
+
+
+def test_a_driver_that_is_killed_goes_on(
+    cluster: Cluster, sources: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    run = new_run(sources, tmp_path / "run")
+    code = (
+        f"import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {len(STORIES) // SHARDS}; "
+        "import torch; torch.set_num_threads(1); from headwater.cli import main; main()"
+    )
+    options = ["--engine", "ray", "--address", str(cluster.address), "--workers", "2"]
+    command = [sys.executable, "-c", code, "fit", str(run.path), *options]
+    driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 90
+    while not list(run.path.glob("curvature/*.checkpoint.safetensors")) and driver.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert not run.curvature_path.exists()
+    steps: list[Step] = []
+    run.report = steps.append
+    with engine(2) as run.engine:
+        assert everything(run) == expected
+    assert steps[0].done > 0, "what was finished is not done again"
+
+
+def test_mistakes_come_back_as_they_are(cluster: Cluster) -> None:
+    def mistaken(_: int) -> None:
+        raise HeadwaterError("The loss of example s3 is not finite.")
+
+    with engine(1) as team:
+        with pytest.raises(HeadwaterError, match="example s3"):
+            list(team.map(mistaken, [1]))
+        assert list(team.map(lambda x: 2 * x, range(5))) == [0, 2, 4, 6, 8], "the worker lives on"
+
+
+def test_work_that_kills_every_worker_is_given_up(cluster: Cluster) -> None:
+    with (
+        engine(2) as team,
+        pytest.raises(HeadwaterError, match="3 workers died one after the other"),
+    ):
+        list(team.map(lambda _: os._exit(1), [1]))
+
+
+def test_what_the_cluster_cannot_give_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.sweep.ray_engine.PATIENCE", 1)
+    with (
+        engine(1, gpus=3) as team,
+        pytest.raises(HeadwaterError, match="no room for a worker of 1 cores and 3 GPUs"),
+    ):
+        list(team.map(abs, [1]))
+
+
+def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    recipe = Recipe(epochs=1, learning_rate=1e-3, end=False)
+    found = []
+    with engine(2) as team:
+        for name, chosen in (("here", sweep_module.HERE), ("ray", team)):
+            retraining = Retraining(
+                recipe, run.lm.model.config, run.lm.tokenizer, run.corpus.sequences(), questions(run), "f",
+                tmp_path / name, chosen,
+            )  # fmt: skip
+            found.append(retraining.outcomes([retraining.without([k]) for k in range(3)]))
+    assert found[0] == found[1]
