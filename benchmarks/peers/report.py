@@ -57,7 +57,7 @@ def write_report(heats: Heats, write: bool) -> None:
 
 def report(heats: Heats) -> str:
     parts = [
-        f"{date.today()}, {_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Headwater {__version__}, kronfluence 1.0.1, bergson 2.5.1, "
         "dattri-llm 0.1.0."
     ]
@@ -67,7 +67,7 @@ def report(heats: Heats) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its name, where the system tells one."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []

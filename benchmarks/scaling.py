@@ -1,0 +1,163 @@
+"""`python -m benchmarks.scaling`: what a fit and an index cost against examples, length, width and workers.
+
+Every point is a new run of a random GPT-2-like model over real stories (the tiny world's, where there are none).
+Seconds are compared with a count of multiplications, so that the count can be trusted for models that do not run here.
+The table goes to docs/scaling.md, the plots to docs/pictures/scaling.svg.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from benchmarks.peers.report import processor
+from benchmarks.texts import texts
+from headwater.run import CorpusOptions, Run
+from headwater.sweep.ray_engine import RayEngine, Workers
+
+PAGE, PICTURE = Path("docs/scaling.md"), Path("docs/pictures/scaling.svg")
+BEGIN, END = "<!-- scaling: written by python -m benchmarks.scaling -->", "<!-- scaling: end -->"
+LAYERS = 2
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run: its size, and what it took."""
+
+    examples: int = 128
+    tokens: int = 128
+    """Of each example."""
+    width: int = 256
+    workers: int = 0
+    """0: this process, with two threads. Each Ray worker has one."""
+    fit: float = 0.0
+    """Seconds."""
+    index: float = 0.0
+
+
+SERIES: dict[str, Sequence[Point]] = {
+    "examples": [Point(examples=n) for n in (64, 128, 256, 512)],
+    "tokens an example": [Point(tokens=t) for t in (32, 64, 128, 256)],
+    "width": [Point(width=h) for h in (128, 256, 384, 512, 768)],
+    "workers": [Point(examples=512 * w, workers=w) for w in (1, 2)],
+}
+
+
+def multiplications(point: Point, vocabulary: int) -> tuple[float, float]:
+    """(fit, index), counted: what the products of matrices come to, decompositions left out.
+
+    A pass of the model is forward and the gradient of its inputs: 2 · 12 h² a block and token, and 2 · V h for the
+    head. A tracked layer takes I² + O² a token for its covariances, as much again to bring factors into the eigenbasis
+    (or O I (I + O) an example for gradients, where that is less), and I O to form a gradient.
+    """
+    h = point.width
+    model = LAYERS * 2 * (12 * h**2 + point.tokens * h) + 2 * vocabulary * h
+    squares, products = LAYERS * 2 * (h**2 + (4 * h) ** 2), LAYERS * 2 * 4 * h**2
+    rotated = min(squares, LAYERS * 2 * 4 * h**2 * 5 * h / point.tokens)
+    count = point.examples * point.tokens
+    return count * (model + squares + rotated + products), count * (model + rotated + products)
+
+
+def measured(point: Point, folder: Path, tokenizer: Any, lines: Sequence[str]) -> Point:
+    """The same with its seconds."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=point.width, n_layer=LAYERS, n_head=point.width // 32, n_positions=256
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    records = [json.dumps({"id": str(k), "text": line}) for k, line in enumerate(lines[: point.examples])]
+    (folder / "corpus.jsonl").write_text("\n".join(records), encoding="utf-8")
+    options = CorpusOptions(max_tokens=point.tokens)
+    run = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl", options)
+    assert run.corpus.counts.tokens == point.examples * point.tokens
+    with ExitStack() as stack:
+        if point.workers:
+            run.engine = stack.enter_context(RayEngine(Workers(point.workers)))
+            list(run.engine.map(abs, range(4 * point.workers)))  # all have started
+        start = time.perf_counter()
+        run.fit()
+        middle = time.perf_counter()
+        run.build_index()
+        return replace(point, fit=middle - start, index=time.perf_counter() - middle)
+
+
+def long_lines(count: int) -> tuple[Any, list[str]]:
+    """A tokenizer, and texts of more than 256 tokens: neighbouring stories in one."""
+    tokenizer, sequences, _ = texts(900)
+    stories = [tokenizer.decode(sequence.input_ids) for sequence in sequences]
+    lines = [" ".join(stories[(k + j) % len(stories)] for j in range(8)) for k in range(count)]
+    return tokenizer, lines
+
+
+def table(found: dict[str, list[Point]], vocabulary: int) -> str:
+    lines = [
+        f"{date.today()}, {processor()}, 2 cores; {LAYERS} layers, V = {vocabulary:,}, every MLP linear tracked.",
+        "",
+        "| examples | tokens each | width | workers | fit, s | billion products a second | index, s | the same |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for point in dict.fromkeys(point for points in found.values() for point in points):
+        fit, index = multiplications(point, vocabulary)
+        lines.append(
+            f"| {point.examples} | {point.tokens} | {point.width} | {point.workers or '–'} | {point.fit:.1f} | "
+            f"{fit / point.fit / 1e9:.0f} | {point.index:.1f} | {index / point.index / 1e9:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(found: dict[str, list[Point]]) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(found), figsize=(12, 3), layout="constrained")
+    for (name, points), axis in zip(found.items(), axes, strict=True):
+        at = [{"examples": p.examples, "width": p.width, "workers": p.workers}.get(name, p.tokens) for p in points]
+        for what, colour in (("fit", "#1F5F99"), ("index", "#8A4B08")):
+            axis.plot(at, [getattr(p, what) for p in points], "o-", color=colour, label=what)
+        axis.set(xlabel=name if name != "workers" else "workers, 512 examples each", ylim=(0, None), xticks=at)
+        axis.set_xticks(at, [str(x) for x in at])
+    axes[0].set_ylabel("seconds")
+    axes[0].legend(frameon=False)
+    figure.savefig(PICTURE)
+
+
+def points(tokenizer: Any, lines: Sequence[str]) -> Iterator[tuple[str, list[Point]]]:
+    known: dict[Point, Point] = {}
+    for name, series in SERIES.items():
+        for point in series:
+            if point not in known:
+                with TemporaryDirectory() as folder:
+                    known[point] = measured(point, Path(folder), tokenizer, lines)
+                print(known[point], flush=True)
+        yield name, [known[point] for point in series]
+
+
+def main() -> None:
+    tokenizer, lines = long_lines(1024)
+    with TemporaryDirectory() as folder:
+        measured(Point(examples=16), Path(folder), tokenizer, lines)  # what is loaded and compiled once
+    found = dict(points(tokenizer, lines))
+    text = table(found, len(tokenizer))
+    print(text)
+    plot(found)
+    page = PAGE.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
+    PAGE.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
