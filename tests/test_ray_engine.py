@@ -137,7 +137,7 @@ def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone
             killed.append(victim.pid)
             victim.kill()
 
-    run.report = at_steps({2, 15, 19, 32, 45}, break_something)  # in each pass of the fit, the index and the scan
+    run.report = at_steps({3, 15, 26, 37, 50}, break_something)  # in each stage of the fit, the index and the scan
     with engine(4) as run.engine:
         assert everything(run) == expected
     assert len(set(killed)) == 4

@@ -87,7 +87,7 @@ class RayEngine:
                 )  # fmt: skip
             except (OSError, ValueError, RuntimeError) as error:
                 raise HeadwaterError(
-                    f"No Ray cluster answers at {self.address or 'this machine'}: {_first_line(error)} Start one with "
+                    f"No Ray cluster answers at {self.address or 'this machine'}: {_first_line(error)}. Start one with "
                     "`ray start --head`, and name it with --address."
                 ) from error
         _send_tensors_as_arrays()
@@ -110,7 +110,8 @@ class RayEngine:
         """The shards' reducers; a worker sends the state of its own, and the sequences are sent to it."""
         bare = replace(sweep, lm=None, sequences=(), kept=None, engine=HERE)  # pyright: ignore[reportArgumentType]
         work = _ShardWork(bare, _Source.of(sweep.lm), make)
-        done = shards[0].start if shards else 0
+        done = shards[0].start if shards else len(sweep.sequences)
+        report(Step(sweep.stage, done, len(sweep.sequences), 0))
         results = self.map(work, ((shard, sweep.sequences[shard.start : shard.stop]) for shard in shards))
         for shard, (state, tokens) in zip(shards, results, strict=True):
             reducer = make()
@@ -258,7 +259,7 @@ class _Ordered:
             self.deaths[number] += 1
             if self.deaths[number] >= MOST_DEATHS:
                 raise HeadwaterError(
-                    f"{MOST_DEATHS} workers died one after the other of the same piece of work: {_first_line(error)} "
+                    f"{MOST_DEATHS} workers died one after the other of the same piece of work: {_first_line(error)}. "
                     "Out of memory, most likely: give a node fewer workers, or make the batches smaller."
                 ) from error
             heappush(self.again, (number, item))
@@ -353,4 +354,4 @@ def _knock(address: str | None) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(" .")
