@@ -17,6 +17,7 @@ from headwater.errors import HeadwaterError
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model, wrap_model
 from headwater.run import CorpusOptions, Run
+from headwater.training.recipe import Recipe
 from tests.models import plain_model, tiny_tokenizer
 from tests.oracle import sequence_loss
 
@@ -118,6 +119,18 @@ def test_prompts_carry_no_loss(tmp_path: Path) -> None:
     whole = [{"answer": row["ask"] + row["answer"]} for row in rows]
     (tmp_path / "whole").mkdir()
     assert corpus_of(tmp_path / "whole", whole, lm, text_field="answer").corpus.fingerprint != masked
+
+
+def test_training_again_learns_what_was_learned(tmp_path: Path) -> None:
+    lm = chat_model()
+    run = corpus_of(
+        tmp_path, [{"ask": "Who found it? ", "answer": "Lily did."}], lm, prompt_field="ask", text_field="answer"
+    )
+    lm.tokenizer.eos_token = "."
+    (given,) = run.corpus.sequences([0])[:1]
+    (read,) = Recipe().sequences([given], lm.tokenizer, 64)
+    assert read.input_ids.tolist() == [*given.input_ids, lm.tokenizer.eos_token_id]
+    assert read.targets.tolist() == [*given.targets, True]
 
 
 def test_what_is_cut_off_before_its_answer_is_counted(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headwater.corpus.batches import TokenSequence, all_targets
+from headwater.corpus.batches import TokenSequence
 from headwater.errors import HeadwaterError
 from headwater.files import write_text
 
@@ -56,7 +57,14 @@ class Recipe(BaseModel):
             return [TokenSequence(one.id, one.input_ids[:longest], one.targets[:longest]) for one in given]
         if tokenizer.eos_token_id is None:
             raise HeadwaterError(f'{RECIPE_FILE} says "end": true, but the tokenizer has no end-of-text token.')
-        return [all_targets([*one.input_ids[: longest - 1], tokenizer.eos_token_id], one.id) for one in given]
+        return [
+            TokenSequence(
+                one.id,
+                np.append(one.input_ids[: longest - 1], tokenizer.eos_token_id),
+                np.append(one.targets[: longest - 1], True),
+            )
+            for one in given
+        ]
 
     def save(self, folder: Path) -> Path:
         """Write `train.json` into the folder."""
