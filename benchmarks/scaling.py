@@ -8,7 +8,6 @@ The table goes to docs/scaling.md, the plots to docs/pictures/scaling.svg.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.peers.report import processor
+from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
 from headwater.run import CorpusOptions, Run
 from headwater.sweep.ray_engine import RayEngine, Workers
@@ -154,9 +153,7 @@ def main() -> None:
     text = table(found, len(tokenizer))
     print(text)
     plot(found)
-    page = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page), encoding="utf-8")
+    put_between(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":

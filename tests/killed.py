@@ -21,7 +21,8 @@ import torch
 
 from headwater.run import Run
 from headwater.sweep import sweep
-from tests.serving import COMPLETION, PROMPT
+from tests.models import plain_model, tiny_tokenizer
+from tests.serving import COMPLETION, PROMPT, STORIES
 
 SHARD = 4
 LONGEST = 0.4
@@ -46,6 +47,27 @@ WORK: dict[str, tuple[Callable[[Run], None], str]] = {
     "scan": (scan, "scores.parquet"),
 }
 """What is done -> how, and where the result lies in the run."""
+
+
+def write_sources(folder: Path) -> Path:
+    """A model of two layers and forty stories."""
+    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(STORIES)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def new_run(sources: Path, path: Path) -> Run:
+    """A run of what `write_sources` wrote."""
+    return Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
+
+
+def everything(run: Run) -> dict[str, str]:
+    """Fit, index and scan; what came of it, bit by bit."""
+    for work, _ in WORK.values():
+        work(run)
+    return {name: digest(run, name) for name in WORK}
 
 
 def digest(run: Run, name: str) -> str:
@@ -88,7 +110,7 @@ def main(sources: Path, folder: Path, kills: int) -> None:
     sweep.SMALLEST_SHARD = SHARD
     chance = random.Random(0)
     path = folder / "run"
-    Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
+    new_run(sources, path)
     found: dict[str, tuple[int, list[str]]] = {}
     for name, (_, result) in WORK.items():
         killed, digests = 0, list[str]()

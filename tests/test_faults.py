@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,8 @@ from headwater.run import Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.progress import Step
 from headwater.sweep.sweep import gradients_of
-from tests.killed import SHARD, WORK, digest
+from tests.killed import SHARD, WORK, digest, everything, new_run, write_sources
 from tests.killing import KilledError, kill_at
-from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT, STORIES
 
 KILLS = 7
@@ -43,41 +41,20 @@ def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources")
-    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
-    tiny_tokenizer().save_pretrained(folder / "model")
-    lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(STORIES)]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return folder
-
-
-def new_run(sources: Path, path: Path) -> Run:
-    return Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
-
-
-def everything(run: Run) -> None:
-    for work, _ in WORK.values():
-        work(run)
-
-
-def result(run: Run) -> dict[str, str]:
-    """What came of it, bit by bit."""
-    return {name: digest(run, name) for name in WORK}
+    return write_sources(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
 def reference(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that nothing has happened to."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
-        run = new_run(sources, tmp_path_factory.mktemp("whole") / "run")
-        everything(run)
-        return run
+    """A run that nothing will happen to."""
+    return new_run(sources, tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.fixture(scope="module")
 def expected(reference: Run) -> dict[str, str]:
-    return result(reference)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+        return everything(reference)
 
 
 def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
@@ -108,8 +85,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_left(
     assert "The disk is full" in found.stderr
     assert "Traceback" not in found.stderr
     assert not list(run.path.rglob("*.part"))
-    everything(run)
-    assert result(run) == expected
+    assert everything(run) == expected
 
 
 def interrupted(run: Run, step: int, work: Any) -> None:
@@ -142,9 +118,9 @@ def test_a_damaged_checkpoint_costs_one_shard(
         damage(kept, place)
     steps: list[Step] = []
     run.report = steps.append
-    everything(run)
+    found = everything(run)
     assert steps[0].done > 0, "all shards but one are still there"
-    assert result(run) == expected
+    assert found == expected
 
 
 @pytest.mark.parametrize("damage", [flip, cut])
@@ -160,16 +136,13 @@ def test_a_damaged_part_of_a_scan_is_done_again_and_no_other(
     interrupted(run, 8, lambda: run.scan(asked, output, tokens=True))
     parts = sorted((run.path / "scores.parquet.parts").glob("*.parquet"))
     assert len(parts) > 3
-    times = {part: part.stat().st_mtime_ns for part in parts}
     damage(parts[1], place)
-    kept = {part: part.stat().st_mtime_ns for part in parts if part != parts[1]}
-    assert kept == {part: time for part, time in times.items() if part != parts[1]}
     steps: list[Step] = []
     run.report = steps.append
     run.scan(asked, output, tokens=True)
-    redone = sum(step.tokens > 0 for step in steps)
-    assert redone <= len(STORIES) // SHARD - len(parts) + 1
-    assert result(run) == expected
+    redone = sum(step.tokens > 0 for step in steps) - (len(STORIES) // SHARD - len(parts))
+    assert redone == 1 or (damage is flip and redone == 0), "a bit of a page's statistics changes no score"
+    assert {name: digest(run, name) for name in WORK} == expected
 
 
 def test_a_damaged_curvature_is_refused(sources: Path, tmp_path: Path) -> None:
@@ -184,7 +157,8 @@ def finding(run: Run, part: str) -> Finding:
     return next(one for one in check_run(run.path) if one.part == part)
 
 
-def test_a_whole_run_is_whole(reference: Run) -> None:
+def test_a_whole_run_is_whole(reference: Run, expected: dict[str, str]) -> None:
+    assert expected, "everything was done"
     assert [one.part for one in check_run(reference.path) if one.mend] == []
     assert {"manifest.json", "corpus/examples.arrow", "curvature/curvature.safetensors", "index"} <= {
         one.part for one in check_run(reference.path)
@@ -210,7 +184,7 @@ def test_damage_is_found_said_and_repaired(sources: Path, expected: dict[str, st
     run.report = steps.append
     run.build_index(bytes=256)
     assert sum(step.tokens > 0 for step in steps if step.stage == "index") == 1, "only the shard of that row"
-    assert result(run) == expected
+    assert {name: digest(run, name) for name in WORK} == expected
     flip(run.path / "corpus" / "examples.arrow", 0.5)
     assert "cannot be recovered" in (finding(run, "corpus/examples.arrow").mend or "")
 
@@ -270,7 +244,7 @@ def test_out_of_memory_halves_the_batches(sources: Path, tmp_path: Path) -> None
     run = new_run(sources, tmp_path / "run")
     run.fit()
     sweep = sweep_module.Sweep("", run.lm, run.curvature().layers, run.corpus.sequences())
-    (shard,) = replace(sweep).shards()[:1]
+    shard = sweep.shards()[0]
     seen: list[str] = []
     with Scarce(run.lm, sweep.layers) as capture:
         for batch, _ in gradients_of(sweep, capture, shard):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -16,7 +15,6 @@ from typing import Any
 import psutil
 import pytest
 import ray
-import torch
 from ray.cluster_utils import Cluster
 
 from headwater.errors import HeadwaterError
@@ -27,10 +25,8 @@ from headwater.sweep.progress import Report, Step
 from headwater.sweep.ray_engine import RayEngine, Workers
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
-from tests.models import plain_model, tiny_tokenizer
-from tests.serving import COMPLETION, PROMPT, STORIES
-
-SHARDS = 10
+from tests.killed import SHARD, everything, new_run, write_sources
+from tests.serving import COMPLETION, PROMPT
 
 
 def test_a_cluster_that_does_not_answer_is_said() -> None:
@@ -58,46 +54,28 @@ def engine(workers: int, **each: Any) -> RayEngine:
 
 @pytest.fixture(autouse=True)
 def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", len(STORIES) // SHARDS)
+    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources")
-    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
-    tiny_tokenizer().save_pretrained(folder / "model")
-    lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(STORIES)]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return folder
-
-
-def new_run(sources: Path, path: Path) -> Run:
-    return Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
+    return write_sources(tmp_path_factory.mktemp("sources"))
 
 
 def questions(run: Run) -> list[Question]:
     return [run.question(PROMPT, COMPLETION)]
 
 
-def everything(run: Run) -> dict[str, Any]:
-    """Fit, index and scan; what came of it, bit by bit."""
-    run.fit()
-    run.build_index(bytes=256)
-    scores = run.scan(questions(run), run.path / "scores.parquet", tokens=True)
-    rows = run.index.table.lance.to_arrow().sort_by("key").to_pylist()  # pyright: ignore[reportOptionalMemberAccess]
-    return {"curvature": run.curvature_path.read_bytes(), "scores": scores.read_bytes(), "rows": rows}
-
-
 @pytest.fixture(scope="module")
-def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", len(STORIES) // SHARDS)
+        patch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
         return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_any_number_of_workers_gives_the_bytes_of_this_process(
-    count: int, cluster: Cluster, sources: Path, expected: dict[str, Any], tmp_path: Path
+    count: int, cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
     with engine(count) as run.engine:
@@ -122,7 +100,7 @@ def at_steps(steps: set[int], do: Callable[[], object]) -> Report:
 
 
 def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone(
-    cluster: Cluster, sources: Path, expected: dict[str, Any], tmp_path: Path
+    cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
     nodes = [cluster.add_node(num_cpus=2)]
@@ -145,11 +123,11 @@ def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone
 
 
 def test_a_driver_that_is_killed_goes_on(
-    cluster: Cluster, sources: Path, expected: dict[str, Any], tmp_path: Path
+    cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
     code = (
-        f"import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {len(STORIES) // SHARDS}; "
+        f"import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {SHARD}; "
         "import torch; torch.set_num_threads(1); from headwater.cli import main; main()"
     )
     options = ["--engine", "ray", "--address", str(cluster.address), "--workers", "2"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks.page import processor, put_between
 from headwater.version import __version__
 
 PAGE = Path("docs/benchmarks.md")
@@ -50,9 +49,7 @@ def write_report(heats: Heats, write: bool) -> None:
     text = report(heats)
     print(text)
     if write:
-        page = PAGE.read_text(encoding="utf-8")
-        pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
-        PAGE.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page), encoding="utf-8")
+        put_between(PAGE, BEGIN, END, text)
 
 
 def report(heats: Heats) -> str:
@@ -65,14 +62,6 @@ def report(heats: Heats) -> str:
         if timings:
             parts += [f"**{shape}**: {_described(folder, timings)}", _table(folder, timings), _agreement(folder)]
     return "\n\n".join(part for part in parts if part)
-
-
-def processor() -> str:
-    """Its name, where the system tells one."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{platform.machine()} ({names[0]})" if names else platform.machine()
 
 
 def _described(folder: Path, timings: list[Timing]) -> str:

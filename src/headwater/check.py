@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Segment, recounted
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, first_line
 from headwater.files import load_tensors
 from headwater.index.table import Table, open_table
+from headwater.influence.scan import undamaged
 from headwater.manifest import read_manifest, require_same
 
 
@@ -58,8 +58,7 @@ def _found(part: str, said: str, mend: str, check: Callable[..., object], *argum
     try:
         check(*arguments)
     except (HeadwaterError, pa.ArrowException, OSError, ValueError, KeyError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return Finding(part, first, mend)
+        return Finding(part, f"{first_line(error)}.", mend)
     return Finding(part, said)
 
 
@@ -84,9 +83,8 @@ def _corpus(path: Path, wanted: str | None) -> None:
 
 
 def _pages(path: Path) -> None:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        for _ in file.iter_batches():
-            pass
+    if not undamaged(path):
+        raise HeadwaterError(f"{path} is not as it was written")
 
 
 def _index(path: Path, url: str, repair: bool) -> Iterator[Finding]:
@@ -101,8 +99,7 @@ def _index(path: Path, url: str, repair: bool) -> Iterator[Finding]:
             return
         damaged = table.damaged()
     except Exception as error:  # LanceDB raises what it likes where a file is damaged
-        first = str(error).splitlines()[0][:200]
-        yield Finding("index", f"it cannot be read: {first}", f"Delete {url}, then: {command}")
+        yield Finding("index", f"it cannot be read: {first_line(error)[:200]}", f"Delete {url}, then: {command}")
         return
     if not damaged:
         yield Finding("index", f"{len(table):,} rows have their checksums")

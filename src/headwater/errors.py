@@ -25,3 +25,9 @@ class FingerprintMismatch(HeadwaterError):
 
 class HeadwaterWarning(UserWarning):
     """Something the person should know but that does not stop the work."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another program's error says first, without its stop; libraries go on for pages."""
+    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return said.rstrip(" .")

@@ -77,16 +77,20 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file. Raises HeadwaterError where it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("headwater", "{}"))
+            return _metadata(file)
     except Exception as error:
         raise _damaged(path, error) from error
 
 
+def _metadata(file: Any) -> dict[str, str]:
+    return json.loads((file.metadata() or {}).get("headwater", "{}"))
+
+
 def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises HeadwaterError where it is damaged, be it by a single bit."""
-    written = read_metadata(path).get(CHECKSUM)
     try:
         with safe_open(path, framework="pt") as file:
+            written = _metadata(file).get(CHECKSUM)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise _damaged(path, error) from error

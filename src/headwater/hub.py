@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, first_line
 
 NOT_SHARED = (
     "*.part",
@@ -41,7 +41,7 @@ def push_run(path: Path, name: str, texts: Mapping[str, str], *, public: bool = 
         api.create_commit(name, added, commit_message="What it was made from", repo_type="dataset")
     except (OSError, ValueError) as error:
         raise HeadwaterError(
-            f"Cannot send {path} to {name!r} on the hub: {_first_line(error)} Is HF_TOKEN set?"
+            f"Cannot send {path} to {name!r} on the hub: {first_line(error)}. Is HF_TOKEN set?"
         ) from error
     return str(url)
 
@@ -63,13 +63,9 @@ def fetch_run(name: str, path: str | Path) -> Path:
         snapshot_download(repository, repo_type=kind or "dataset", revision=revision or None, local_dir=path)
     except (OSError, ValueError) as error:
         raise HeadwaterError(
-            f"Cannot fetch the run {name!r} from the hub: {_first_line(error)} If it is private, set HF_TOKEN in the "
+            f"Cannot fetch the run {name!r} from the hub: {first_line(error)}. If it is private, set HF_TOKEN in the "
             "environment."
         ) from error
     if not (Path(path) / "manifest.json").exists():
         raise HeadwaterError(f"The hub repository {name!r} holds no run: it has no manifest.json at its top.")
     return Path(path)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

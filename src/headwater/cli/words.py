@@ -1,4 +1,4 @@
-"""Times and sizes as a person would say them."""
+"""Times as a person would say them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _write_parts(scan: Scan, sweep: Sweep, parts: Path, report: Report) -> None:
     """Compute what is missing of the shards' parts."""
 
     def finished(shard: Shard) -> bool:
-        return _bound_to(_part(parts, shard), scan.binding) and _undamaged(_part(parts, shard))
+        return _bound_to(_part(parts, shard), scan.binding) and undamaged(_part(parts, shard))
 
     make = partial(TokenScores if scan.tokens else Scores, scan.preconditioned)
     for shard, reducer in each_shard(sweep, make, finished, report):
@@ -101,7 +101,7 @@ def _bound_to(path: Path, binding: str) -> bool:
     return metadata.get(b"headwater") == binding.encode()
 
 
-def _undamaged(path: Path) -> bool:
+def undamaged(path: Path) -> bool:
     """Whether every page of a Parquet file is as it was written."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from headwater.errors import ModelError
+from headwater.errors import ModelError, first_line
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
 
@@ -114,9 +114,8 @@ def load_model(
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(
-            f"Cannot load the model {name!r}: {first} Give a folder written by save_pretrained "
+            f"Cannot load the model {name!r}: {first_line(error)}. Give a folder written by save_pretrained "
             "(config.json, model.safetensors, tokenizer.json) or the name of a public model on the hub."
         ) from error
     lm = wrap_model(model.to(torch.device(device)), tokenizer, name)  # pyright: ignore[reportArgumentType]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from headwater import aligned
 from headwater.corpus.batches import TokenSequence
-from headwater.errors import FingerprintMismatch, HeadwaterError
+from headwater.errors import FingerprintMismatch, HeadwaterError, first_line
 from headwater.lm.capture import Capture
 from headwater.lm.load import Dtype, LanguageModel, load_model
 from headwater.sweep.progress import Report, Step, silent
@@ -87,7 +87,7 @@ class RayEngine:
                 )  # fmt: skip
             except (OSError, ValueError, RuntimeError) as error:
                 raise HeadwaterError(
-                    f"No Ray cluster answers at {self.address or 'this machine'}: {_first_line(error)}. Start one with "
+                    f"No Ray cluster answers at {self.address or 'this machine'}: {first_line(error)}. Start one with "
                     "`ray start --head`, and name it with --address."
                 ) from error
         _send_tensors_as_arrays()
@@ -133,7 +133,7 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             self.stillborn += 1
             if self.stillborn > MOST_DEATHS * self.workers.count:
-                raise HeadwaterError(f"Workers of the Ray cluster do not start: {_first_line(error)}") from error
+                raise HeadwaterError(f"Workers of the Ray cluster do not start: {first_line(error)}") from error
             self.dismiss(worker)
             self.hire()
         else:
@@ -259,7 +259,7 @@ class _Ordered:
             self.deaths[number] += 1
             if self.deaths[number] >= MOST_DEATHS:
                 raise HeadwaterError(
-                    f"{MOST_DEATHS} workers died one after the other of the same piece of work: {_first_line(error)}. "
+                    f"{MOST_DEATHS} workers died one after the other of the same piece of work: {first_line(error)}. "
                     "Out of memory, most likely: give a node fewer workers, or make the batches smaller."
                 ) from error
             heappush(self.again, (number, item))
@@ -351,7 +351,3 @@ def _knock(address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     if host and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(" .")
