@@ -207,7 +207,7 @@ def test_a_run_named_on_the_hub_is_fetched_first(run: Run, tmp_path: Path, monke
 @pytest.mark.parametrize(("name", "message"), [
     ("stories", "'stories' names no run on the hub"),
     ("space:me/stories", "names no run on the hub"),
-    ("me/stories", "Cannot fetch the run 'me/stories' from the hub: no way there If it is private, set HF_TOKEN"),
+    ("me/stories", "Cannot fetch the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN"),
 ])  # fmt: skip
 def test_a_run_that_cannot_be_fetched_says_why(
     name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
