@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from headwater.basis import Basis, spans
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature import covariances as covariances_module
 from headwater.curvature import eigen as eigen_module
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.damping import Damping, parse_damping
-from headwater.curvature.eigen import Eigenvalues, eigendecompose
+from headwater.curvature.eigen import Eigenbases, Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
 from headwater.curvature.store import load_curvature, save_curvature
@@ -32,6 +33,9 @@ from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep, fold
 from tests.models import VOCABULARY, plain_model, tiny_lm
 from tests.oracle import assert_near, example_gradients, keep, random_sequences
+
+Kind = CurvatureKind | Literal["blocks"]
+"""`blocks` is EK-FAC with block-diagonal covariances."""
 
 
 @pytest.fixture(scope="module")
@@ -64,29 +68,33 @@ def brute_force_factors(
 
 @pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
 @pytest.mark.parametrize("block", [1, 7, 512], ids=["by rows", "in blocks", "whole"])
+@pytest.mark.parametrize("width", [None, 10], ids=["dense", "block-diagonal"])
 def test_covariances_are_means_over_real_tokens(
-    architecture: str, block: int, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
+    architecture: str, block: int, width: int | None, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(covariances_module, "_BLOCK", block)
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
-    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Covariances(layers))
+    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Covariances(layers, width))
     expected = brute_force_factors(architecture, layers, sequences)
+    names = iter(found.names)
     for layer in layers:
         A, S = expected[layer.name]
-        assert_near(found.input_covariance(layer), A)
-        assert_near(found.output_covariance(layer), S)
+        for matrix in (A, S) if layer.name == layer.group else (S,):
+            for span in spans(len(matrix), width):
+                assert_near(found.covariance(next(names)), matrix[span, span])
+    assert next(names, None) is None
 
 
 def test_eigenvalues_are_the_mean_squared_rotated_gradients(sequences: list[TokenSequence]) -> None:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)
     torch.manual_seed(0)
-    bases = {x.name: (_orthogonal(x.inputs), _orthogonal(x.outputs)) for x in layers}
+    bases = {x.name: (_basis(x.inputs, 10), _basis(x.outputs)) for x in layers}
     found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Eigenvalues(layers, bases))
     gradients = example_gradients(plain_model("gpt_neo"), [x.name for x in layers], sequences)
     for x in layers:
-        q_a, q_s = bases[x.name]
+        q_a, q_s = (basis.dense() for basis in bases[x.name])
         expected = torch.stack([(q_s.t() @ G @ q_a) ** 2 for G in gradients[x.name]]).mean(0)
         assert_near(found.mean(x.name), expected)
 
@@ -117,19 +125,21 @@ def _gradients(
     return torch.cat([found[layer.name].flatten(1) for layer in layers], dim=1)
 
 
-@given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 99))
-def test_to_and_from_the_eigenbasis_is_the_identity(rows: int, columns: int, seed: int) -> None:
+@given(rows=st.integers(1, 17), columns=st.integers(1, 17), width=st.integers(1, 20), seed=st.integers(0, 99))
+def test_to_and_from_the_eigenbasis_is_the_identity(rows: int, columns: int, width: int, seed: int) -> None:
     torch.manual_seed(seed)
-    basis = Eigenbasis(_orthogonal(columns), _orthogonal(rows), torch.ones(rows, columns).double())
+    Q_A, Q_S = _basis(columns, width), _basis(rows, width)
+    basis = Eigenbasis(Q_A, Q_S, torch.ones(rows, columns).double())
     G = torch.randn(2, rows, columns).double()
+    torch.testing.assert_close(basis.to_eigenbasis(G), Q_S.dense().t() @ G @ Q_A.dense())
     torch.testing.assert_close(basis.from_eigenbasis(basis.to_eigenbasis(G)), G)
     layer = TrackedLayer("x", columns, rows, False, "x")
     unit = EigenCurvature("ekfac", (layer,), {"x": basis}, Damping(None, 0.0))
     torch.testing.assert_close(unit.precondition({"x": G})["x"], G)  # Λ = 1, λ = 0 gives the gradient back
 
 
-@pytest.mark.parametrize("kind", ["ekfac", "kfac", "diagonal", "exact"])
-def test_every_kind_inverts_what_it_claims(kind: CurvatureKind, sequences: list[TokenSequence], tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["ekfac", "blocks", "kfac", "diagonal", "exact"])
+def test_every_kind_inverts_what_it_claims(kind: Kind, sequences: list[TokenSequence], tmp_path) -> None:
     """`precondition` then the damped curvature built densely by hand gives the gradient back."""
     curvature = _fit(kind, sequences, tmp_path)
     torch.manual_seed(0)
@@ -140,9 +150,9 @@ def test_every_kind_inverts_what_it_claims(kind: CurvatureKind, sequences: list[
     assert_near(vectors, torch.cat([G[x.name].flatten(1) for x in curvature.layers], 1), 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["ekfac", "kfac", "diagonal", "exact", "identity"])
+@pytest.mark.parametrize("kind", ["ekfac", "blocks", "kfac", "diagonal", "exact", "identity"])
 def test_self_influence_is_an_examples_influence_on_itself(
-    kind: CurvatureKind, sequences: list[TokenSequence], tmp_path
+    kind: Kind, sequences: list[TokenSequence], tmp_path
 ) -> None:
     curvature = _fit(kind, sequences, tmp_path)
     torch.manual_seed(0)
@@ -156,14 +166,14 @@ def test_self_influence_is_an_examples_influence_on_itself(
     assert_near(curvature.self_influence(factored), expected, 1e-9)
 
 
-@pytest.mark.parametrize("kind", ["ekfac", "kfac", "diagonal", "exact", "identity"])
-def test_a_curvature_survives_the_disk(kind: CurvatureKind, sequences: list[TokenSequence], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ekfac", "blocks", "kfac", "diagonal", "exact", "identity"])
+def test_a_curvature_survives_the_disk(kind: Kind, sequences: list[TokenSequence], tmp_path: Path) -> None:
     curvature = _fit(kind, sequences, tmp_path)
     save_curvature(tmp_path / "c.safetensors", curvature, {"model": "m"})
     loaded, metadata = load_curvature(tmp_path / "c.safetensors", Damping())
     G = {x.name: torch.ones(1, x.outputs, x.inputs).double() for x in curvature.layers}
     assert metadata["model"] == "m"
-    assert loaded.kind == kind
+    assert loaded.kind == curvature.kind
     for name, expected in curvature.precondition(G).items():
         torch.testing.assert_close(loaded.precondition(G)[name], expected)
 
@@ -280,7 +290,12 @@ def _orthogonal(n: int) -> Tensor:
     return torch.linalg.qr(torch.randn(n, n).double())[0]
 
 
-def _fit(kind: CurvatureKind, sequences: list[TokenSequence], folder: Path, one_layer: bool = False) -> Curvature:
+def _basis(n: int, width: int | None = None) -> Basis:
+    """Random directions, in blocks of at most `width`."""
+    return Basis(tuple(_orthogonal(len(range(n)[span])) for span in spans(n, width)))
+
+
+def _fit(kind: Kind, sequences: list[TokenSequence], folder: Path, one_layer: bool = False) -> Curvature:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[: 1 if one_layer else 4]
     sweep = Sweep("fit", lm, layers, sequences, Labels("sampled", 0), 300)
@@ -288,6 +303,8 @@ def _fit(kind: CurvatureKind, sequences: list[TokenSequence], folder: Path, one_
         unit = identity(layers)
         bases = {n: Eigenbasis(None, None, b.eigenvalues.double()) for n, b in unit.bases.items()}
         return EigenCurvature("identity", unit.layers, bases, unit.damping)
+    if kind == "blocks":
+        return fit_curvature("ekfac", sweep, Workbench(folder, "test"), block_width=10)
     return fit_curvature(kind, sweep, Workbench(folder, "test"))
 
 
@@ -304,8 +321,8 @@ def _dense(curvature: Curvature, damped: bool = True) -> Tensor:
     blocks = []
     for x in curvature.layers:
         b = curvature.bases[x.name]
-        q_a = torch.eye(x.inputs).double() if b.input_basis is None else b.input_basis
-        q_s = torch.eye(x.outputs).double() if b.output_basis is None else b.output_basis
+        q_a = torch.eye(x.inputs).double() if b.input_basis is None else b.input_basis.dense()
+        q_s = torch.eye(x.outputs).double() if b.output_basis is None else b.output_basis.dense()
         Q = torch.kron(q_s.contiguous(), q_a.contiguous())
         eigenvalues = b.eigenvalues.flatten() + (0.1 * b.eigenvalues.mean() if damped else 0)
         blocks.append(Q @ torch.diag(eigenvalues) @ Q.t())
@@ -315,7 +332,6 @@ def _dense(curvature: Curvature, damped: bool = True) -> Tensor:
 def _three_kinds(layer: TrackedLayer, gradient: FactoredGradient, damping: Damping):
     """EK-FAC, the dense Fisher and K-FAC of one layer from given factors, through the project's own reducers."""
     from headwater.corpus.batches import Batch
-    from headwater.influence.fit import _kronecker_factored
 
     n, tokens = gradient.activations.shape[:2]
     batch = Batch(
@@ -325,14 +341,17 @@ def _three_kinds(layer: TrackedLayer, gradient: FactoredGradient, damping: Dampi
     covariances, dense = Covariances([layer]), DenseFisher([layer])
     covariances.update(batch, {"x": gradient})
     dense.update(batch, {"x": gradient})
-    basis = {}
-    basis["x.λ_A"], basis["x.Q_A"] = eigendecompose(covariances.input_covariance(layer))
-    basis["x.λ_S"], basis["x.Q_S"] = eigendecompose(covariances.output_covariance(layer))
-    eigenvalues = Eigenvalues([layer], {"x": (basis["x.Q_A"], basis["x.Q_S"])})
+    tensors = {}
+    for name in covariances.names:
+        tensors[f"λ {name}"], tensors[f"Q {name}"] = eigendecompose(covariances.covariance(name))
+    found = Eigenbases(tensors)
+    pairs = found.pairs([layer])
+    eigenvalues = Eigenvalues([layer], pairs)
     eigenvalues.update(batch, {"x": gradient})
-    fitted = Eigenbasis(basis["x.Q_A"], basis["x.Q_S"], eigenvalues.mean("x"))
+    fitted = Eigenbasis(*pairs["x"], eigenvalues.mean("x"))
+    factored = Eigenbasis(*pairs["x"], found.outer(layer) * covariances.tokens_per_example)
     return (
         EigenCurvature("ekfac", (layer,), {"x": fitted}, damping),
         ExactCurvature((layer,), dense.total / dense.examples, damping),
-        EigenCurvature("kfac", (layer,), {"x": _kronecker_factored(layer, basis, covariances)}, damping),
+        EigenCurvature("kfac", (layer,), {"x": factored}, damping),
     )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from headwater.basis import Basis
 from headwater.curvature.damping import Damping
 from headwater.curvature.kinds import Eigenbasis, EigenCurvature
 from headwater.curvature.store import load_curvature
@@ -310,7 +311,7 @@ def test_source_takes_the_querys_gradient_back_through_both_segments(
 def dense(curvature: Any, layer: str) -> Tensor:
     """[P, P] the matrix that an eigenbasis stands for."""
     basis = curvature.bases[layer]
-    both = torch.kron(basis.output_basis.double(), basis.input_basis.double())
+    both = torch.kron(basis.output_basis.dense().double(), basis.input_basis.dense().double())
     return both @ torch.diag(basis.eigenvalues.double().flatten()) @ both.t()
 
 
@@ -330,7 +331,8 @@ def random_segment(stride: float, seed: int, least: float = 0.1) -> tuple[Segmen
     Q_A, Q_S = (torch.linalg.qr(torch.randn(n, n, generator=draw, dtype=torch.float64))[0] for n in (4, 3))
     eigenvalues = least + 3 * torch.rand(3, 4, generator=draw, dtype=torch.float64)
     layer = TrackedLayer("up", 4, 3, True, "up")
-    curvature = EigenCurvature("ekfac", (layer,), {"up": Eigenbasis(Q_A, Q_S, eigenvalues)}, Damping())
+    basis = Eigenbasis(Basis((Q_A,)), Basis((Q_S,)), eigenvalues)
+    curvature = EigenCurvature("ekfac", (layer,), {"up": basis}, Damping())
     vectors = torch.randn(2, 3, 4, generator=draw, dtype=torch.float64)
     return Segment(curvature, {"up": stride}), dense(curvature, "up"), {"up": vectors}, vectors.flatten(1)
 

@@ -233,14 +233,16 @@ def test_bases_too_wide_for_the_budget_are_timed_and_stood_in_for() -> None:
     layers = choose_layers(lm.model)
     run = [all_targets(tiny_tokenizer()(text)["input_ids"], str(k)) for k, text in enumerate(TEXT)]
     covariances = fold(Sweep("x", lm, layers, run), lambda: Covariances(layers))
-    whole, none = probe_bases(layers, covariances), probe_bases(layers, covariances, budget=0.0)
-    assert set(whole.tensors) == set(none.tensors)
+    whole, none = probe_bases(covariances), probe_bases(covariances, budget=0.0)
+    assert set(whole.bases.tensors) == set(none.bases.tensors)
     assert none.seconds > 0
     for layer in layers:
-        for found in (whole.of(layer), none.of(layer)):
-            assert [len(basis) for basis in found] == [layer.inputs, layer.outputs]
-        assert torch.equal(none.of(layer)[0], torch.eye(layer.inputs))
-        assert not torch.equal(whole.of(layer)[0], torch.eye(layer.inputs))
+        (found, _), (stand_in, _) = (probed.bases.pairs(layers)[layer.name] for probed in (whole, none))
+        assert found is not None
+        assert stand_in is not None
+        assert found.shape == stand_in.shape == (layer.inputs, layer.inputs)
+        assert torch.equal(stand_in.dense(), torch.eye(layer.inputs))
+        assert not torch.equal(found.dense(), torch.eye(layer.inputs))
 
 
 def test_questions_hold_what_memory_has_room_for() -> None:

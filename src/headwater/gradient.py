@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from headwater import aligned
+from headwater.basis import Basis
 
 GRADIENT_NUMBERS = 1 << 22
 """Numbers of per-example gradients made at a time on a processor (16 MB in float32): what stays in its last cache."""
@@ -23,8 +24,8 @@ OVERSAMPLING = 16
 
 Gradients = dict[str, Tensor]
 """layer -> [Q, O, I]: the gradients of Q queries, or those gradients preconditioned."""
-Bases = Mapping[str, tuple[Tensor | None, Tensor | None]]
-"""layer -> (Q_A [I, I], Q_S [O, O]); None is the identity."""
+Bases = Mapping[str, tuple[Basis | None, Basis | None]]
+"""layer -> (Q_A [I, k_I], Q_S [O, k_O]); None is the identity."""
 
 
 def numbers_at_a_time(device: torch.device) -> int:
@@ -82,26 +83,27 @@ def per_example(gradient: FactoredGradient) -> Tensor:
 
 
 def rotated(gradients: Mapping[str, FactoredGradient], bases: Bases) -> Iterator[tuple[str, slice, Tensor]]:
-    """(layer, slice of examples, [b, O, I] their gradients `Q_Sᵀ G Q_A` in the eigenbasis), a few examples at a time.
+    """(layer, slice of examples, [b, k_O, k_I] their gradients `Q_Sᵀ G Q_A` in the eigenbasis), a few at a time.
 
-    Rotating factors costs T (I² + O²) an example, rotating the materialised gradient O I (I + O): long texts are
-    cheaper the second way. Activations that layers share are rotated once.
+    Rotating the factors costs T (I k_I + O k_O + k_O k_I) an example, rotating the materialised gradient
+    O I (T + k_I) + O k_O k_I: long texts are cheaper the second way. Activations that layers share are rotated once.
     """
-    shared: tuple[Tensor, Tensor] | None = None
+    shared: tuple[Tensor, Basis, Tensor] | None = None
     for name, gradient in gradients.items():
         input_basis, output_basis = bases[name]
         if input_basis is None or output_basis is None:
             yield from ((name, part, per_example(piece)) for part, piece in gradient.chunks())
             continue
         outputs, inputs = gradient.shape
-        tokens = gradient.activations.shape[1]
-        if tokens * (inputs**2 + outputs**2) > outputs * inputs * (inputs + outputs):
+        tokens, k_inputs, k_outputs = gradient.activations.shape[1], input_basis.shape[1], output_basis.shape[1]
+        by_factors = tokens * (inputs * k_inputs + outputs * k_outputs + k_outputs * k_inputs)
+        if by_factors > outputs * inputs * (tokens + k_inputs) + outputs * k_outputs * k_inputs:
             for part, piece in gradient.chunks():
-                yield name, part, output_basis.mT @ (per_example(piece) @ input_basis)
+                yield name, part, output_basis.columns(input_basis.rows(per_example(piece)))
             continue
-        if shared is None or shared[0] is not gradient.activations:
-            shared = gradient.activations, aligned.times(gradient.activations, input_basis)
-        factors = FactoredGradient(shared[1], aligned.times(gradient.output_gradients, output_basis))
+        if shared is None or shared[0] is not gradient.activations or shared[1] is not input_basis:
+            shared = gradient.activations, input_basis, input_basis.rows(gradient.activations)
+        factors = FactoredGradient(shared[2], output_basis.rows(gradient.output_gradients))
         yield from ((name, part, per_example(piece)) for part, piece in factors.chunks())
 
 

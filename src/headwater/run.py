@@ -86,6 +86,8 @@ class FitOptions:
     seed: int = 0
     damping: str | float | None = None
     """λ of the questions that name none (see parse_damping); None is 0.1 × each layer's mean eigenvalue."""
+    block_width: int | None = None
+    """Covariances wider than this are taken for block-diagonal, with blocks of at most this width; None: none are."""
 
 
 class Run:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from headwater import aligned
+from headwater.basis import spans
 from headwater.corpus.batches import Batch
 from headwater.gradient import FactoredGradient
 from headwater.lm.layers import TrackedLayer
@@ -20,13 +21,15 @@ _BLOCK = 384
 class Covariances:
     """A = E[a aᵀ] and S = E[g gᵀ] over real tokens, kept as sums (Grosse et al. 2023, section 2.2, eq. 17).
 
-    Layers that share an input share its A, under the name of their group. A is [I, I], S is [O, O].
+    Layers that share an input share its A, under the name of their group. A is [I, I], S is [O, O]; wider than
+    `block_width` they are taken for block-diagonal, and only their blocks are summed.
     """
 
-    def __init__(self, layers: Sequence[TrackedLayer]) -> None:
+    def __init__(self, layers: Sequence[TrackedLayer], block_width: int | None = None) -> None:
         self.layers = tuple(layers)
-        self.input_sums: dict[str, Tensor] = {}
-        self.output_sums: dict[str, Tensor] = {}
+        self.block_width = block_width
+        self.sums: dict[str, Tensor] = {}
+        """By name (see `names`), upper triangles."""
         self.tokens = 0
         self.examples = 0
 
@@ -34,41 +37,45 @@ class Covariances:
         for layer in self.layers:
             gradient = gradients[layer.name]
             if layer.name == layer.group:
-                _add_gram(self.input_sums, layer.group, gradient.activations.flatten(0, 1))
-            _add_gram(self.output_sums, layer.name, gradient.output_gradients.flatten(0, 1))
+                self._add(f"{layer.group}.A", gradient.activations.flatten(0, 1))
+            self._add(f"{layer.name}.S", gradient.output_gradients.flatten(0, 1))
         self.tokens += batch.tokens
         self.examples += len(batch.ids)
 
+    def _add(self, name: str, rows: Tensor) -> None:
+        for number, span in enumerate(spans(rows.shape[1], self.block_width)):
+            _add_gram(self.sums, f"{name}.{number}", rows[:, span])
+
     def merge(self, other: Self) -> None:
-        for mine, theirs in ((self.input_sums, other.input_sums), (self.output_sums, other.output_sums)):
-            for name, total in theirs.items():
-                mine[name] = mine[name].add_(total) if name in mine else total
+        for name, total in other.sums.items():
+            self.sums[name] = self.sums[name].add_(total) if name in self.sums else total
         self.tokens += other.tokens
         self.examples += other.examples
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {f"{group}.A": total for group, total in self.input_sums.items()}
-        state |= {f"{name}.S": total for name, total in self.output_sums.items()}
-        return state | {"counts": torch.tensor([self.tokens, self.examples])}
+        return self.sums | {"counts": torch.tensor([self.tokens, self.examples])}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.input_sums = {layer.group: state[f"{layer.group}.A"] for layer in self.layers}
-        self.output_sums = {layer.name: state[f"{layer.name}.S"] for layer in self.layers}
+        self.sums = {name: total for name, total in state.items() if name != "counts"}
         self.tokens, self.examples = (int(count) for count in state["counts"])
 
-    def input_covariance(self, layer: TrackedLayer) -> Tensor:
-        """A [I, I] of the layer's group."""
-        return _symmetric(self.input_sums[layer.group]) / self.tokens
+    @property
+    def names(self) -> list[str]:
+        """Of all covariances, `<group>.A.<block>` and `<layer>.S.<block>`, in the order of the layers."""
+        found: list[str] = []
+        for layer in self.layers:
+            if layer.name == layer.group:
+                found += [f"{layer.group}.A.{k}" for k in range(len(spans(layer.inputs, self.block_width)))]
+            found += [f"{layer.name}.S.{k}" for k in range(len(spans(layer.outputs, self.block_width)))]
+        return found
 
-    def output_covariance(self, layer: TrackedLayer) -> Tensor:
-        """S [O, O] of the layer."""
-        return _symmetric(self.output_sums[layer.name]) / self.tokens
+    def covariance(self, name: str) -> Tensor:
+        """A or S [n, n], or a block of it."""
+        return _symmetric(self.sums[name]) / self.tokens
 
-    def release(self, layer: TrackedLayer) -> None:
-        """Let go of the sums of a layer, once they are decomposed."""
-        self.output_sums.pop(layer.name)
-        if layer.name == layer.group:
-            self.input_sums.pop(layer.group)
+    def taken(self, name: str) -> Tensor:
+        """The same, whose sum is then let go of."""
+        return _symmetric(self.sums.pop(name)) / self.tokens
 
     @property
     def tokens_per_example(self) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from headwater import aligned
+from headwater.basis import Basis
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
 from headwater.gradient import Bases, FactoredGradient, rotated
@@ -53,11 +56,31 @@ def _accurate(matrix: Tensor, values: Tensor, vectors: Tensor) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Eigenbases:
+    """The covariances of some layers, decomposed."""
+
+    tensors: Mapping[str, Tensor]
+    """`Q <name>` [n, n] and `λ <name>` [n] by the name of the covariance (see `Covariances.names`)."""
+
+    def pairs(self, layers: Sequence[TrackedLayer]) -> Bases:
+        """(Q_A, Q_S) of every layer; layers of a group share the same Q_A."""
+        inputs = {layer.group: Basis(tuple(self._blocks(f"Q {layer.group}.A"))) for layer in layers}
+        return {layer.name: (inputs[layer.group], Basis(tuple(self._blocks(f"Q {layer.name}.S")))) for layer in layers}
+
+    def outer(self, layer: TrackedLayer) -> Tensor:
+        """λ_S λ_Aᵀ [O, I] of a layer."""
+        return torch.outer(torch.cat(self._blocks(f"λ {layer.name}.S")), torch.cat(self._blocks(f"λ {layer.group}.A")))
+
+    def _blocks(self, name: str) -> list[Tensor]:
+        return [self.tensors[f"{name}.{k}"] for k in takewhile(lambda k: f"{name}.{k}" in self.tensors, count())]
+
+
 class Eigenvalues:
     """Λ = E[(Q_Sᵀ G Q_A)²] over examples: the variance of the gradient along each pair of eigenvectors.
 
     George et al. 2018, eq. 6; Grosse et al. 2023, eq. 20. Without bases it is the diagonal of the Fisher itself.
-    `bases` maps a layer to (Q_A [I, I], Q_S [O, O]) or (None, None).
+    `bases` maps a layer to (Q_A, Q_S) or (None, None).
     """
 
     def __init__(self, layers: Sequence[TrackedLayer], bases: Bases) -> None:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from headwater.basis import Basis
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
 from headwater.gradient import Bases, FactoredGradient, laid_out, per_example, rotated, turned
@@ -60,9 +61,9 @@ class Curvature(Protocol):
 class Eigenbasis:
     """One layer's curvature `(Q_S ⊗ Q_A) diag(Λ) (Q_S ⊗ Q_A)ᵀ`; a basis of None is the identity."""
 
-    input_basis: Tensor | None
+    input_basis: Basis | None
     """Q_A [I, I]"""
-    output_basis: Tensor | None
+    output_basis: Basis | None
     """Q_S [O, O]"""
     eigenvalues: Tensor
     """Λ [O, I]"""
@@ -71,13 +72,17 @@ class Eigenbasis:
         """Q_Sᵀ G Q_A for gradients [Q, O, I]."""
         if self.input_basis is None or self.output_basis is None:
             return gradients
-        return _sandwiched(self.output_basis.mT, gradients, self.input_basis)
+        if turned((gradients.shape[1], gradients.shape[2])):  # held as the gradients of such a layer are
+            return self.output_basis.rows(self.input_basis.columns(gradients.mT)).mT
+        return self.input_basis.rows(self.output_basis.columns(gradients))
 
     def from_eigenbasis(self, rotated: Tensor) -> Tensor:
         """Q_S G̃ Q_Aᵀ: the inverse of `to_eigenbasis`."""
         if self.input_basis is None or self.output_basis is None:
             return rotated
-        return _sandwiched(self.output_basis, rotated, self.input_basis.mT)
+        if turned((rotated.shape[1], rotated.shape[2])):
+            return self.output_basis.rows_back(self.input_basis.columns_back(rotated.mT)).mT
+        return self.input_basis.rows_back(self.output_basis.columns_back(rotated))
 
 
 @dataclass(frozen=True)
@@ -160,14 +165,6 @@ class EigenCurvature:
         for name, part, piece in rotated(gradients, self._bases):
             total[part] += (piece.square_() * self.inverse_eigenvalues[name]).sum(dim=(1, 2))
         return total
-
-
-def _sandwiched(left: Tensor, gradients: Tensor, right: Tensor) -> Tensor:
-    """[Q, O, I] left G right for every G of `gradients` [Q, O, I]; held as the gradients of such a layer are."""
-    outputs, inputs = gradients.shape[1:]
-    if turned((outputs, inputs)):
-        return (right.mT @ gradients.mT @ left.mT).mT
-    return left @ gradients @ right
 
 
 def identity(layers: Sequence[TrackedLayer], device: str = "cpu") -> EigenCurvature:

@@ -1,6 +1,7 @@
 """A curvature on disk: one safetensors file, bound by its metadata to what it was fitted on.
 
 Tensors: `<group>.Q_A` [I, I], `<layer>.Q_S` [O, O], `<layer>.Λ` [O, I]; for `exact`, `fisher` [P, P] float64.
+A basis of several blocks is `<group>.Q_A.0`, `<group>.Q_A.1` and so on.
 Metadata (see files.save_tensors): `kind`, `layers` (a JSON table), and the binding the caller gives
 (fingerprints and settings).
 """
@@ -8,14 +9,16 @@ Metadata (see files.save_tensors): `kind`, `layers` (a JSON table), and the bind
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import count, takewhile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from headwater import aligned
+from headwater.basis import Basis
 from headwater.curvature.damping import Damping
 from headwater.curvature.exact import ExactCurvature
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
@@ -33,8 +36,8 @@ def save_curvature(path: Path, curvature: Curvature, binding: Mapping[str, str])
             basis = curvature.bases[layer.name]
             tensors[f"{layer.name}.Λ"] = basis.eigenvalues
             if basis.input_basis is not None and basis.output_basis is not None:
-                tensors[f"{layer.group}.Q_A"] = basis.input_basis
-                tensors[f"{layer.name}.Q_S"] = basis.output_basis
+                tensors |= named(f"{layer.group}.Q_A", basis.input_basis.blocks)
+                tensors |= named(f"{layer.name}.Q_S", basis.output_basis.blocks)
     else:
         tensors["none"] = torch.zeros(0)
     layers = json.dumps([asdict(layer) for layer in curvature.layers])
@@ -51,11 +54,24 @@ def load_curvature(path: Path, damping: Damping, device: str = "cpu") -> tuple[C
     tensors = load_tensors(path, device)
     if kind == "exact":
         return ExactCurvature(layers, tensors["fisher"], damping), metadata
-    basis = {name: aligned.copy(tensor) for name, tensor in tensors.items() if ".Q_" in name}
+    found: dict[str, Basis | None] = {}
+    for name in dict.fromkeys(x for layer in layers for x in (f"{layer.group}.Q_A", f"{layer.name}.Q_S")):
+        blocks = blocks_of(name, tensors)
+        found[name] = Basis(tuple(aligned.copy(block) for block in blocks)) if blocks else None
     bases = {
-        layer.name: Eigenbasis(
-            basis.get(f"{layer.group}.Q_A"), basis.get(f"{layer.name}.Q_S"), tensors[f"{layer.name}.Λ"]
-        )
+        layer.name: Eigenbasis(found[f"{layer.group}.Q_A"], found[f"{layer.name}.Q_S"], tensors[f"{layer.name}.Λ"])
         for layer in layers
     }
     return EigenCurvature(kind, layers, bases, damping), metadata
+
+
+def named(name: str, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The blocks of a matrix by the names they have in a file."""
+    return {name: blocks[0]} if len(blocks) == 1 else {f"{name}.{k}": block for k, block in enumerate(blocks)}
+
+
+def blocks_of(name: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """The blocks that `named` has named; none where there is no such matrix."""
+    if name in tensors:
+        return [tensors[name]]
+    return [tensors[f"{name}.{k}"] for k in takewhile(lambda k: f"{name}.{k}" in tensors, count())]

@@ -100,14 +100,15 @@ class _Stages:
         layers, kind = self.layers, self.mini.subject.fit.curvature
         if kind == "ekfac":
             self.sweep = replace(self.sweep, kept=self.bench.kept(self.sweep))
-        covariances = self.fold("covariances", lambda: Covariances(layers))
-        bases = probe_bases(layers, covariances)
+        block_width = self.mini.subject.fit.block_width
+        covariances = self.fold("covariances", lambda: Covariances(layers, block_width))
+        probed = probe_bases(covariances)
         checkpoint = self.bench.checkpoint("eigenbasis")
-        self.once += bases.seconds + seconds_of(lambda: save_tensors(checkpoint.path, bases.tensors, {}))
+        self.once += probed.seconds + seconds_of(lambda: save_tensors(checkpoint.path, probed.bases.tensors, {}))
         del covariances
-        pairs = {layer.name: bases.of(layer) for layer in layers}
+        pairs = probed.bases.pairs(layers)
         if kind == "kfac":
-            fitted = {x.name: Eigenbasis(*pairs[x.name], bases.outer(x)) for x in layers}
+            fitted = {x.name: Eigenbasis(*pairs[x.name], probed.bases.outer(x)) for x in layers}
         else:
             found = self.fold("eigenvalues", lambda: Eigenvalues(layers, pairs))
             fitted = {name: Eigenbasis(*pairs[name], found.mean(name)) for name in pairs}
