@@ -28,7 +28,7 @@ from benchmarks.index_recall import K, recall_stage
 from benchmarks.index_runs import WIDTHS, WORLD, Corpora, in_memory, seconds, whitened_queries
 from headwater.corpus.read import ReadOptions
 from headwater.index.build import COARSE_BYTES
-from headwater.index.search import Loaded, search
+from headwater.index.search import Loaded, Sought, search
 from headwater.index.sketch import sketch_of_width
 from headwater.influence.question import Question
 from headwater.influence.scores import WhitenedGradients
@@ -50,7 +50,7 @@ def warm_stage(work: Path) -> None:
     settings = run.index.settings
     assert settings is not None
     loaded = run.index.loaded(run.corpus, settings.curvature)
-    searched = [seconds(lambda row=row: search(loaded, row, "influence", None)) for row in whitened]
+    searched = [seconds(lambda row=row: search(loaded, Sought(row), "influence", None)) for row in whitened]
     cold = median(_cold_question(run, questions[0]) for _ in range(3))
     late = np.quantile(asked, 0.9)
     print(
@@ -80,7 +80,8 @@ def growth_stage(_: Path) -> None:
         loaded = Loaded(sketch, None, numbers, ones, ones, coarse[:size], fine[:size], numbers)  # pyright: ignore[reportArgumentType]
         narrow = replace(loaded, sketch=sketch_of_width(sketch.dimensions, COARSE_BYTES), fine=fine[:size, :0])
         whole, first = (
-            median(seconds(lambda x=x: search(x, row, "influence", None)) for _ in range(9)) for x in (loaded, narrow)
+            median(seconds(lambda x=x: search(x, Sought(row), "influence", None)) for _ in range(9))
+            for x in (loaded, narrow)
         )
         memory = loaded.memory / 1e9
         print(f"| {size:,} | {1000 * whole:,.0f} ms | {1000 * first:,.0f} ms | {memory:.2f} GB |", flush=True)
@@ -181,7 +182,7 @@ def lance_stage(work: Path) -> None:
     loaded = in_memory(sketch, codes.scales, np.square(np.linalg.norm(rows, axis=1)), codes.codes)
 
     def ours(row: NDArray[Any]) -> list[int]:
-        found = search(loaded, row, "influence", None)
+        found = search(loaded, Sought(row), "influence", None)
         return found.positions[np.argsort(-found.estimates)[:100]].tolist()
 
     _lance_row("ours, everything, in memory", ours, asked, truth)

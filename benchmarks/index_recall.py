@@ -17,7 +17,7 @@ from headwater.corpus.batches import Batch
 from headwater.curvature.kinds import Curvature
 from headwater.gradient import FactoredGradient
 from headwater.index.rescore import Budget, rescore
-from headwater.index.search import Loaded, search
+from headwater.index.search import Loaded, Sought, search
 from headwater.index.sketch import Sketch, sketch_of_width
 from headwater.influence.question import Question, preconditioned
 from headwater.influence.scores import Rows, Scores
@@ -97,7 +97,7 @@ def two_stages(loaded: Loaded, row: NDArray[Any], exact: NDArray[Any], rank_by: 
     norms = np.sqrt(loaded.self_influence) if rank_by == "relative" else None
     found = rescore(
         lambda positions: {position: torch.tensor([[float(exact[position])]]) for position in positions},
-        search(loaded, row, rank_by, None), Budget(K, DEFAULT_CANDIDATES),
+        search(loaded, Sought(row), rank_by, None), Budget(K, DEFAULT_CANDIDATES),
         None if norms is None else dict(enumerate(norms.tolist())), None,
     )  # fmt: skip
     shown = [[family.position for family in end] for end in (found.ends.proponents, found.ends.opponents)]

@@ -23,7 +23,7 @@ from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.index import search as search_module
 from headwater.index.index import Index
 from headwater.index.rescore import Budget, rescore
-from headwater.index.search import Candidates, search
+from headwater.index.search import Candidates, Sought, search
 from headwater.index.table import byte_rows, column_name
 from headwater.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
@@ -217,7 +217,7 @@ def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
             patch.setattr(search_module, "FINE_SHARE", 0.1)
             loaded = Index(run.index.url, memory).loaded(run.corpus, curvature)
             assert loaded.memory <= memory
-            found.append(search(loaded, query, "influence", None))
+            found.append(search(loaded, Sought(query), "influence", None))
     assert len(found[0].positions) == 12
     for other in found[1:]:
         assert (other.positions == found[0].positions).all()

@@ -15,10 +15,11 @@ from headwater.answer import Answer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.curvature.kinds import Curvature
+from headwater.curvature.narrow import narrowed, seen
 from headwater.errors import HeadwaterError
 from headwater.gradient import Gradients, LowRank
 from headwater.index.rescore import Budget, Rescored, rescore
-from headwater.index.search import Candidates, Loaded, search
+from headwater.index.search import Candidates, Loaded, Sought, search
 from headwater.influence.attribution import Distribution, RankBy, ScoredExample
 from headwater.influence.distribution import distribution
 from headwater.influence.question import Question, describe, question_gradients
@@ -118,10 +119,14 @@ class Scene:
         gradients = question_gradients(lm, layers, questions)
         return solve(self.curvature, sweep, gradients, options.iterations, self.report).gradients
 
-    def whitened(self, weights: Weights) -> NDArray[np.float32]:
-        """[D] what the sketches are compared with for the one question that `weights` are of."""
+    def sought(self, weights: Weights, directions: int = 0) -> Sought:
+        """What sketches of so many directions are compared with for the one question that `weights` are of."""
         whole = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
-        return self.curvature.whitened_from(whole)[0].float().cpu().numpy()
+        if not directions:
+            return Sought(self.curvature.whitened_from(whole)[0].float().cpu().numpy())
+        narrow = narrowed(self.curvature, directions)
+        vector, unseen = seen(self.curvature, narrow, whole)
+        return Sought(vector.float().cpu().numpy(), unseen, narrow.share)
 
     def detail(self, weights: Weights) -> Detail:
         return Detail(self.lm, self.curvature.layers, self.corpus, weights)
@@ -161,7 +166,7 @@ def ask_index(
     """An answer from the index: the sketches find candidates, and the likeliest of them are scored exactly."""
     weights = scene.weights([question], options)
     scene.report(Step("searching", 0, len(loaded), 0))
-    candidates = search(loaded, scene.whitened(weights), options.rank_by, among)
+    candidates = search(loaded, scene.sought(weights, loaded.directions), options.rank_by, among)
     scene.report(Step("searching", candidates.searched, candidates.searched, 0))
     norms = None
     if options.rank_by == "relative":

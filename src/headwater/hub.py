@@ -15,6 +15,7 @@ NOT_SHARED = (
     ".lock",
     "*.checkpoint.safetensors",
     "curvature/gradients-*",
+    "curvature/part-*",
     "retrained/*",
     "evaluate/*/*",
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
+from headwater.curvature.store import curvature_files
 from headwater.files import read_metadata
 from headwater.index.settings import parse_settings
 from headwater.index.table import Table, open_table
@@ -127,7 +128,7 @@ def describe_run(path: str | Path) -> RunInfo:
     manifest = read_manifest(folder)
     corpus = Corpus(folder / "corpus" / "examples.arrow")
     curvature = _curvature(folder, manifest)
-    interrupted = any((folder / "curvature").glob("*.checkpoint.safetensors"))
+    interrupted = any((folder / "curvature").rglob("*.checkpoint.safetensors"))
     index = _index(folder, manifest, corpus)
     return RunInfo(
         str(path), manifest.version, manifest.model.name, manifest.model.fingerprint, manifest.model.tokenizer,
@@ -165,7 +166,8 @@ def _curvature(folder: Path, manifest: Manifest) -> CurvatureInfo | None:
         kind=metadata.get("kind", "unknown"), layers=tuple(layer["name"] for layer in layers),
         parameters=sum(layer["inputs"] * layer["outputs"] for layer in layers),
         labels=settings.get("fisher", "sampled"), fit_examples=min(total, wanted or total),
-        seed=settings.get("seed", 0), damping=_damping(manifest, metadata), bytes=path.stat().st_size,
+        seed=settings.get("seed", 0), damping=_damping(manifest, metadata),
+        bytes=sum(map(size_of, curvature_files(path))),
         current=all(metadata.get(what) == print for what, print in manifest.binding().items()),
     )  # fmt: skip
 

@@ -29,7 +29,8 @@ from headwater.corpus.store import Example, write_corpus
 from headwater.corpus.tokenize import LongTexts, tokenize
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, CurvatureKind
-from headwater.curvature.store import load_curvature, save_curvature
+from headwater.curvature.narrow import along
+from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
 from headwater.files import read_metadata, replacing
 from headwater.hub import fetch_run
@@ -37,7 +38,7 @@ from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
 from headwater.index.table import open_table
-from headwater.influence.fit import Fisher, Workbench, fit_curvature, labels_of
+from headwater.influence.fit import Fisher, Limits, Workbench, labels_of, write_curvature
 from headwater.influence.question import (
     Question,
     Sampling,
@@ -88,6 +89,17 @@ class FitOptions:
     """λ of the questions that name none (see parse_damping); None is 0.1 × each layer's mean eigenvalue."""
     block_width: int | None = None
     """Covariances wider than this are taken for block-diagonal, with blocks of at most this width; None: none are."""
+    memory: int | None = None
+    """Bytes that the fit may take in all, the model included; where they do not suffice for all layers together, a few
+    are fitted at a time. None is what is free."""
+
+    def settings(self, layers: Sequence[str]) -> str:
+        """What decides the curvature over these `layers`, as JSON."""
+        deciding = asdict(replace(self, damping=None)) | {"layers": list(layers)}
+        del deciding["memory"]
+        if self.block_width is None:
+            del deciding["block_width"]
+        return json.dumps(deciding, sort_keys=True)
 
 
 class Run:
@@ -202,23 +214,34 @@ class Run:
         `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`. Raises HeadwaterError where another
         process is at work on the run, as `build_index`, `add` and `remove` do.
         """
+        self.write_curvature(options, **changes)
+        return self.curvature()
+
+    def write_curvature(self, options: FitOptions = FitOptions(), **changes: object) -> Path:
+        """The same, but the curvature is left on disk, where it may be larger than memory."""
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         parse_damping(options.damping)
         layers = choose_layers(self.lm.model, options.layers)
-        settings = asdict(replace(options, damping=None)) | {"layers": [layer.name for layer in layers]}
-        binding = self.manifest.binding() | {"settings": json.dumps(settings, sort_keys=True)}
-        if not self.curvature_path.exists() or _binding_of(read_metadata(self.curvature_path)) != binding:
+        binding = self.manifest.binding() | {"settings": options.settings([layer.name for layer in layers])}
+        if not self._is_fitted(binding):
             labels = labels_of(options.fisher, options.seed)
             sequences = self.corpus.base.sequences(self._fit_positions(options))
             sweep = Sweep("curvature", self.lm, layers, sequences, labels, engine=self.engine)
             bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
+            limits = Limits(options.memory, options.block_width)
             with alone(self.path):
-                save_curvature(self.curvature_path, fit_curvature(options.curvature, sweep, bench), binding)
-                bench.clear()
+                write_curvature(self.curvature_path, options.curvature, sweep, bench, binding, limits)
         if options.damping != self.manifest.damping:
             self.manifest = replace(self.manifest, damping=options.damping)
             self.manifest.write(self.path)
-        return self.curvature()
+        return self.curvature_path
+
+    def _is_fitted(self, binding: dict[str, str]) -> bool:
+        """Whether all of the curvature is there, with these settings."""
+        path = self.curvature_path
+        if not path.exists() or _binding_of(read_metadata(path)) != binding:
+            return False
+        return all(file.exists() for file in curvature_files(path))
 
     def _fit_positions(self, options: FitOptions) -> Sequence[int]:
         total, wanted = self.corpus.counts.examples, options.fit_examples
@@ -386,10 +409,11 @@ class Run:
             self.manifest.write(self.path)
             self.index = Index(options.store or "")
         curvature = self.curvature()
-        dimensions = sum(layer.parameters for layer in curvature.layers)
-        settings = settings_for(self._index_curvature(curvature), dimensions)
-        settings = settings.with_options(options, self.index.settings)
-        work = IndexWork(self.lm, self.corpus, curvature, settings.sketch, self.index.url, settings.to_json())
+        settings = settings_for(
+            self._index_curvature(curvature), lambda k: along(curvature, k).dimensions, options, self.index.settings
+        )
+        sketched = along(curvature, settings.directions)
+        work = IndexWork(self.lm, self.corpus, sketched, settings.sketch, self.index.url, settings.to_json())
         with alone(self.path):
             return bring_up_to_date(replace(work, report=self.report, engine=self.engine))
 

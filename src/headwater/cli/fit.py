@@ -13,10 +13,12 @@ from headwater.cli import app
 from headwater.cli.engine import engine_of
 from headwater.cli.options import (
     AddressOption,
+    BlockWidthOption,
     CpusOption,
     DampingOption,
     EngineOption,
     GpusOption,
+    MemoryOption,
     RunPath,
     SeedOption,
     WorkersOption,
@@ -25,10 +27,13 @@ from headwater.cli.progress import progress_report, say
 from headwater.corpus.read import ReadOptions, Skipped
 from headwater.corpus.tokenize import LongTexts
 from headwater.curvature.kinds import CurvatureKind
+from headwater.curvature.store import curvature_files, layers_of
 from headwater.errors import HeadwaterError
+from headwater.files import read_metadata
 from headwater.influence.fit import Fisher
 from headwater.lm.load import Dtype
 from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.sizes import in_bytes, parse_bytes, size_of
 from headwater.sweep.ray_engine import Workers
 
 
@@ -84,6 +89,8 @@ def fit(
     split: Annotated[str, typer.Option(help="Split of a dataset read by name.")] = "train",
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
+    memory: MemoryOption = None,
+    block_width: BlockWidthOption = None,
     dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     engine: EngineOption = "here",
@@ -102,19 +109,18 @@ def fit(
         text_field, id_field, limit, skip_bad, split, prompt_field, messages_field, separator, offsets_field
     )
     options = CorpusOptions(read, max_tokens, long)
-    fits = FitOptions(curvature, tuple(layers) if layers else None, fit_examples, fisher, seed, damping)
+    globs, most = tuple(layers) if layers else None, None if memory is None else parse_bytes(memory)
+    fits = FitOptions(curvature, globs, fit_examples, fisher, seed, damping, block_width, most)
     skipped: list[Skipped] = []
     create = partial(Run.create, options=options, trust_remote_code=trust_remote_code, dtype=dtype, skipped=skipped)
     opened = _open(run, model, corpus, create)
     _say_corpus(opened, skipped)
     team = Workers(workers, gpus_per_worker, cpus_per_worker)
     with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
-        fitted = opened.fit(fits)
-    parameters = sum(layer.parameters for layer in fitted.layers)
-    say(
-        f"Fitted {fitted.kind} over {len(fitted.layers)} layers, {parameters:,} parameters "
-        f"({opened.curvature_path}, {opened.curvature_path.stat().st_size / 1e6:.1f} MB)."
-    )
+        path = opened.write_curvature(fits)
+    tracked, size = layers_of(read_metadata(path)), sum(map(size_of, curvature_files(path)))
+    parameters = sum(layer.parameters for layer in tracked)
+    say(f"Fitted {curvature} over {len(tracked)} layers, {parameters:,} parameters ({path}, {in_bytes(size)}).")
     say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')
 
 

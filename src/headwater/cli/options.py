@@ -29,6 +29,21 @@ QueryRankOption = Annotated[
         show_default=False,
     ),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory that a fit may take in all, such as 16GiB: layers that do not fit together are fitted a few at a "
+        "time. Default: what is free.",
+        show_default=False,
+    ),
+]
+BlockWidthOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Take covariances wider than this for block-diagonal, with blocks of at most this width.",
+        show_default=False, min=1,
+    ),
+]  # fmt: skip
 PortOption = Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)]
 EngineOption = Annotated[
     Literal["here", "ray"], typer.Option(help="Work in this process, or with the workers of a Ray cluster.")

@@ -84,6 +84,14 @@ class ExactCurvature:
         parts = matrix.diagonal().split([layer.parameters for layer in self.layers])
         return zip(self.layers, parts, strict=True)
 
+    @property
+    def dimensions(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def share(self) -> float:
+        return 1.0
+
     def damping_of(self, layer: str) -> float:
         """λ of one layer."""
         means = {one.name: float(diagonal.mean()) for one, diagonal in self._diagonals(self.fisher)}

@@ -37,6 +37,16 @@ class Curvature(Protocol):
         """The same for the factored gradients of B examples: layer -> [B, O, I]."""
         ...
 
+    @property
+    def dimensions(self) -> int:
+        """D: tracked parameters."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """Of I(z, z), so much is the squared norm of what `whiten` gives: 1, unless some directions are left out."""
+        ...
+
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         """[B, D] (H + λI)^-½ applied to the examples' gradients: dot products of whitened gradients are influences.
 
@@ -85,7 +95,7 @@ class Eigenbasis:
         return self.input_basis.rows_back(self.output_basis.columns_back(rotated))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EigenCurvature:
     """Every kind that is diagonal in a Kronecker-factored basis.
 
@@ -97,6 +107,14 @@ class EigenCurvature:
     layers: tuple[TrackedLayer, ...]
     bases: Mapping[str, Eigenbasis]
     damping: Damping
+
+    @property
+    def dimensions(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def share(self) -> float:
+        return 1.0
 
     def damping_of(self, layer: str) -> float:
         return self.damping.value(float(self.bases[layer].eigenvalues.mean()), layer)
@@ -129,32 +147,26 @@ class EigenCurvature:
         if self.kind == "identity":
             return {name: per_example(gradient) for name, gradient in gradients.items()}
         parts: dict[str, list[Tensor]] = {name: [] for name in gradients}
-        for name, _, piece in rotated(gradients, self._bases):
+        for name, _, piece in rotated(gradients, self.pairs):
             parts[name].append(self.bases[name].from_eigenbasis(piece.mul_(self.inverse_eigenvalues[name])))
         return {name: torch.cat(parts.pop(name)) for name in gradients}
 
     @cached_property
-    def _bases(self) -> Bases:
+    def pairs(self) -> Bases:
+        """(Q_A, Q_S) of every layer."""
         return {name: (basis.input_basis, basis.output_basis) for name, basis in self.bases.items()}
 
     @cached_property
-    def _roots(self) -> dict[str, Tensor]:
-        """1 / √(Λ + λ), [O, I] a layer."""
-        return {name: inverse.sqrt() for name, inverse in self.inverse_eigenvalues.items()}
+    def roots(self) -> dict[str, Tensor]:
+        """1 / √(Λ + λ), [O, I] a layer, in the order of the layers."""
+        return {layer.name: self.inverse_eigenvalues[layer.name].sqrt() for layer in self.layers}
 
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        first = next(iter(gradients.values()))
-        size = sum(layer.parameters for layer in self.layers)
-        whitened = first.activations.new_empty(len(first), size)
-        columns = whitened.split([layer.parameters for layer in self.layers], dim=1)
-        by_layer = {layer.name: column for layer, column in zip(self.layers, columns, strict=True)}
-        for name, part, piece in rotated(gradients, self._bases):
-            torch.mul(piece, self._roots[name], out=by_layer[name][part].view(piece.shape))
-        return whitened
+        return whitened(gradients, self.pairs, self.roots)
 
     def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
         parts = [
-            (self.bases[layer.name].to_eigenbasis(preconditioned[layer.name]) / self._roots[layer.name]).flatten(1)
+            (self.bases[layer.name].to_eigenbasis(preconditioned[layer.name]) / self.roots[layer.name]).flatten(1)
             for layer in self.layers
         ]
         return torch.cat(parts, dim=1)
@@ -162,9 +174,20 @@ class EigenCurvature:
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
         first = next(iter(gradients.values())).activations
         total = first.new_zeros(len(first))
-        for name, part, piece in rotated(gradients, self._bases):
+        for name, part, piece in rotated(gradients, self.pairs):
             total[part] += (piece.square_() * self.inverse_eigenvalues[name]).sum(dim=(1, 2))
         return total
+
+
+def whitened(gradients: Mapping[str, FactoredGradient], bases: Bases, roots: Mapping[str, Tensor]) -> Tensor:
+    """[B, D] the factored gradients of B examples in `bases`, times each layer's `roots` [k_O, k_I]."""
+    first = next(iter(gradients.values()))
+    sizes = [root.numel() for root in roots.values()]
+    made = first.activations.new_empty(len(first), sum(sizes))
+    by_layer = dict(zip(roots, made.split(sizes, dim=1), strict=True))
+    for name, part, piece in rotated(gradients, bases):
+        torch.mul(piece, roots[name], out=by_layer[name][part].view(piece.shape))
+    return made
 
 
 def identity(layers: Sequence[TrackedLayer], device: str = "cpu") -> EigenCurvature:

@@ -1,9 +1,10 @@
-"""A curvature on disk: one safetensors file, bound by its metadata to what it was fitted on.
+"""A curvature on disk: a safetensors file, bound by its metadata to what it was fitted on.
 
 Tensors: `<group>.Q_A` [I, I], `<layer>.Q_S` [O, O], `<layer>.Λ` [O, I]; for `exact`, `fisher` [P, P] float64.
 A basis of several blocks is `<group>.Q_A.0`, `<group>.Q_A.1` and so on.
 Metadata (see files.save_tensors): `kind`, `layers` (a JSON table), and the binding the caller gives
-(fingerprints and settings).
+(fingerprints and settings). A curvature that was fitted a few layers at a time has a file beside it for each such
+section, `curvature-<digits>.safetensors`, and holds but their names, as `sections`.
 """
 
 from __future__ import annotations
@@ -44,14 +45,43 @@ def save_curvature(path: Path, curvature: Curvature, binding: Mapping[str, str])
     save_tensors(path, tensors, {"kind": curvature.kind, "layers": layers, **binding})
 
 
+def save_sections(path: Path, kind: CurvatureKind, sections: Sequence[Path], binding: Mapping[str, str]) -> None:
+    """Make one curvature of the files of its sections, which lie beside `path`."""
+    layers = [layer for section in sections for layer in json.loads(read_metadata(section)["layers"])]
+    names = [section.name for section in sections]
+    written = {"kind": kind, "layers": json.dumps(layers), "sections": json.dumps(names), **binding}
+    save_tensors(path, {"none": torch.zeros(0)}, written)
+
+
+def delete_strays(path: Path) -> None:
+    """Delete the files of sections, beside `path`, that are not of the curvature there."""
+    own = curvature_files(path)
+    for file in path.parent.glob(f"{path.stem}-*{path.suffix}"):
+        if file not in own:
+            file.unlink()
+
+
+def layers_of(metadata: Mapping[str, str]) -> tuple[TrackedLayer, ...]:
+    """The layers that a curvature with this metadata tracks."""
+    return tuple(TrackedLayer(**fields) for fields in json.loads(metadata["layers"]))
+
+
+def curvature_files(path: Path) -> list[Path]:
+    """All files of the curvature at `path`."""
+    names = json.loads(read_metadata(path).get("sections", "[]"))
+    return [path, *(path.with_name(name) for name in names)]
+
+
 def load_curvature(path: Path, damping: Damping, device: str = "cpu") -> tuple[Curvature, dict[str, str]]:
     """The curvature at `path` with λ set by `damping`, and its metadata."""
     metadata = read_metadata(path)
-    layers = tuple(TrackedLayer(**fields) for fields in json.loads(metadata["layers"]))
+    layers = layers_of(metadata)
     kind: CurvatureKind = metadata["kind"]  # pyright: ignore[reportAssignmentType]
     if kind == "identity":
         return identity(layers, device), metadata
-    tensors = load_tensors(path, device)
+    tensors: dict[str, Tensor] = {}
+    for file in curvature_files(path):
+        tensors |= load_tensors(file, device)
     if kind == "exact":
         return ExactCurvature(layers, tensors["fisher"], damping), metadata
     found: dict[str, Basis | None] = {}

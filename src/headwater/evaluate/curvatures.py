@@ -71,7 +71,8 @@ def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, folder: Path) -> Path:
         labels = labels_of(settings["fisher"], settings["seed"])
         sweep = Sweep("curvature", lm, layers, scene.run.corpus.sequences(), labels)
         bench = Workbench(folder, json.dumps(binding, sort_keys=True), scene.report)
-        curvature = fit_curvature(fit.kind, sweep, bench)  # pyright: ignore[reportArgumentType]
+        width = settings.get("block_width")
+        curvature = fit_curvature(fit.kind, sweep, bench, width)  # pyright: ignore[reportArgumentType]
         save_curvature(path, curvature, binding | {"cpu_seconds": f"{time.process_time() - start:.2f}"})
         bench.clear()
     return path

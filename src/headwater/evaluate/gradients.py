@@ -116,7 +116,7 @@ def sketch(scene: EvalScene, bytes: int = 8192) -> ScoreMatrix:
     found = np.zeros((len(codes), len(scene.questions)), np.float32)
     for q, question in enumerate(scene.questions):
         sums = np.zeros(len(codes), np.float32)
-        table = width.table(asker.whitened(asker.weights([question], AskOptions())))
+        table = width.table(asker.sought(asker.weights([question], AskOptions())).whitened)
         look_up(codes, np.arange(len(codes)), table, sums)
         found[:, q] = sums * scales
     return found.astype(np.float64)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headwater.corpus.batches import Batch
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.kinds import Curvature
+from headwater.curvature.narrow import Narrow
 from headwater.gradient import numbers_at_a_time
 from headwater.index.sketch import Sketch
 from headwater.index.table import (
@@ -37,9 +38,12 @@ COARSE_BYTES = 1024
 
 
 class Sketches:
-    """A reducer: the sketch, loss and self-influence of every example, in corpus order."""
+    """A reducer: the sketch, loss and self-influence of every example, in corpus order.
 
-    def __init__(self, curvature: Curvature, sketch: Sketch) -> None:
+    The self-influence of sketches of some directions is what these have of it over the share they have of its mean.
+    """
+
+    def __init__(self, curvature: Curvature | Narrow, sketch: Sketch) -> None:
         self.curvature = curvature
         self.sketch = sketch
         self.rows: list[NDArray[np.int64]] = []
@@ -56,7 +60,8 @@ class Sketches:
             whitened = self.curvature.whiten({name: gradient[part] for name, gradient in gradients.items()})
             coded = self.sketch.encode(whitened.float().cpu().numpy())
             self.codes.append(coded.codes)
-            self.numbers.append(np.stack([coded.scales, losses[part], coded.energies], axis=1).astype(np.float32))
+            norms = coded.energies / self.curvature.share
+            self.numbers.append(np.stack([coded.scales, losses[part], norms], axis=1).astype(np.float32))
 
     def merge(self, other: Sketches) -> None:
         count = sum(map(len, self.rows))
@@ -82,7 +87,8 @@ class IndexWork:
 
     lm: LanguageModel
     corpus: Corpus
-    curvature: Curvature
+    curvature: Curvature | Narrow
+    """Or some directions of it, where only these are sketched."""
     sketch: Sketch
     url: str
     binding: str

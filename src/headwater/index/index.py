@@ -66,7 +66,7 @@ class Index:
         if key not in self._held:
             memory = int(psutil.virtual_memory().available * MEMORY_SHARE) if self.memory is None else self.memory
             self._held.clear()
-            self._held[key] = load_sketches(table, corpus, settings.sketch, memory)
+            self._held[key] = load_sketches(table, corpus, settings.sketch, memory, settings.directions)
         return self._held[key]
 
     def _require(self, corpus: Corpus) -> Table:

@@ -42,6 +42,8 @@ class Loaded:
     """[N, bytes], or None where the rows wanted are read from the table."""
     positions: NDArray[np.int64]
     """[N] the position of each row of the table, in the table's order."""
+    directions: int = 0
+    """Of every layer's inputs and outputs, so many were sketched; 0 is all."""
 
     def __len__(self) -> int:
         return len(self.scales)
@@ -68,7 +70,7 @@ class Loaded:
         return sum(part.nbytes for part in (self.coarse, self.fine) if part is not None)
 
 
-def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, memory: int) -> Loaded:
+def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, memory: int, directions: int = 0) -> Loaded:
     """Read the sketches into memory, as much of them as `memory` bytes hold: all, only the coarse bytes, or none."""
     count = len(corpus)
     schema = table.lance.schema
@@ -90,7 +92,28 @@ def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, memory: int) -> 
         for name, rows in keep.items():
             rows[positions] = byte_rows(batch.column(name))
     fine = keep.get("fine", None if "fine" in widths else np.empty((count, 0), np.uint8))
-    return Loaded(sketch, table, row_ids, numbers["scale"], numbers["self_influence"], keep.get("coarse"), fine, order)
+    return Loaded(
+        sketch, table, row_ids, numbers["scale"], numbers["self_influence"], keep.get("coarse"), fine, order, directions
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What is looked for: a question, as the sketches see examples."""
+
+    whitened: NDArray[Any]
+    """[D] its whitened gradient."""
+    unseen: float = 0.0
+    """Variance over examples of the part of its influence that the sketches do not see."""
+    share: float = 1.0
+    """Of I(z, z) that they do."""
+
+    def deviations(self, noise: float, norms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[n] standard deviations of estimates for examples of these √I(z, z): a sketch's own `noise` (of dot products
+        of unit vectors), and what it does not see, which grows with how loud an example is."""
+        of_sketch = noise**2 * float(self.whitened.astype(np.float64) @ self.whitened) * self.share
+        loud = float(np.square(norms).mean()) if len(norms) else 0.0
+        return norms * math.sqrt(of_sketch + (self.unseen / loud if loud else 0.0))
 
 
 @dataclass(frozen=True)
@@ -112,14 +135,14 @@ class Candidates:
         return len(self.positions) + len(self.others)
 
 
-def search(loaded: Loaded, whitened: NDArray[Any], rank_by: RankBy, among: NDArray[np.bool_] | None) -> Candidates:
+def search(loaded: Loaded, sought: Sought, rank_by: RankBy, among: NDArray[np.bool_] | None) -> Candidates:
     """The likeliest proponents and opponents of a query by their sketches.
 
-    `whitened` [D] is the query's whitened gradient; `among` [N] restricts the search. The coarse pass estimates every
+    `among` [N] restricts the search. The coarse pass estimates every
     influence from the first bytes of its sketch, and keeps at each end 4,096 examples or a fiftieth of the corpus;
     the estimates of these are then completed from the rest.
     """
-    table = loaded.sketch.table(whitened)
+    table = loaded.sketch.table(sought.whitened)
     sums = np.zeros(len(loaded), np.float32)
     width = 0
     for positions, codes in loaded.coarse_blocks():
@@ -138,7 +161,7 @@ def search(loaded: Loaded, whitened: NDArray[Any], rank_by: RankBy, among: NDArr
         _look_up(codes, rows, table[width:], finer)
         sums[kept] = finer
     estimates = sums[kept].astype(np.float64) * loaded.scales[kept]
-    deviations = loaded.sketch.noise * math.sqrt(float(whitened.astype(np.float64) @ whitened)) * norms[kept]
+    deviations = sought.deviations(loaded.sketch.noise, norms)[kept]
     if rank_by == "relative":
         estimates, deviations = estimates / np.maximum(norms[kept], 1e-30), deviations / np.maximum(norms[kept], 1e-30)
     return Candidates(kept, estimates, deviations, others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from headwater.errors import HeadwaterError
@@ -16,6 +16,9 @@ class IndexOptions:
 
     bytes: int | None = None
     """Bytes of sketch an example; None is what the index there has, or else 8,192."""
+    directions: int | None = None
+    """Of every layer's inputs and outputs, so many of the strongest are sketched; 0 is all, None is what the index
+    there has, or else all."""
     seed: int = 0
     """Of the sketch's random signs."""
     store: str | None = None
@@ -29,28 +32,37 @@ class IndexSettings:
     curvature: dict[str, str]
     """Fingerprints and settings of the curvature, and its damping."""
     sketch: Sketch
+    directions: int = 0
+    """Of every layer's inputs and outputs, so many were sketched; 0 is all."""
 
     def to_json(self) -> str:
-        return json.dumps({"curvature": self.curvature, "sketch": asdict(self.sketch)}, sort_keys=True)
-
-    def with_options(self, options: IndexOptions, there: IndexSettings | None) -> IndexSettings:
-        """These settings with the sketch that `options` ask for; where they say nothing, that of the index `there`."""
-        dimensions = self.sketch.dimensions
-        if options.bytes is None and there is not None and there.sketch.dimensions == dimensions:
-            return replace(self, sketch=replace(there.sketch, seed=options.seed))
-        return replace(self, sketch=sketch_of_width(dimensions, options.bytes or DEFAULT_BYTES, options.seed))
+        kept = {"directions": self.directions} if self.directions else {}
+        return json.dumps({"curvature": self.curvature, "sketch": asdict(self.sketch)} | kept, sort_keys=True)
 
 
-def settings_for(curvature: Mapping[str, str], dimensions: int) -> IndexSettings:
-    """Settings with the default sketch of a curvature that tracks D `dimensions`."""
-    return IndexSettings(dict(curvature), sketch_of_width(dimensions))
+def settings_for(
+    curvature: Mapping[str, str], dimensions: Callable[[int], int], options: IndexOptions, there: IndexSettings | None
+) -> IndexSettings:
+    """What an index is built with: what `options` ask for, and where they say nothing, what the index `there` has.
+
+    `dimensions` gives the numbers of a whitened gradient along so many directions.
+    """
+    directions = options.directions
+    if directions is None:
+        directions = there.directions if there is not None else 0
+    numbers = dimensions(directions)
+    if options.bytes is None and there is not None and there.sketch.dimensions == numbers:
+        return IndexSettings(dict(curvature), replace(there.sketch, seed=options.seed), directions)
+    return IndexSettings(
+        dict(curvature), sketch_of_width(numbers, options.bytes or DEFAULT_BYTES, options.seed), directions
+    )
 
 
 def parse_settings(text: str) -> IndexSettings:
     """The settings that `to_json` wrote. Raises HeadwaterError where the index was written by something else."""
     try:
         found = json.loads(text)
-        return IndexSettings(found["curvature"], Sketch(**found["sketch"]))
+        return IndexSettings(found["curvature"], Sketch(**found["sketch"]), found.get("directions", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise HeadwaterError(
             "The index was not written by this version of Headwater. Build it again: headwater index RUN"

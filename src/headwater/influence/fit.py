@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,11 @@ from headwater.curvature.damping import Damping
 from headwater.curvature.eigen import Eigenbases, Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature, refuse_if_large
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
+from headwater.curvature.store import delete_strays, save_curvature, save_sections
 from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, read_metadata, save_tensors
 from headwater.gradient import Bases
+from headwater.influence.sections import Section, sections_of
 from headwater.lm.capture import Labels
 from headwater.sweep.kept import Kept, kept_in
 from headwater.sweep.progress import Report, Step, silent
@@ -29,6 +31,8 @@ from headwater.sweep.sweep import Checkpoint, Engine, R, Sweep, fold
 Fisher = Literal["sampled", "empirical"]
 _GRADIENTS = "gradients-"
 """Begins the names of folders of kept gradients."""
+_PART = "part-"
+"""Begins the names of folders in which parts of a fit are at work."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,70 @@ class Workbench:
         settings = f"{self.binding} {sweep.labels} {sweep.token_budget}"
         return kept_in(self.folder / f"{_GRADIENTS}{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
 
+    def part(self, name: str, words: str) -> Workbench:
+        """A bench of its own for a part of the fit; `words` say in progress which part it is."""
+
+        def report(step: Step) -> None:
+            self.report(replace(step, stage=f"{step.stage}, {words}"))
+
+        return replace(self, folder=self.folder / f"{_PART}{name}", report=report)
+
     def clear(self) -> None:
         for path in self.folder.glob("*.checkpoint.safetensors"):
             path.unlink()
-        for folder in self.folder.glob(f"{_GRADIENTS}*"):
-            shutil.rmtree(folder)
+        for kept in (*self.folder.glob(f"{_GRADIENTS}*"), *self.folder.glob(f"{_PART}*")):
+            shutil.rmtree(kept)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the size of a fit."""
+
+    memory: int | None = None
+    """Bytes that it may take in all, the model included; None is what is free."""
+    block_width: int | None = None
+    """Covariances wider than this are taken for block-diagonal."""
 
 
 def labels_of(fisher: Fisher, seed: int) -> Labels:
     """The labels that a Fisher's gradients are taken at."""
     return Labels("sampled" if fisher == "sampled" else "true", seed)
+
+
+def write_curvature(
+    path: Path, kind: CurvatureKind, sweep: Sweep, bench: Workbench, binding: Mapping[str, str], limits: Limits
+) -> None:
+    """Fit `kind` as `fit_curvature` does, and write it to `path`.
+
+    Where memory does not suffice for all layers together, a few are fitted at a time and each such section is written
+    before the next is begun. The model runs once more for each of them; the numbers are the same.
+    """
+    parts = sections_of(sweep, limits.memory, limits.block_width) if kind in ("ekfac", "kfac") else []
+    if len(parts) > 1:
+        save_sections(path, kind, _write_parts(path, kind, sweep, bench, binding, limits, parts), binding)
+    else:
+        save_curvature(path, fit_curvature(kind, sweep, bench, limits.block_width), binding)
+    bench.clear()
+    delete_strays(path)
+
+
+def _write_parts(
+    path: Path, kind: CurvatureKind, sweep: Sweep, bench: Workbench, binding: Mapping[str, str], limits: Limits,
+    parts: Sequence[Section],
+) -> list[Path]:  # fmt: skip
+    """The files of the sections, each fitted where it is not there yet."""
+    written: list[Path] = []
+    for number, part in enumerate(parts, start=1):
+        names = " ".join(layer.name for layer in part.layers)
+        digits = hashlib.sha256(f"{names} {bench.binding}".encode()).hexdigest()[:12]
+        written.append(path.with_name(f"{path.stem}-{digits}{path.suffix}"))
+        if written[-1].exists():
+            continue
+        desk = bench.part(digits, f"part {number} of {len(parts)}")
+        own = replace(sweep, layers=part.layers, tokens_in_batch=sweep.token_budget)
+        save_curvature(written[-1], fit_curvature(kind, own, desk, limits.block_width), binding)
+        shutil.rmtree(desk.folder)
+    return written
 
 
 def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench, block_width: int | None = None) -> Curvature:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headwater.corpus.batches import Batch
 from headwater.curvature.kinds import Curvature
+from headwater.curvature.narrow import Narrow
 from headwater.errors import HeadwaterError
 from headwater.gradient import (
     FactoredGradient,
@@ -100,7 +101,7 @@ def of_rank(gradients: Gradients, rank: int | None) -> Weights:
 class WhitenedGradients(Rows):
     """[N, D] the whitened gradients of a few sequences."""
 
-    def __init__(self, curvature: Curvature) -> None:
+    def __init__(self, curvature: Curvature | Narrow) -> None:
         super().__init__()
         self.curvature = curvature
 

@@ -14,10 +14,10 @@ from headwater.curvature.store import save_curvature
 from headwater.files import save_tensors
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.lm.capture import Labels
+from headwater.peak import Peak
 from headwater.plan.bases import probe_bases
 from headwater.plan.layout import Layout
 from headwater.plan.miniature import Miniature
-from headwater.plan.peak import Peak
 from headwater.plan.timing import Clock, SweepCost, seconds_of
 from headwater.sweep.sweep import R, Sweep, fold
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -137,6 +136,5 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, queries: int, report:
 
 def _binding(subject: Subject) -> dict[str, str]:
     """As long as what the real fit binds its file to."""
-    settings = asdict(replace(subject.fit, damping=None)) | {"layers": [layer.name for layer in subject.layers]}
     prints = dict.fromkeys(("model", "tokenizer", "corpus"), 16 * "0")
-    return prints | {"settings": json.dumps(settings, sort_keys=True)}
+    return prints | {"settings": subject.fit.settings([layer.name for layer in subject.layers])}

@@ -17,7 +17,7 @@ from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
 from headwater.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
 from headwater.index.rescore import WAVE
-from headwater.index.search import MEMORY_SHARE, Loaded, load_sketches, search
+from headwater.index.search import MEMORY_SHARE, Loaded, Sought, load_sketches, search
 from headwater.index.sketch import Sketch
 from headwater.index.table import (
     create_table,
@@ -28,9 +28,9 @@ from headwater.index.table import (
 )
 from headwater.influence.question import Question, make_question, preconditioned
 from headwater.influence.scan import Scan, scan_corpus
+from headwater.peak import Peak
 from headwater.plan.layout import Layout, spread
 from headwater.plan.miniature import Miniature
-from headwater.plan.peak import Peak
 from headwater.plan.timing import Clock, SweepCost, seconds_of
 from headwater.sizes import size_of
 
@@ -163,7 +163,7 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Ser
     with Peak() as peak:
         asked = [_asked(scene, question, options, loaded) for question in questions_from(mini, QUESTIONS + 1)]
     one, vectors = questions_from(mini, 1), list[Any]()
-    start = seconds_of(lambda: vectors.append(scene.whitened(scene.weights(one, options))))
+    start = seconds_of(lambda: vectors.append(scene.sought(scene.weights(one, options))))
     vector = vectors[0]
     few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
     short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))
@@ -195,8 +195,8 @@ def _searched(mini: Miniature, sketch: Sketch) -> int:
     return max(2 * len(mini.corpus), min(mini.subject.examples, SEARCHED_BYTES // sketch.bytes))
 
 
-def _search(loaded: Loaded, whitened: Any) -> float:
-    return seconds_of(lambda: search(loaded, whitened, "influence", None))
+def _search(loaded: Loaded, sought: Sought) -> float:
+    return seconds_of(lambda: search(loaded, sought, "influence", None))
 
 
 def _tiled(loaded: Loaded, count: int) -> Loaded:

@@ -20,8 +20,8 @@ from headwater.errors import CorpusError, HeadwaterError
 from headwater.files import read_metadata
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
+from headwater.peak import Peak
 from headwater.plan.layout import Layout, lengths_of, spread
-from headwater.plan.peak import Peak
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Sweep
