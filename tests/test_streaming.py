@@ -35,6 +35,7 @@ from headwater.errors import CorpusError, FingerprintMismatch, HeadwaterError
 from headwater.info import describe_run
 from headwater.lm.load import LanguageModel, load_model
 from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
+from headwater.plan.subject import CATALOGUE_BYTES
 from headwater.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.progress import Step
@@ -496,7 +497,9 @@ def test_a_plan_is_made_for_what_is_streamed(lm: LanguageModel, memory: Any, tmp
     run = streamed(tmp_path / "run", lm, "memory://bucket/x.jsonl")
     assert plan_run(run.path, PlanOptions(queries=1)).examples == 30
     made = plan_corpus(lm.name, "memory://bucket/x.jsonl", options=PlanOptions(queries=1))
-    assert made.examples == 30
+    assert (made.examples, made.stages[0].disk) == (30, 30 * CATALOGUE_BYTES)
+    size = sum(file.stat().st_size for file in (run.path / "corpus" / "streamed").iterdir())
+    assert size < 2 * 30 * CATALOGUE_BYTES + 8000, "some tens of bytes an example, and what is said of the file"
 
 
 @given(parts=st.lists(st.binary(max_size=200), max_size=8), aside=st.booleans())
