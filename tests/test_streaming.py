@@ -278,6 +278,22 @@ def test_an_interrupted_catalogue_goes_on_with_the_first_file_that_it_lacks(
     assert names == [], "the same command finds everything there"
 
 
+def test_files_that_are_gone_behind_an_interruption_are_gone(lm: LanguageModel, tmp_path: Path) -> None:
+    folder = write(tmp_path / "texts", shards("jsonl"))
+
+    def kill(step: Step) -> None:
+        if step.done == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        streamed(tmp_path / "run", lm, folder, kill)
+    shutil.rmtree(folder / "b")
+    (folder / "c.jsonl").unlink()
+    run = streamed(tmp_path / "run", lm, folder)
+    assert run.manifest.binding() == copied(tmp_path / "copy", lm, folder).manifest.binding()
+    assert len(Run.open(run.path, lm).corpus) == EACH
+
+
 def test_an_id_is_used_once_in_all_files_also_behind_an_interruption(lm: LanguageModel, tmp_path: Path) -> None:
     files = {f"{name}.jsonl": as_jsonl([{"id": "same", "text": TEXT[0]}]) for name in "ab"}
     folder = write(tmp_path / "texts", files)
@@ -440,12 +456,12 @@ def test_check_compares_catalogues_and_sources_and_a_damaged_catalogue_alone_is_
     assert "Put it back as it was" in str(changed.mend)
     write(folder, shards("jsonl"))
     streamed(run.path, lm, folder)
-    damaged = run.path / "corpus" / "streamed" / "00001.arrow"
+    damaged = run.path / "corpus" / "streamed" / "000001.arrow"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     (wrong,) = (one for one in check_run(run.path, repair=True) if one.mend)
-    assert wrong.part == "corpus/streamed/00001.arrow"
+    assert wrong.part == "corpus/streamed/000001.arrow"
     assert not damaged.exists()
     names = opened(monkeypatch)
     streamed(run.path, lm, folder)

@@ -95,13 +95,15 @@ def catalogue(folder: Path, source: Source, reader: SourceReader, progress: Prog
             break
         origin = replace(file.origin, before=so_far.before if source.as_one else 0)
         wanted = _Wanted(replace(file, origin=origin), mark_of(location(source.root, file.name)), _settings_of(reader))
-        path = folder / PART / f"{number:05d}.arrow"
+        path = folder / PART / f"{number:06d}.arrow"
         head = _found(folder, path, wanted, so_far)
         if head is None:
             step = partial(_step, progress, number, len(source.files), so_far.examples)
             head = _write(path, wanted, reader, so_far, step)
             so_far.add(head)
         heads.append(head)
+    for stale in sorted((folder / PART).iterdir())[len(heads) :]:  # of a source that had more files
+        stale.unlink()
     progress(len(source.files), len(source.files), so_far.examples)
     _require_records(heads, source)
     return heads
