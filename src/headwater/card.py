@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from headwater.corpus.sources import is_url
 from headwater.info import CurvatureInfo, IndexInfo, RunInfo, describe_run
 from headwater.manifest import read_manifest
 from headwater.sizes import in_bytes
@@ -28,7 +30,8 @@ def manifest_of(path: Path) -> str:
     """The manifest of the run at `path` as it is shared: of local paths only the last part."""
     manifest = read_manifest(path)
     model = replace(manifest.model, name=_shared(manifest.model.name))
-    corpus = replace(manifest.corpus, source=_shared(manifest.corpus.source))
+    entry = manifest.corpus
+    corpus = replace(entry, source=_shared(entry.source), root=None if entry.root is None else _shared(entry.root))
     return replace(manifest, model=model, corpus=corpus).to_json()
 
 
@@ -43,9 +46,17 @@ def _front(found: RunInfo) -> str:
 def _what(name: str, found: RunInfo) -> str:
     return (
         f"A run of Headwater: which of {found.corpus.examples:,} training examples made `{Path(found.model).name}` say "
-        "what it says? It holds the examples' texts, the curvature that was fitted on them, and, where there is one, "
-        "the index of their gradients."
+        f"what it says? It holds {_texts(found)}, the curvature that was fitted on them, and, where there is one, the "
+        "index of their gradients."
     )
+
+
+def _texts(found: RunInfo) -> str:
+    root = found.corpus.root
+    if root is None:
+        return "the examples' texts"
+    where = f"at `{_shared(root)}`" if is_url(root) else "on the machine where it was made"
+    return f"a catalogue of the examples, whose texts are read from {found.corpus.streamed:,} files {where}"
 
 
 def _table(found: RunInfo) -> str:
@@ -81,13 +92,24 @@ def _use(name: str, found: RunInfo) -> str:
     model = ""
     if Path(found.model).is_absolute():
         model = ', model="path/to/the/model"'
-    return (
+    folder = f"runs/{name.partition('/')[2]}"
+    used = (
         "## Use it\n\n```python\nfrom headwater import Run\n\n"
-        f'run = Run.from_hub("{name}", "runs/{name.partition("/")[2]}"{model})\n'
+        f'run = Run.from_hub("{name}", "{folder}"{model})\n'
         'print(run.ask("Once upon a time", " there was a"))\n```'
+    )
+    if found.corpus.root is None or is_url(found.corpus.root):
+        return used
+    return (
+        f"{used}\n\nFirst tell it where you have the texts; they are compared with those that it was made from:\n\n"
+        f"```bash\nheadwater fit {folder} --model path/to/the/model --corpus path/to/the/texts --stream\n```"
     )
 
 
-def _shared(model: str) -> str:
-    """A hub name as it is; of a path the last part alone, since the rest is nobody's business."""
-    return Path(model).name if Path(model).is_absolute() else model
+def _shared(name: str) -> str:
+    """A hub name as it is; of a path the last part alone, since the rest is nobody's business, nor is who may read a
+    URL."""
+    if is_url(name):
+        parts = urlsplit(name)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return Path(name).name if Path(name).is_absolute() else name

@@ -10,12 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.sources import location, mark_of
 from headwater.corpus.store import Segment, recounted
+from headwater.corpus.streamed import STREAMED, StreamedSegment
 from headwater.errors import HeadwaterError, first_line
 from headwater.files import load_tensors
 from headwater.index.table import Table, open_table
 from headwater.influence.scan import undamaged
-from headwater.manifest import read_manifest, require_same
+from headwater.manifest import Manifest, read_manifest, require_same
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def check_run(path: Path, *, repair: bool = False) -> Iterator[Finding]:
     for file in sorted((path / "corpus").glob("*.arrow")):
         wanted = manifest.corpus.counts.fingerprint if file.name == "examples.arrow" else None
         yield _found(f"corpus/{file.name}", "its examples are those that were written", anew, _corpus, file, wanted)
+    if manifest.corpus.root is not None:
+        yield from _streamed(path, manifest, manifest.corpus.root, repair)
     fit = f"headwater fit {path}"
     for file in sorted((path / "curvature").rglob("*.safetensors")):
         finding = _found(str(file.relative_to(path)), "its checksum is right", fit, load_tensors, file)
@@ -80,6 +84,45 @@ def _corpus(path: Path, wanted: str | None) -> None:
         require_same(f"The checksum of {path}", segment.counts.checksum, checksum, "Its texts have changed.")
     if wanted is not None:
         require_same("The fingerprint in the manifest", wanted, fingerprint, "One of the two has changed.")
+
+
+def _streamed(path: Path, manifest: Manifest, root: str, repair: bool) -> Iterator[Finding]:
+    """The catalogues of a streamed corpus, and the files they are of; whatever is whole in one finding."""
+    again = f"headwater fit {path} --model {manifest.model.name} --corpus '{manifest.corpus.source}' --stream"
+    files = sorted((path / "corpus" / STREAMED).glob("*.arrow"))
+    wrong = 0
+    for file in files:
+        found = _found(f"corpus/{STREAMED}/{file.name}", "", again, _catalogue, file)
+        if found.mend is not None:
+            found = _deleted(file, found, repair)
+        else:
+            mend = f"Put it back as it was; or, where it holds the same examples: {again}"
+            found = _found(location(root, StreamedSegment(file).head.name), "", mend, _source, file, root)
+        if found.mend is not None:
+            wrong += 1
+            yield found
+    if not wrong:
+        said = f"{len(files):,} files are as they were catalogued, by their sizes and times or etags"
+        yield _found(f"corpus/{STREAMED}", said, again, _whole, path, manifest)
+
+
+def _catalogue(path: Path) -> None:
+    if not StreamedSegment(path).is_whole():
+        raise HeadwaterError(f"{path} is not as it was written")
+
+
+def _source(path: Path, root: str) -> None:
+    segment = StreamedSegment(path)
+    url, mark = location(root, segment.head.name), segment.head.mark
+    now = mark_of(url)
+    if not mark.fits(now):
+        raise HeadwaterError(f"It was written anew since it was catalogued: {mark} then, {now} now")
+
+
+def _whole(path: Path, manifest: Manifest) -> None:
+    """Whether no catalogue is missing."""
+    found = Corpus(path / "corpus" / "examples.arrow").base_fingerprint
+    require_same("The fingerprint of all catalogues", manifest.corpus.counts.fingerprint, found, "One is missing.")
 
 
 def _pages(path: Path) -> None:

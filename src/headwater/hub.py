@@ -12,6 +12,7 @@ from headwater.errors import HeadwaterError, first_line
 NOT_SHARED = (
     "*.part",
     "*.rows",
+    "corpus/streamed.*/*",
     ".lock",
     "*.checkpoint.safetensors",
     "curvature/gradients-*",

@@ -46,6 +46,10 @@ class CorpusInfo:
     """How the source was read."""
     fingerprint: str
     bytes: int
+    streamed: int = 0
+    """Files that texts are read from where they are; 0: all texts are in the run."""
+    root: str | None = None
+    """What those files are below."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +144,12 @@ def describe_run(path: str | Path) -> RunInfo:
 
 def _corpus(manifest: Manifest, corpus: Corpus) -> CorpusInfo:
     entry, counts = manifest.corpus, manifest.corpus.counts
-    added = corpus.segments[1:]
     return CorpusInfo(
         source=entry.source, examples=len(corpus), tokens=sum(segment.counts.tokens for segment in corpus.segments),
-        records=counts.records, added=sum(map(len, added)), segments=len(corpus.segments),
+        records=counts.records, added=sum(map(len, corpus.added)), segments=len(corpus.segments),
         removed=len(corpus.removed), long=counts.long, long_texts=entry.long_texts, too_short=counts.too_short,
         skipped=entry.skipped, max_tokens=entry.max_tokens, options=entry.options, fingerprint=corpus.fingerprint,
-        bytes=size_of(corpus.path.parent),
+        bytes=size_of(corpus.path.parent), streamed=len(corpus.streamed), root=entry.root,
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class ModelEntry:
 @dataclass(frozen=True)
 class CorpusEntry:
     source: str
-    """Dataset name, or absolute path."""
+    """Dataset name, URL, or absolute path."""
     max_tokens: int
     long_texts: LongTexts
     options: dict[str, Any]
@@ -41,6 +41,8 @@ class CorpusEntry:
     counts: CorpusCounts
     skipped: int = 0
     """Bad examples left out because --skip-bad was given."""
+    root: str | None = None
+    """Directory, file or URL that the texts are streamed from; None: they are in the run."""
 
 
 @dataclass(frozen=True)

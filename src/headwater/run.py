@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from headwater.alone import abandon, alone
+from headwater.alone import alone
 from headwater.answer import Answer, TokenMapAnswer
 from headwater.ask import AskOptions, Scene, ask_against, ask_everything, ask_index
 from headwater.corpus.changes import add_examples, remove_examples
@@ -26,7 +25,7 @@ from headwater.corpus.chat import Messages, chat_prompt, renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
 from headwater.corpus.store import Example, write_corpus
-from headwater.corpus.tokenize import LongTexts, tokenize
+from headwater.corpus.tokenize import tokenize
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, CurvatureKind
 from headwater.curvature.narrow import along
@@ -52,25 +51,14 @@ from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import Dtype, LanguageModel, load_model
-from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
+from headwater.making import CorpusOptions, absolute, corpus_path, make_corpus, open_corpus, require_same_origin
+from headwater.manifest import Manifest, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import HERE, Engine, Sweep, fold
 from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 from headwater.verify.verify import verify
-from headwater.version import __version__
-
-
-@dataclass(frozen=True)
-class CorpusOptions:
-    """How a corpus is read and cut."""
-
-    read: ReadOptions = ReadOptions()
-    max_tokens: int | None = None
-    """Longest example in tokens; None is what the model can read."""
-    long_texts: LongTexts = "truncate"
-    """What becomes of longer ones: only the beginning is kept, or all of it in windows."""
 
 
 @dataclass(frozen=True)
@@ -123,47 +111,23 @@ class Run:
     def create(
         cls, path: str | Path, model: str | LanguageModel, corpus: str | Path, options: CorpusOptions = CorpusOptions(),
         *, trust_remote_code: bool = False, dtype: Dtype = "fp32", skipped: list[Skipped] | None = None,
+        report: Report = silent,
     ) -> Run:  # fmt: skip
-        """Read and tokenise `corpus` for `model` into a run directory.
+        """Read and tokenise `corpus` for `model` into a run directory; where it is streamed, only a catalogue of it.
 
         Where the directory already is a run it is opened, provided model and corpus are the same ones. `skipped`
-        collects the bad examples that `options.read.skip_bad` left out. Raises CorpusError, ModelError, or
+        collects the bad examples that `options.read.skip_bad` left out; of a streamed corpus, the first of each file.
+        Interrupted, a catalogue goes on with the first file that it lacks. Raises CorpusError, ModelError, or
         FingerprintMismatch.
         """
         path = Path(path)
         lm = model if isinstance(model, LanguageModel) else load_model(
-            _absolute(model), trust_remote_code=trust_remote_code, dtype=dtype
+            absolute(model), trust_remote_code=trust_remote_code, dtype=dtype
         )  # fmt: skip
-        collected = [] if skipped is None else skipped
-        exists = (path / "manifest.json").exists()
-        target = path / "corpus" / ("check.arrow" if exists else "examples.arrow")
-        max_tokens = min(options.max_tokens or lm.max_positions, lm.max_positions)
-        records = read_records(corpus, options.read, collected.append, renderer(lm.tokenizer, options.read))
-        try:
-            with alone(path):
-                counts = write_corpus(target, records, lm.tokenizer, max_tokens, options.long_texts)
-        except BaseException:
-            with suppress(OSError):  # only where nothing else is in it
-                target.parent.rmdir()
-                abandon(path)
-            raise
-        entry = CorpusEntry(
-            _absolute(str(corpus)),
-            max_tokens,
-            options.long_texts,
-            asdict(options.read),
-            counts,
-            len(collected),
-        )
-        fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code, lm.dtype)
-        manifest = Manifest(__version__, fingerprints, entry)
-        if exists:
-            target.unlink()
-            known = read_manifest(path)
-            _require_same_origin(path, known, manifest.binding())
-            manifest = known
-        else:
-            manifest.write(path)
+        manifest = make_corpus(
+            path, lm, corpus, options, trust_remote_code=trust_remote_code,
+            skipped=[] if skipped is None else skipped, report=report,
+        )  # fmt: skip
         return cls(path, manifest, lm)
 
     @classmethod
@@ -180,9 +144,9 @@ class Run:
         found = {
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_fingerprint,
-            "corpus": Corpus(path / "corpus" / "examples.arrow").base_fingerprint,
+            "corpus": Corpus(corpus_path(path)).base_fingerprint,
         }
-        _require_same_origin(path, manifest, found)
+        require_same_origin(path, manifest, found)
         return cls(path, manifest, lm)
 
     @classmethod
@@ -200,7 +164,7 @@ class Run:
 
     @cached_property
     def corpus(self) -> Corpus:
-        return Corpus(self.path / "corpus" / "examples.arrow")
+        return open_corpus(self.path, self.lm, self.manifest.corpus)
 
     # -- curvature
 
@@ -387,7 +351,7 @@ class Run:
 
     def _records(self, texts: str | Path) -> Iterator[Record]:
         """Texts that come later, read as the corpus was: all of them, none of them bad."""
-        options = replace(ReadOptions(**self.manifest.corpus.options), limit=None, skip_bad=False)
+        options = replace(ReadOptions(**self.manifest.corpus.options), limit=None, skip_bad=False, stream=False)
         return read_records(texts, options, render=renderer(self.lm.tokenizer, options))
 
     # -- index
@@ -516,17 +480,3 @@ class Run:
 
 def _binding_of(metadata: dict[str, str]) -> dict[str, str]:
     return {key: metadata.get(key, "") for key in ("model", "tokenizer", "corpus", "settings")}
-
-
-def _require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:
-    for what, expected in manifest.binding().items():
-        require_same(
-            f"The {what} of the run {path}", expected, found[what],
-            "A run belongs to one model, tokenizer and corpus: use another directory for another one.",
-        )  # fmt: skip
-
-
-def _absolute(name: str) -> str:
-    """A local path made absolute, so that the run opens from anywhere; a hub name as it is."""
-    local = Path(name).expanduser()
-    return str(local.resolve()) if local.exists() else name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,7 +46,7 @@ def ask(
         str | None, typer.Option(help="Only examples with these words in their text, one after the other.")
     ] = None,
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Score the texts of this file instead: what would they do if they were added?"),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Score every example, even where there is an index.")] = False,

@@ -44,7 +44,8 @@ def fit(
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="Training text: JSONL, Parquet, CSV, plain text (or .gz), a directory of these, or a dataset's name."
+            help="Training text: JSONL, Parquet, CSV, plain text (or .gz), a directory of these, a dataset's name, "
+            "or a URL, which is streamed."
         ),
     ] = None,
     curvature: Annotated[CurvatureKind, typer.Option(help="How the curvature is approximated.")] = "ekfac",
@@ -91,6 +92,13 @@ def fit(
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
     memory: MemoryOption = None,
     block_width: BlockWidthOption = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Copy no texts into RUN, but read Parquet and JSONL from where they are. Takes globs.",
+        ),
+    ] = False,
     dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     engine: EngineOption = "here",
@@ -106,7 +114,7 @@ def fit(
     [dim]headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl[/]
     """
     read = ReadOptions(
-        text_field, id_field, limit, skip_bad, split, prompt_field, messages_field, separator, offsets_field
+        text_field, id_field, limit, skip_bad, split, prompt_field, messages_field, separator, offsets_field, stream
     )
     options = CorpusOptions(read, max_tokens, long)
     globs, most = tuple(layers) if layers else None, None if memory is None else parse_bytes(memory)
@@ -130,7 +138,8 @@ def _open(run: Path, model: str | None, corpus: str | None, create: Callable[...
     if model is None or corpus is None:
         raise HeadwaterError("A new run needs both --model and --corpus.")
     say(f"Reading {corpus} for {model} …")
-    return create(run, model, corpus)
+    with progress_report() as report:
+        return create(run, model, corpus, report=report)
 
 
 def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
@@ -143,8 +152,8 @@ def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
     if counts.too_short:
         say(f"{counts.too_short:,} records with nothing to learn in them were left out.")
     if skipped:
-        say(f"Skipped {len(skipped):,} bad examples:")
+        say(f"Skipped {entry.skipped:,} bad examples:")
         for bad in skipped[:20]:
             say(f"  {bad.source}: {bad.reason}")
-        if len(skipped) > 20:
-            say(f"  … and {len(skipped) - 20:,} more")
+        if entry.skipped > 20:
+            say(f"  … and {entry.skipped - 20:,} more")

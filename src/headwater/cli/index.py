@@ -21,6 +21,7 @@ from headwater.cli.options import (
 )
 from headwater.cli.progress import progress_report, say
 from headwater.corpus.changes import read_ids
+from headwater.corpus.sources import place_of
 from headwater.run import Run
 from headwater.sweep.ray_engine import Workers
 
@@ -46,7 +47,7 @@ def index(
         ),
     ] = None,
     add: Annotated[
-        Path | None, typer.Option(help="Append the examples of a file to the corpus first. The curvature stays.")
+        str | None, typer.Option(help="Append the examples of a file to the corpus first. The curvature stays.")
     ] = None,
     remove: Annotated[
         Path | None, typer.Option(help="First take out the examples whose ids a file lists, one a line.")
@@ -71,7 +72,7 @@ def index(
     """
     opened = Run.open(run)
     if add is not None:
-        say(f"Added {opened.add(add):,} examples of {add} to the corpus.")
+        say(f"Added {opened.add(place_of(add)):,} examples of {add} to the corpus.")
     if remove is not None:
         say(f"Took {opened.remove(read_ids(remove)):,} examples out of the corpus.")
     start = time.monotonic()

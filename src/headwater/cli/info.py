@@ -61,8 +61,11 @@ def _corpus(corpus: CorpusInfo) -> list[str]:
         f"{corpus.examples:,} examples, {corpus.tokens:,} tokens, {in_bytes(corpus.bytes)}; "
         f"fingerprint {corpus.fingerprint}",
     ]
+    if corpus.streamed:
+        lines.append(f"texts are not in the run, but read from {corpus.streamed:,} files at {corpus.root}")
     if corpus.added or corpus.removed:
-        lines.append(f"{corpus.added:,} added since in {corpus.segments - 1} files, {corpus.removed:,} taken out")
+        files = corpus.segments - (corpus.streamed or 1)
+        lines.append(f"{corpus.added:,} added since in {files} files, {corpus.removed:,} taken out")
     left_out = [
         (corpus.long, f"longer than {corpus.max_tokens} tokens ({corpus.long_texts})"),
         (corpus.too_short, "too short"),

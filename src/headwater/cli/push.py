@@ -21,8 +21,8 @@ def push(
 ) -> None:
     """Upload a run to the Hugging Face hub, with a card that says what it is. Needs HF_TOKEN.
 
-    The texts of the corpus go with it, and the model does not. Open it elsewhere with Run.from_hub(OWNER/NAME, RUN), or
-    fetch it with headwater cloud fetch.
+    The texts of the corpus go with it, unless they are streamed, and the model does not. Open it elsewhere with
+    Run.from_hub(OWNER/NAME, RUN), or fetch it with headwater cloud fetch.
 
     [dim]headwater push runs/stories you/stories-influence[/]
     """

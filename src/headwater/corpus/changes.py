@@ -25,11 +25,10 @@ def add_examples(
     waiting = path.with_suffix(".new")
     try:
         counts = write_corpus(waiting, records, tokenizer, max_tokens, long_texts)
-        for number, segment in enumerate(corpus.segments[1:], start=1):
+        for segment, (first, stop) in zip(corpus.added, corpus.stretches[1:], strict=True):
             if segment.counts.fingerprint == counts.fingerprint:
-                restored = range(int(corpus.starts[number]), int(corpus.starts[number + 1]))
-                corpus.write_removed(set(corpus.removed) - set(restored))
-                return Corpus(corpus.path)
+                corpus.write_removed(set(corpus.removed) - set(range(first, stop)))
+                return corpus.reopened()
         for id in Segment(waiting).ids:
             if id in corpus.position:
                 raise CorpusError(
@@ -39,7 +38,7 @@ def add_examples(
         waiting.rename(path)
     finally:
         waiting.unlink(missing_ok=True)
-    return Corpus(corpus.path)
+    return corpus.reopened()
 
 
 def remove_examples(corpus: Corpus, ids: Sequence[str]) -> Corpus:
@@ -59,7 +58,7 @@ def remove_examples(corpus: Corpus, ids: Sequence[str]) -> Corpus:
     if len(keys) == len(corpus):
         raise CorpusError("That would remove every example of the corpus. Nothing was removed.")
     corpus.write_removed(set(corpus.removed) | keys)
-    return Corpus(corpus.path)
+    return corpus.reopened()
 
 
 def read_ids(path: Path) -> list[str]:

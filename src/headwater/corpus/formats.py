@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import pyarrow as pa
@@ -26,8 +26,12 @@ TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 READABLE = f"{', '.join(SUFFIXES)}; those of text also with .gz"
 """What can be read, for messages."""
+STREAMABLE = (".jsonl", ".ndjson", ".parquet")
+"""Formats of which a single row can be read without what stands before it."""
 SEPARATOR = b"<|endoftext|>"
 CHUNK = 1 << 20
+PARQUET_ROWS = 1000
+"""Decoded at a time."""
 LONGEST_CELL = 2**31 - 1
 """Characters; the csv module would stop at 131072."""
 
@@ -41,6 +45,8 @@ class Row:
     values: dict[str, Any]
     part: int = 1
     """Which one of the texts that begin on this line."""
+    span: tuple[int, int] | None = None
+    """The bytes of the file that hold it, from and to, where it can be read by them alone: in JSONL."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,17 @@ class Bad:
     reason: str
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: PurePath) -> str | None:
     """The suffix that says how `path` is read, without .gz; None for an unknown one."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if suffixes[-1:] == [".gz"]:
         return suffixes[0] if suffixes[0] in TEXT_SUFFIXES else None
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
+
+
+def clean(text: str) -> str:
+    """`text` with halves of surrogate pairs, which no file can hold, replaced by U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def stem_of(name: str) -> str:
@@ -75,13 +86,21 @@ def read_rows(path: Path, text_field: str = "text") -> Iterator[Row | Bad]:
         raise CorpusError(f"{path}: files of this suffix cannot be read. Give one of {READABLE}.")
     try:
         if kind == ".parquet":
-            yield from _parquet(path)
+            yield from _parquet(path, str(path))
             return
         with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield from _text_reader(kind, path, text_field)(file)  # pyright: ignore[reportArgumentType]
     except (OSError, EOFError, zlib.error) as error:
         cause = getattr(error, "strerror", None) or error
         raise CorpusError(f"{path} cannot be read: {cause}. Is it whole, and may you read it?") from error
+
+
+def read_open(file: IO[bytes], kind: str, name: str) -> Iterator[Row | Bad]:
+    """The rows of an open file whose `kind` is one of STREAMABLE, as `read_rows` gives them.
+
+    Raises CorpusError, with its `name`, for damage behind which nothing can be read.
+    """
+    return _parquet(file, name) if kind == ".parquet" else _jsonl(file)
 
 
 def _text_reader(kind: str, path: Path, text_field: str) -> Callable[[IO[bytes]], Iterator[Row | Bad]]:
@@ -125,27 +144,33 @@ def _said(error: json.JSONDecodeError) -> str:
 
 
 def _jsonl(file: IO[bytes]) -> Iterator[Row | Bad]:
+    stop = 0
     for number, raw in enumerate(file, start=1):  # lines end at \n alone: a text may hold other separators of lines
-        line = _decode(raw, number)
-        if isinstance(line, Bad):
-            yield line
-        elif line.strip():
-            yield _object(number, line)
+        start, stop = stop, stop + len(raw)
+        row = json_line(number, raw, start)
+        if row is not None:
+            yield row
 
 
-def _object(number: int, line: str) -> Row | Bad:
+def json_line(number: int, raw: bytes, start: int) -> Row | Bad | None:
+    """The row on one line of JSONL, which begins behind `start` bytes of the file; None where the line is blank."""
+    line = _decode(raw, number)
+    if isinstance(line, Bad):
+        return line
+    if not line.strip():
+        return None
     try:
         value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         return Bad(number, f"not JSON: {_said(error)} at column {error.colno}")
     except RecursionError:
         return Bad(number, "the JSON is nested too deeply")
-    return _as_row(number, value)
+    return _as_row(number, value, (start, start + len(raw)))
 
 
-def _as_row(number: int, value: Any) -> Row | Bad:
+def _as_row(number: int, value: Any, span: tuple[int, int] | None = None) -> Row | Bad:
     if isinstance(value, dict):
-        return Row(number, value)
+        return Row(number, value, span=span)
     return Bad(number, 'not a JSON object: each example is written as {"text": "…"}')
 
 
@@ -353,16 +378,26 @@ def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
 # --- Parquet ---
 
 
-def _parquet(path: Path) -> Iterator[Row | Bad]:
+def _parquet(source: Path | IO[bytes], name: str) -> Iterator[Row | Bad]:
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                for values in _values(batch):
-                    number += 1
-                    yield Bad(number, values) if isinstance(values, str) else Row(number, values)
+        with pq.ParquetFile(source, buffer_size=CHUNK) as file:
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+                yield from parquet_rows(batch, range(number + 1, number + 1 + batch.num_rows))
+                number += batch.num_rows
     except pa.ArrowException as error:
-        raise CorpusError(f"{path} is no Parquet file, or a damaged one: {error}") from error
+        raise not_parquet(name, error) from error
+
+
+def not_parquet(name: str, error: Exception) -> CorpusError:
+    """What to raise where Arrow cannot read a file."""
+    return CorpusError(f"{name} is no Parquet file, or a damaged one: {error}")
+
+
+def parquet_rows(batch: Any, numbers: Iterable[int]) -> Iterator[Row | Bad]:
+    """The rows of a record batch, by their `numbers`."""
+    for number, values in zip(numbers, _values(batch), strict=True):
+        yield Bad(number, values) if isinstance(values, str) else Row(number, values)
 
 
 def _values(batch: Any) -> Iterable[dict[str, Any] | str]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from headwater.corpus.formats import READABLE, Bad, Row, format_of, read_rows, stem_of
+from headwater.corpus.formats import Bad, Row, clean, read_rows
+from headwater.corpus.sources import (
+    Origin,
+    find_source,
+    is_dataset,
+    no_dataset,
+    one_line,
+    origin_of,
+    origins_below,
+    streamed_rows,
+    streams,
+)
 from headwater.errors import CorpusError
-
-ASIDE_NAMES = ("readme", "license", "licence", "notice", "changelog", "copying", "citation")
-ASIDE_SUFFIXES = (".md", ".rst")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")
 
 Scalar = str | int | float | bool | None
 
@@ -35,6 +39,10 @@ class Record:
     """The other columns; lists and objects are kept as JSON."""
     learned: tuple[tuple[int, int], ...] | None = None
     """Where the parts of the text that carry loss start and stop, such as a chat's answers; None is all of it."""
+    row: Row | None = field(default=None, compare=False, repr=False)
+    """Of the file."""
+    document: int = field(default=0, compare=False)
+    """Which of the documents that are packed into its row, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +73,11 @@ class ReadOptions:
     """What parts the documents that are packed into one record."""
     offsets_field: str | None = None
     """Of a list of the characters at which each document of a packed record begins."""
+    stream: bool = False
+    """Whether the texts stay where they are, to be read from there whenever they are needed."""
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What the rows of one file are called."""
-
-    name: str
-    """In sources: the file, relative to the directory given."""
-    stem: str
-    """In ids that are made up."""
-
-
-_Place = tuple[_Origin, Row | Bad]
+Placed = tuple[Origin, Row | Bad]
 Render = Callable[[Any], tuple[str, tuple[tuple[int, int], ...]]]
 """Messages -> the text that the model reads, and where the parts of it that carry loss start and stop."""
 
@@ -90,10 +90,10 @@ def read_records(
 ) -> Iterator[Record]:
     """All good records of `source`, in order, in constant memory but for a hash and the place of every id.
 
-    `source` is a file, a directory, or the name of a hub dataset: `owner/name` or `owner/name:config`. `render` makes
-    texts of conversations. Raises CorpusError, naming file and line, at the first bad record; with `skip_bad` it is
-    given to `on_skip` instead. Also where the source does not exist, is damaged (`headwater.corpus.formats`), or holds
-    no good record at all.
+    `source` is a file, a directory, the name of a hub dataset (`owner/name` or `owner/name:config`), or a URL (see
+    `headwater.corpus.sources`). `render` makes texts of conversations. Raises CorpusError, naming file and line, at the
+    first bad record; with `skip_bad` it is given to `on_skip` instead. Also where the source does not exist, is damaged
+    (`headwater.corpus.formats`), or holds no good record at all.
     """
     if options.limit is not None and options.limit < 1:
         raise CorpusError(f"--limit {options.limit} leaves no example. Give 1 or more, or leave it out for all.")
@@ -106,7 +106,9 @@ def read_records(
             on_skip(bad)
 
     found = False
-    for record in islice(_good(_find_rows(source, options), _Reader(options, render), skip), options.limit):
+    for record in islice(
+        good_records(_find_rows(source, options), RowReader(options, render), skip, {}), options.limit
+    ):
         found = True
         yield record
     if not found and first_bad:
@@ -119,17 +121,17 @@ def read_records(
 
 
 @dataclass(frozen=True)
-class _Reader:
+class RowReader:
     """How a row becomes records."""
 
     options: ReadOptions
     render: Render | None
 
-    def records(self, origin: _Origin, source: str, row: Row | Bad) -> list[Record]:
+    def records(self, origin: Origin, row: Row | Bad) -> list[Record]:
         """The one record of a row, or every document packed into it."""
         if isinstance(row, Bad):
             raise CorpusError(row.reason)
-        options, values = self.options, row.values
+        options, values, source = self.options, row.values, origin.place(row.number)
         text, learned = self._text(values)
         id_field = options.id_field or "id"
         id = _id(values, id_field)
@@ -137,13 +139,13 @@ class _Reader:
             if options.id_field:
                 has = _fields(values)
                 raise CorpusError(f"no field {id_field!r} to take the id from; it has {has} (see --id-field)")
-            id = f"{origin.stem}:{row.number}" + (f".{row.part}" if row.part > 1 else "")
+            id = f"{origin.stem}:{origin.before + row.number}" + (f".{row.part}" if row.part > 1 else "")
         own = {options.text_field, id_field, options.prompt_field, options.messages_field, options.offsets_field}
-        rest = {_clean(key): _scalar(value) for key, value in values.items() if key not in own}
+        rest = {clean(key): _scalar(value) for key, value in values.items() if key not in own}
         if options.separator is None and options.offsets_field is None:
-            return [Record(id, text, source, rest, learned)]
+            return [Record(id, text, source, rest, learned, row)]
         return [
-            Record(f"{id}.{number}", document, source, rest)
+            Record(f"{id}.{number}", document, source, rest, row=row, document=number - 1)
             for number, document in enumerate(_unpacked(text, values, options), start=1)
             if document.strip()
         ]
@@ -160,13 +162,18 @@ class _Reader:
         return prompt + text, ((len(prompt), len(prompt + text)),)
 
 
-def _good(rows: Iterable[_Place], reader: _Reader, skip: Callable[[Skipped], None]) -> Iterator[Record]:
-    seen: dict[bytes, str] = {}
+def good_records(
+    rows: Iterable[Placed], reader: RowReader, skip: Callable[[Skipped], None], seen: dict[bytes, str]
+) -> Iterator[Record]:
+    """The records of good rows. `seen` holds the ids that are taken (see `id_key`) and where, and takes new ones up.
+
+    Raises CorpusError at the first bad row, unless bad ones are to be skipped.
+    """
     for origin, row in rows:
-        source = f"{origin.name}:{row.number}"
+        source = origin.place(row.number)
         try:
-            records = reader.records(origin, source, row)
-            keys = [blake2b(record.id.encode(), digest_size=16).digest() for record in records]
+            records = reader.records(origin, row)
+            keys = [id_key(record.id) for record in records]
             for key, record in zip(keys, records, strict=True):
                 if key in seen:
                     raise CorpusError(f"the id {record.id!r} was used already, at {seen[key]}; ids must be unique")
@@ -178,6 +185,11 @@ def _good(rows: Iterable[_Place], reader: _Reader, skip: Callable[[Skipped], Non
         else:
             seen |= dict.fromkeys(keys, source)
             yield from records
+
+
+def id_key(id: str) -> bytes:
+    """What an id is known by when ids are compared: always of the same length."""
+    return blake2b(id.encode(), digest_size=16).digest()
 
 
 def _unpacked(text: str, values: Mapping[str, Any], options: ReadOptions) -> list[str]:
@@ -232,12 +244,7 @@ def _check_unicode(text: str, what: str) -> None:
 
 
 def _fields(values: Mapping[str, Any]) -> str:
-    return _one_line(", ".join(map(repr, values)) or "none")
-
-
-def _one_line(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= 300 else words[:299] + "…"
+    return one_line(", ".join(map(repr, values)) or "none")
 
 
 def _kind(value: Any) -> str:
@@ -249,88 +256,39 @@ def _kind(value: Any) -> str:
 def _scalar(value: Any) -> Scalar:
     if value is None or isinstance(value, int | float | bool):
         return value
-    return _clean(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value))
-
-
-def _clean(text: str) -> str:
-    """`text` with halves of surrogate pairs, which no file can hold, replaced by U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return clean(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value))
 
 
 # --- where the rows are ---
 
 
-def _find_rows(source: str | Path, options: ReadOptions) -> Iterator[_Place]:
-    if not str(source):
-        raise CorpusError("No corpus was named. Give a file, a directory, or a dataset as owner/name.")
-    path = Path(source).expanduser()
-    if path.is_dir():
-        files = _files(path)
-    elif path.exists():
-        files = [(path, _Origin(_clean(path.name), _clean(stem_of(path.name))))]
-    elif isinstance(source, Path) or source.startswith((".", "/", "~")) or format_of(path):
-        folder = "" if path.parent.is_dir() else f" There is no directory {path.parent} either."
-        raise CorpusError(f"There is no file {path}.{folder}{_near(path)}")
-    elif not HUB_NAME.fullmatch(source):
-        raise CorpusError(f"There is no file or directory {source}, and a dataset is named owner/name.{_near(path)}")
+def _find_rows(source: str | Path, options: ReadOptions) -> Iterator[Placed]:
+    if streams(source, options.stream):
+        yield from streamed_rows(find_source(source, options.split))
+    elif is_dataset(source):
+        yield from _dataset(str(source), options.split)
     else:
-        yield from _dataset(source, options.split)
-        return
-    for file, origin in files:
-        for row in read_rows(file, options.text_field):
-            yield origin, row
+        path = Path(source).expanduser()
+        folder = path if path.is_dir() else path.parent
+        names = origins_below(path) if path.is_dir() else [(path.name, origin_of(path.name))]
+        for name, origin in names:
+            for row in read_rows(folder / name, options.text_field):
+                yield origin, row
 
 
-def _files(folder: Path) -> list[tuple[Path, _Origin]]:
-    """The readable files below `folder`, in order of their names."""
-    files: list[tuple[Path, str]] = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_dir() or _is_aside(relative):
-            continue
-        if not format_of(path):
-            raise CorpusError(
-                f"{path} is of no format that can be read ({READABLE}). Move it elsewhere, or hide it behind a dot."
-            )
-        files.append((path, _clean(relative.as_posix())))
-    if not files:
-        raise CorpusError(f"The directory {folder} holds no file that can be read ({READABLE}).")
-    stems = Counter(stem_of(name) for _, name in files)
-    return [(path, _Origin(name, stem_of(name) if stems[stem_of(name)] == 1 else name)) for path, name in files]
-
-
-def _is_aside(relative: Path) -> bool:
-    """Whether a file of a data directory is hidden, or says something about the data and is none."""
-    name = relative.name.lower()
-    if any(part.startswith(".") for part in relative.parts):
-        return True
-    if format_of(relative):
-        return name in ("readme.txt", "license.txt", "licence.txt")
-    return name.startswith(("_", *ASIDE_NAMES)) or relative.suffix.lower() in ASIDE_SUFFIXES
-
-
-def _near(path: Path) -> str:
-    """A sentence with the names most like that of `path`, where it should be; empty where there are none."""
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, siblings)]
-    return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
-def _dataset(name: str, split: str) -> Iterator[_Place]:
+def _dataset(name: str, split: str) -> Iterator[Placed]:
     """Stream a dataset of the hub."""
     import datasets
 
     repository, _, config = name.partition(":")
-    origin = _Origin(f"{repository}/{split}", f"{repository}/{split}")
+    origin = Origin(f"{repository}/{split}", f"{repository}/{split}")
     read = 0
     try:
         stream = datasets.load_dataset(repository, config or None, split=split, streaming=True)
         for read, values in enumerate(stream, start=1):
             yield origin, Row(read, dict(values))
     except Exception as error:
-        cause = (_one_line(str(error)) or type(error).__name__).rstrip(".")
         if read:
+            cause = (one_line(str(error)) or type(error).__name__).rstrip(".")
             raise CorpusError(f"{name}: the dataset broke off after row {read:,}: {cause}. Try again.") from None
-        raise CorpusError(
-            f"{name} is no file here, and cannot be read as a dataset of the hub: {cause}.{_near(Path(name))}"
-        ) from None
+        raise no_dataset(name, error) from None

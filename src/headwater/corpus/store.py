@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from headwater.corpus.batches import TokenSequence, all_targets
@@ -91,13 +92,17 @@ class Segment:
     def __len__(self) -> int:
         return self.counts.examples
 
-    def read(self, rows: Iterable[int]) -> Iterator[Example]:
+    def fetch(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """What the file holds of `rows`, in that order."""
+        return list(self.raw(rows))
+
+    def examples(self, fetched: Sequence[dict[str, Any]]) -> Iterator[Example]:
+        """Examples of what was fetched."""
+        return map(example_of, fetched)
+
+    def read(self, rows: Sequence[int]) -> Iterator[Example]:
         """The examples at `rows`, in that order."""
-        for value in self.raw(rows):
-            yield Example(
-                value["id"], value["text"], value["source"], _metadata(value["metadata"]),
-                Tokenized(value["tokens"], value["ends"]), value.get("targets"),
-            )  # fmt: skip
+        return self.examples(self.fetch(rows))
 
     def raw(self, rows: Iterable[int]) -> Iterator[dict[str, Any]]:
         """The columns of `rows` as they are in the file."""
@@ -110,6 +115,13 @@ class Segment:
                 opened = batch
             yield {name: column[row].as_py() for name, column in columns.items()}
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[n] tokens of every example, read without its text."""
+        batches = (self._file.get_batch(k) for k in range(self._file.num_record_batches))
+        each = [batch.column("tokens").value_lengths().to_numpy(zero_copy_only=False) for batch in batches]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *each]).astype(np.int64)
+
     @cached_property
     def ids(self) -> list[str]:
         """All ids, in order."""
@@ -117,94 +129,119 @@ class Segment:
         return [id for batch in batches for id in batch.column("id").to_pylist()]
 
 
-def _metadata(text: str) -> dict[str, Any]:
-    """Columns of a record; a number that is not one, as data frames write what is missing, is None."""
-    return json.loads(text, parse_constant=lambda _: None)
+def example_of(row: Mapping[str, Any]) -> Example:
+    """The example that a row of SCHEMA holds."""
+    # A number that is not one, as data frames write what is missing, is None.
+    metadata: dict[str, Any] = json.loads(row["metadata"], parse_constant=lambda _: None)
+    tokenized = Tokenized(row["tokens"], row["ends"])
+    return Example(row["id"], row["text"], row["source"], metadata, tokenized, row.get("targets"))
 
 
 def recounted(segment: Segment) -> tuple[str, str]:
     """The fingerprint and the checksum of a segment's examples, from what it holds now."""
-    counting = _Counting()
+    counting = Counting()
     for row in segment.raw(range(len(segment))):
         counting.add(row)
     return counting.fingerprint.hexdigest()[:16], counting.checksum.hexdigest()
 
 
-class _Counting:
-    """Takes rows as they are written, and comes to what tells them from any others."""
+def identity_of(row: Mapping[str, Any]) -> bytes:
+    """What a fingerprint takes of an example: its id, its tokens, and which of them carry loss."""
+    identity = row["id"].encode() + b"\0" + np.asarray(row["tokens"], dtype=np.int32).tobytes() + b"\0"
+    return identity if row.get("targets") is None else identity + bytes(row["targets"]) + b"\0"
+
+
+def rest_of(row: Mapping[str, Any]) -> bytes:
+    """All else that an example is."""
+    said = "\0".join([row["text"], row["source"], row["metadata"]]).encode()
+    return said + np.asarray(row["ends"], dtype=np.int32).tobytes()
+
+
+class Counting:
+    """Takes records and rows as they are cut, and comes to their counts, and to what tells them from any others."""
 
     def __init__(self) -> None:
+        self.records = self.examples = self.tokens = self.long = self.too_short = 0
         self.fingerprint = hashlib.sha256()
         self.checksum = xxh3_128()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        identity = row["id"].encode() + b"\0" + np.asarray(row["tokens"], dtype=np.int32).tobytes() + b"\0"
-        if row.get("targets") is not None:
-            identity += bytes(row["targets"]) + b"\0"
+        self.examples += 1
+        self.tokens += len(row["tokens"])
+        identity = identity_of(row)
         self.fingerprint.update(identity)
         self.checksum.update(identity)
-        self.checksum.update("\0".join([row["text"], row["source"], row["metadata"]]).encode())
-        self.checksum.update(np.asarray(row["ends"], dtype=np.int32).tobytes())
+        self.checksum.update(rest_of(row))
+
+    @property
+    def counts(self) -> CorpusCounts:
+        return CorpusCounts(
+            self.records, self.examples, self.tokens, self.long, self.too_short,
+            self.fingerprint.hexdigest()[:16], self.checksum.hexdigest(),
+        )  # fmt: skip
 
 
-def write_corpus(
-    path: Path, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts = "truncate"
-) -> CorpusCounts:
-    """Tokenise `records` and write them to `path`. Raises CorpusError where nothing is left to predict.
+@dataclass(frozen=True)
+class Cutting:
+    """How a record becomes examples."""
 
-    Windows of a split text are called `id#0`, `id#1`, …
-    """
-    table = path.with_name(path.name + ".rows")
-    try:
-        counts = _write_rows(table, records, tokenizer, max_tokens, long_texts)
-        if not counts.examples:
-            raise CorpusError(
-                "Every example of the corpus is shorter than two tokens: there is nothing to predict. "
-                "Look at --text-field."
+    tokenizer: Any
+    max_tokens: int
+    long_texts: LongTexts = "truncate"
+
+    def cut(self, records: Sequence[Record]) -> Iterator[tuple[Record, bool, list[tuple[int, dict[str, Any]]]]]:
+        """Each record, whether it is too long, and the rows of those of its windows that carry loss, by their numbers.
+
+        Windows of a split text are called `id#0`, `id#1`, …
+        """
+        tokenized = tokenize(self.tokenizer, [record.text for record in records])
+        for record, each in zip(records, tokenized, strict=True):
+            yield record, len(each.input_ids) > self.max_tokens, list(self._windows(record, each))
+
+    def _windows(self, record: Record, tokenized: Tokenized) -> Iterator[tuple[int, dict[str, Any]]]:
+        split = self.long_texts == "split" and len(tokenized.input_ids) > self.max_tokens
+        learned = None if record.learned is None else tokenized.overlapping(record.learned)
+        for k, (text, window) in enumerate(fit_windows(record.text, tokenized, self.max_tokens, self.long_texts)):
+            targets = None
+            if learned is not None:
+                targets = [False, *learned[k * self.max_tokens + 1 : k * self.max_tokens + len(window.input_ids)]]
+            if len(window.input_ids) < 2 or (targets is not None and not any(targets)):
+                continue
+            yield (
+                k,
+                {
+                    "id": f"{record.id}#{k}" if split else record.id,
+                    "text": text,
+                    "source": record.source,
+                    "metadata": json.dumps(dict(record.metadata), ensure_ascii=False),
+                    "tokens": window.input_ids,
+                    "ends": window.ends,
+                    "targets": targets,
+                },
             )
-        # The counts belong in the schema, which an Arrow file begins with, so the rows are copied behind them.
-        with replacing(path) as part, pa.ipc.open_stream(pa.memory_map(str(table))) as rows:
-            schema = SCHEMA.with_metadata({"counts": json.dumps(asdict(counts))})
-            with pa.ipc.new_file(str(part), schema) as writer:
-                for batch in rows:
-                    writer.write_batch(pa.record_batch(batch.columns, schema=schema))
-    finally:
-        table.unlink(missing_ok=True)
-    return counts
 
 
-def _write_rows(
-    path: Path, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts
-) -> CorpusCounts:
-    counting = _Counting()
-    numbered: set[str] = set()
-    read = examples = tokens = long = too_short = 0
-    pending: list[dict[str, Any]] = []
+def cut_all(
+    records: Iterable[Record], cutting: Cutting, counting: Counting, numbered: set[str]
+) -> Iterator[tuple[Record, int, dict[str, Any]]]:
+    """The rows of all records, each with its record and the number of its window; `counting` counts them.
+
+    `numbered` holds the ids with a # and takes new ones up. Raises CorpusError where a window would be called what
+    another example is.
+    """
     stream = iter(records)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.ipc.new_stream(str(path), SCHEMA) as writer:
-        while block := list(islice(stream, ROWS_PER_BATCH)):
-            for record, tokenized in zip(block, tokenize(tokenizer, [r.text for r in block]), strict=True):
-                read += 1
-                long += len(tokenized.input_ids) > max_tokens
-                rows = list(_rows(record, tokenized, max_tokens, long_texts))
-                too_short += not rows
-                for row in rows:
-                    _check_window_id(row["id"], record, numbered)
-                    counting.add(row)
-                    examples, tokens = examples + 1, tokens + len(row["tokens"])
-                    pending.append(row)
-            while len(pending) >= ROWS_PER_BATCH:
-                writer.write_batch(pa.RecordBatch.from_pylist(pending[:ROWS_PER_BATCH], schema=SCHEMA))
-                del pending[:ROWS_PER_BATCH]
-        if pending:
-            writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=SCHEMA))
-    fingerprint, checksum = counting.fingerprint.hexdigest()[:16], counting.checksum.hexdigest()
-    return CorpusCounts(read, examples, tokens, long, too_short, fingerprint, checksum)
+    while block := list(islice(stream, ROWS_PER_BATCH)):
+        for record, long, windows in cutting.cut(block):
+            counting.records += 1
+            counting.long += long
+            counting.too_short += not windows
+            for number, row in windows:
+                _check_window_id(row["id"], record, numbered)
+                counting.add(row)
+                yield record, number, row
 
 
 def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
-    """Raises CorpusError where a window would be called what another example is; `numbered` holds the ids with a #."""
     if "#" not in id:
         return
     if id in numbered:
@@ -215,22 +252,51 @@ def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
     numbered.add(id)
 
 
-def _rows(record: Record, tokenized: Tokenized, max_tokens: int, long_texts: LongTexts) -> Iterator[dict[str, Any]]:
-    """The windows of a record that carry loss."""
-    split = long_texts == "split" and len(tokenized.input_ids) > max_tokens
-    learned = None if record.learned is None else tokenized.overlapping(record.learned)
-    for k, (text, window) in enumerate(fit_windows(record.text, tokenized, max_tokens, long_texts)):
-        targets = None
-        if learned is not None:
-            targets = [False, *learned[k * max_tokens + 1 : k * max_tokens + len(window.input_ids)]]
-        if len(window.input_ids) < 2 or (targets is not None and not any(targets)):
-            continue
-        yield {
-            "id": f"{record.id}#{k}" if split else record.id,
-            "text": text,
-            "source": record.source,
-            "metadata": json.dumps(dict(record.metadata), ensure_ascii=False),
-            "tokens": window.input_ids,
-            "ends": window.ends,
-            "targets": targets,
-        }
+def write_corpus(
+    path: Path, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts = "truncate"
+) -> CorpusCounts:
+    """Tokenise `records` and write them to `path`. Raises CorpusError where nothing is left to predict."""
+    counting = Counting()
+
+    def metadata() -> dict[str, str]:
+        require_examples(counting.examples)
+        return {"counts": json.dumps(asdict(counting.counts))}
+
+    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, set())
+    write_rows(path, SCHEMA, (row for _, _, row in cut), metadata)
+    return counting.counts
+
+
+def require_examples(count: int) -> None:
+    """Raises CorpusError where nothing is left of a corpus."""
+    if not count:
+        raise CorpusError(
+            "Every example of the corpus is shorter than two tokens: there is nothing to predict. Look at --text-field."
+        )
+
+
+def write_rows(
+    path: Path, schema: Any, rows: Iterable[Mapping[str, Any]], metadata: Callable[[], dict[str, str]]
+) -> None:
+    """Write an Arrow file of `rows`, ROWS_PER_BATCH in a batch, whole or not at all.
+
+    `metadata` is asked once all rows are there. It belongs in the schema, which an Arrow file begins with, so the rows
+    are copied behind it.
+    """
+    waiting = path.with_name(path.name + ".rows")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = iter(rows)
+    try:
+        with pa.ipc.new_stream(str(waiting), schema) as writer:
+            while block := list(islice(stream, ROWS_PER_BATCH)):
+                writer.write_batch(pa.RecordBatch.from_pylist(block, schema=schema))
+        whole = schema.with_metadata(metadata())
+        with (
+            replacing(path) as part,
+            pa.ipc.open_stream(pa.memory_map(str(waiting))) as batches,
+            pa.ipc.new_file(str(part), whole) as writer,
+        ):
+            for batch in batches:
+                writer.write_batch(pa.record_batch(batch.columns, schema=whole))
+    finally:
+        waiting.unlink(missing_ok=True)

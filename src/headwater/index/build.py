@@ -119,7 +119,8 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     if table is None or stale:
         coarse = min(COARSE_BYTES, work.sketch.bytes)
         types = metadata_types(work.corpus, range(len(work.corpus)))
-        schema = table_schema(types, coarse, work.sketch.bytes - coarse, work.binding)
+        texts = not work.corpus.streamed
+        schema = table_schema(types, coarse, work.sketch.bytes - coarse, work.binding, texts=texts)
         table = create_table(work.url, schema)
     there = table.keys()
     gone = np.setdiff1d(there, work.corpus.keys)
@@ -128,8 +129,8 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     missing = np.setdiff1d(work.corpus.keys, there)
     if len(missing) and not made:  # a table just made has the columns of the whole corpus
         add_missing_columns(table, metadata_types(work.corpus, work.corpus.positions_of(missing).tolist()))
-    for segment in range(len(work.corpus.segments)):
-        _add_segment(work, table, segment, there)
+    for stretch in work.corpus.stretches:
+        _add_stretch(work, table, stretch, there)
     if len(missing) or len(gone) or not table.has_words:
         work.report(Step("full-text index", 0, 1, 0))
         table.tidy()
@@ -137,9 +138,9 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     return Changes(len(missing), len(gone), stale)
 
 
-def _add_segment(work: IndexWork, table: Table, segment: int, there: NDArray[np.int64]) -> None:
-    """Sketch the examples of one segment that are not `there`. Its shards follow from the segment alone."""
-    first, last = np.searchsorted(work.corpus.keys, work.corpus.starts[segment : segment + 2])
+def _add_stretch(work: IndexWork, table: Table, stretch: tuple[int, int], there: NDArray[np.int64]) -> None:
+    """Sketch the examples of one stretch of keys that are not `there`. Its shards follow from the stretch alone."""
+    first, last = np.searchsorted(work.corpus.keys, stretch)
     keys = work.corpus.keys[first:last]
     positions = range(int(first), int(last))
     missing = ~np.isin(keys, there)

@@ -73,9 +73,14 @@ class Table:
             self.lance.delete(f"key IN ({part})")
 
     @property
+    def has_texts(self) -> bool:
+        """Whether it holds the examples' texts, which it does unless they are streamed."""
+        return "text" in self.lance.schema.names
+
+    @property
     def has_words(self) -> bool:
-        """Whether there is a full-text index."""
-        return any("text" in index.columns for index in self.lance.list_indices())
+        """Whether there is a full-text index, where there are texts."""
+        return not self.has_texts or any("text" in index.columns for index in self.lance.list_indices())
 
     def tidy(self) -> None:
         """Bring the full-text index up to date. The first time it is made; later, small files are merged as well."""
@@ -95,6 +100,11 @@ class Table:
         """
         query: Any = self.lance.search()
         if contains is not None:
+            if not self.has_texts:
+                raise HeadwaterError(
+                    "--contains looks words up in the index, and the index of a streamed corpus holds no texts. Choose "
+                    "with --where, or make a run that holds them, without --stream."
+                )
             words = re.findall(r"\w+", contains)
             if not words:
                 raise HeadwaterError(f"--contains {contains!r} has no word to look for.")
@@ -120,11 +130,13 @@ class Table:
         """Keys of the rows whose text, numbers or sketch are not those that were written."""
         names = [name for name in ("coarse", "fine") if name in self.lance.schema.names]
         found: list[int] = []
-        for batch in self.batches(["key", "text", "scale", "loss", "self_influence", *names, "check"]):
+        texts = ["text"] if self.has_texts else []
+        for batch in self.batches(["key", *texts, "scale", "loss", "self_influence", *names, "check"]):
             keys = batch.column("key").to_numpy()
             numbers = np.stack([batch.column(name).to_numpy() for name in ("scale", "loss", "self_influence")], axis=1)
             codes = np.concatenate([byte_rows(batch.column(name)) for name in names], axis=1)
-            now = _checksums(keys, batch.column("text").to_pylist(), numbers, codes)
+            said = batch.column("text").to_pylist() if texts else [""] * len(keys)
+            now = _checksums(keys, said, numbers, codes)
             found += keys[now != batch.column("check").to_numpy()].tolist()
         return sorted(found)
 
@@ -203,13 +215,16 @@ def _connect(url: str) -> Any:
     return lancedb.connect(url)
 
 
-def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, binding: str) -> Any:
-    """The columns of a table; `metadata` are the corpus's own columns with their Arrow types."""
+def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, binding: str, *, texts: bool = True) -> Any:
+    """The columns of a table; `metadata` are the corpus's own columns with their Arrow types.
+
+    A table of a corpus that is streamed holds no `texts`.
+    """
     return pa.schema(
         [
             ("key", pa.int64()),
             ("id", pa.string()),
-            ("text", pa.large_string()),
+            *([("text", pa.large_string())] if texts else []),
             ("location", pa.string()),
             *metadata.items(),
             ("tokens", pa.int32()),
@@ -232,19 +247,18 @@ def column_name(name: str) -> str:
 
 def metadata_types(corpus: Corpus, positions: Iterable[int]) -> dict[str, Any]:
     """The corpus's own columns, by their names in the table, with Arrow types; what is of several kinds is text."""
-    kinds: dict[str, set[type]] = {}
-    for example in corpus.read(positions):
-        for name, value in example.metadata.items():
-            kinds.setdefault(column_name(name), set()).add(type(value))
-    return {name: _arrow_type(found - {type(None)}) for name, found in kinds.items()}
+    kinds: dict[str, set[str]] = {}
+    for name, found in corpus.kinds_of(positions).items():
+        kinds.setdefault(column_name(name), set()).update(found)
+    return {name: _arrow_type(found - {"NoneType"}) for name, found in kinds.items()}
 
 
-def _arrow_type(found: set[type]) -> Any:
-    if found == {bool}:
+def _arrow_type(found: set[str]) -> Any:
+    if found == {"bool"}:
         return pa.bool_()
-    if found == {int}:
+    if found == {"int"}:
         return pa.int64()
-    if found and found <= {int, float}:
+    if found and found <= {"int", "float"}:
         return pa.float64()
     return pa.string()
 
@@ -281,7 +295,6 @@ def table_rows(
     columns: dict[str, Any] = {
         "key": keys,
         "id": [example.id for example in examples],
-        "text": pa.array([example.text for example in examples], pa.large_string()),
         "location": [example.source for example in examples],
         "tokens": pa.array([len(example.tokenized.input_ids) for example in examples], pa.int32()),
         "loss": pa.array(loss),
@@ -291,8 +304,10 @@ def table_rows(
     }
     if "fine" in schema.names:
         columns["fine"] = byte_column(codes[:, coarse:])
+    texts = [example.text if "text" in schema.names else "" for example in examples]
+    if "text" in schema.names:
+        columns["text"] = pa.array(texts, pa.large_string())
     if "check" in schema.names:  # not in tables made before there was one
-        texts = [example.text for example in examples]
         columns["check"] = _checksums(keys, texts, numbers, codes)
     own = [name for name in schema.names if name not in columns]
     columns |= metadata_columns(schema, own, [example.metadata for example in examples])

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from headwater.corpus.corpus import Corpus
@@ -85,14 +82,7 @@ class Layout:
 
 def lengths_of(corpus: Corpus) -> NDArray[np.int64]:
     """[N] tokens of every example of a corpus, read without its texts."""
-    found = [count for segment in corpus.segments for count in _segment_lengths(segment.path)]
-    return np.concatenate(found)[corpus.keys]
-
-
-def _segment_lengths(path: Path) -> Iterator[NDArray[np.int64]]:
-    file: Any = pa.ipc.open_file(pa.memory_map(str(path)))
-    for k in range(file.num_record_batches):
-        yield file.get_batch(k).column("tokens").value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.concatenate([segment.lengths for segment in corpus.segments])[corpus.keys]
 
 
 def spread(count: int, among: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,14 +30,17 @@ class Miniature:
     corpus: Corpus
     layout: Layout
     per_example: float
-    """Seconds to read one example."""
+    """Seconds to read one example of the whole corpus."""
+    per_copy: float
+    """Seconds to read one of this."""
 
     @cached_property
     def sweep(self) -> Sweep:
         return Sweep("probe", self.subject.lm, self.subject.layers, self.corpus.sequences())
 
     def cost(self, clock: Clock, stage: str, start: float, end: float) -> SweepCost:
-        return sweep_cost(self.layout, clock.stamps[stage], start, end, self.per_example)
+        cost = sweep_cost(self.layout, clock.stamps[stage], start, end, self.per_copy)
+        return replace(cost, per_example=self.per_example)
 
 
 def make_miniature(subject: Subject, folder: Path) -> Miniature:
@@ -48,8 +51,13 @@ def make_miniature(subject: Subject, folder: Path) -> Miniature:
     corpus = copy_examples(subject.corpus, [stand_ins[k] for k in places], folder / "corpus" / "examples.arrow")
     sweep = Sweep("probe", subject.lm, subject.layers, corpus.sequences())
     layout = Layout(subject.layout.lengths[places], sweep.shards(), sweep.token_budget)
-    reading = seconds_of(lambda: sweep.sequences[:])
-    return Miniature(subject, folder, corpus, layout, reading / len(corpus))
+    copied = seconds_of(lambda: sweep.sequences[:]) / len(corpus)
+    if subject.corpus.streamed:
+        read = range(min(len(corpus), len(subject.corpus)))
+        each = seconds_of(lambda: subject.corpus.sequences(read)[:]) / len(read)
+    else:
+        each = (subject.reading.again if subject.reading else None) or copied
+    return Miniature(subject, folder, corpus, layout, each, copied)
 
 
 def _affordable(subject: Subject) -> int:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import Record, read_records
+from headwater.corpus.sources import streams
 from headwater.corpus.store import ROWS_PER_BATCH, SCHEMA, CorpusCounts, write_corpus
 from headwater.errors import CorpusError, HeadwaterError
 from headwater.files import read_metadata
@@ -28,6 +29,8 @@ from headwater.sweep.sweep import Sweep
 
 SAMPLED_RECORDS = 2000
 """Of a corpus that is not tokenised yet, at most so many records are."""
+CATALOGUE_BYTES = 60
+"""About what a catalogue takes for an example."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,11 @@ class Reading:
     seconds: float
     """To read and tokenise everything."""
     disk: int
-    """Bytes of the tokenised corpus."""
+    """Bytes of the tokenised corpus, or of its catalogue."""
     memory: int
     """Bytes that the process held at most while reading."""
+    again: float | None = None
+    """Seconds to read and tokenise one example anew in every pass, where texts are streamed."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,10 @@ def subject_of_corpus(
     share = total / len(records)
     examples = round(counts.examples * share)
     seconds = middle - start + (end - middle) * share
-    reading = Reading(total, len(records), seconds, round(path.stat().st_size * share), peak.bytes)
+    disk, again = round(path.stat().st_size * share), None
+    if streams(source, options.read.stream):
+        disk, again = CATALOGUE_BYTES * examples, seconds / examples
+    reading = Reading(total, len(records), seconds, disk, peak.bytes, again)
     return Subject("RUN", lm, layers, fit, Corpus(path), examples, _fitted_on(fit, examples), reading)
 
 

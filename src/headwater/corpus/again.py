@@ -1,0 +1,157 @@
+"""Reading single rows of files again: of JSONL by their bytes, of Parquet by their row groups."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headwater.corpus.formats import (
+    CHUNK,
+    PARQUET_ROWS,
+    Bad,
+    Row,
+    json_line,
+    not_parquet,
+    parquet_rows,
+)
+from headwater.corpus.sources import filesystem_of, unreachable
+from headwater.errors import CorpusError
+
+GAP = 1 << 18
+"""Bytes between two lines that are rather read too than asked for the lines one by one."""
+PIECE = 32 << 20
+"""Bytes that are asked for in one go, and held; one line may be longer."""
+OPEN_FILES = 16
+"""Parquet files that are kept open, each with the rows that were decoded last."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row is in a file."""
+
+    number: int
+    """Counted from 1."""
+    start: int | None
+    """Its first byte; None in Parquet."""
+    size: int | None
+
+
+class RowFiles:
+    """Files of which single rows are read. Parquet files stay open for the next time, as many as OPEN_FILES."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, ParquetRows] = OrderedDict()
+        self._lock = Lock()
+
+    def read(self, url: str, kind: str, places: Sequence[Place]) -> list[Row | Bad]:
+        """The rows at `places`, whose numbers rise. Raises CorpusError where they cannot be read."""
+        try:
+            if kind != ".parquet":
+                return list(_lines(url, places))
+            return self._parquet(url).read([place.number for place in places])
+        except CorpusError:
+            raise
+        except pa.ArrowException as error:
+            raise not_parquet(url, error) from error
+        except Exception as error:  # file systems raise what they like
+            raise unreachable(url, error) from error
+
+    def _parquet(self, url: str) -> ParquetRows:
+        with self._lock:
+            found = self._open.pop(url, None)
+        if found is None:
+            found = ParquetRows(url)
+        with self._lock:
+            self._open[url] = found
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)
+        return found
+
+
+def _lines(url: str, places: Sequence[Place]) -> Iterator[Row | Bad]:
+    """Lines of a JSONL file, neighbours in one piece."""
+    system, path = filesystem_of(url)
+    for pieces in _pieces(places):
+        starts = [piece[0].start or 0 for piece in pieces]
+        stops = [_stop(piece[-1]) for piece in pieces]
+        found = system.cat_ranges([path] * len(pieces), starts, stops, on_error="raise")
+        for piece, first, data in zip(pieces, starts, found, strict=True):
+            for place in piece:
+                start = place.start or 0
+                row = json_line(place.number, bytes(data[start - first : _stop(place) - first]), start)
+                yield row or Bad(place.number, "the line is blank")
+
+
+def _stop(place: Place) -> int:
+    return (place.start or 0) + (place.size or 0)
+
+
+def _pieces(places: Sequence[Place]) -> Iterator[list[list[Place]]]:
+    """Places, neighbours together; as many pieces at a time as may be held."""
+    pieces: list[list[Place]] = []
+    held = 0
+    for place in places:
+        gap = (place.start or 0) - _stop(pieces[-1][-1]) if pieces else GAP + 1
+        more = (place.size or 0) + (gap if gap <= GAP else 0)
+        if pieces and held + more > PIECE:
+            yield pieces
+            pieces, held, gap = [], 0, GAP + 1
+        if gap > GAP:
+            pieces.append([place])
+        else:
+            pieces[-1].append(place)
+        held += more
+    if pieces:
+        yield pieces
+
+
+class ParquetRows:
+    """An open Parquet file. Rows that follow each other are decoded once and in order, some at a time."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._lock = Lock()
+        system, path = filesystem_of(url)
+        self._file = pq.ParquetFile(system.open(path, "rb"), buffer_size=CHUNK)
+        metadata = self._file.metadata
+        self._starts: list[int] = np.cumsum(
+            [0, *(metadata.row_group(k).num_rows for k in range(metadata.num_row_groups))]
+        ).tolist()
+        """Place of each row group's first row, and one past the last."""
+        self._batches: Iterator[Any] = iter(())
+        """What follows the rows held, in their row group."""
+        self._held: tuple[int, int, Any] = (0, 0, None)
+        """First and one past the last of the rows decoded, and those."""
+
+    def read(self, numbers: Sequence[int]) -> list[Row | Bad]:
+        """The rows of the `numbers` given, counted from 1 and rising."""
+        found: list[Row | Bad] = []
+        with self._lock:  # a server shows an example while it works on a question
+            while len(found) < len(numbers):
+                first, stop, batch = self._hold(numbers[len(found)] - 1)
+                part = numbers[len(found) : bisect_left(numbers, stop + 1)]
+                found += parquet_rows(batch.take(pa.array([number - 1 - first for number in part])), part)
+        return found
+
+    def _hold(self, row: int) -> tuple[int, int, Any]:
+        """Decode on until `row`, counted from 0, is held. Raises CorpusError where there is no such row."""
+        first, stop, _ = self._held
+        group = bisect_left(self._starts, row + 1) - 1
+        if group >= len(self._starts) - 1:
+            raise CorpusError(f"{self.url} has only {self._starts[-1]:,} rows, and row {row + 1:,} is looked for.")
+        if row < first or stop <= self._starts[group]:  # behind us, or in a later row group
+            self._batches = self._file.iter_batches(batch_size=PARQUET_ROWS, row_groups=[group])
+            stop = self._starts[group]
+        while stop <= row:
+            batch = next(self._batches)
+            self._held = stop, stop + batch.num_rows, batch
+            stop += batch.num_rows
+        return self._held

@@ -1,0 +1,325 @@
+"""Where the files of a corpus are and what their rows are called: in a directory here, or wherever fsspec reaches."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BufferedReader
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from fsspec.core import has_magic, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations
+
+from headwater.corpus.formats import CHUNK, READABLE, STREAMABLE, Bad, Row, clean, format_of, read_open, stem_of
+from headwater.errors import CorpusError, first_line
+
+ASIDE_NAMES = ("readme", "license", "licence", "notice", "changelog", "copying", "citation")
+ASIDE_SUFFIXES = (".md", ".rst")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")
+TAGS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "last_modified", "LastModified", "updated", "created")
+"""What file systems call that by which one can tell that a file was written anew, the surest first."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the rows of one file are called."""
+
+    name: str
+    """In sources: the file, relative to the directory given."""
+    stem: str
+    """In ids that are made up."""
+    before: int = 0
+    """Rows of earlier files, where several are numbered as one."""
+
+    def place(self, number: int) -> str:
+        """Of a row of the file, for people."""
+        return f"{self.name}:{self.before + number}"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a streamed corpus."""
+
+    name: str
+    """Relative to the source's root; empty where that is the file itself."""
+    kind: str
+    """Its format: one of STREAMABLE."""
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a streamed corpus, in their order."""
+
+    root: str
+    """An absolute path, or a URL, that all of them are below, or the only one is at."""
+    files: tuple[SourceFile, ...]
+    given: str
+    """How the source was named; a path is absolute."""
+    as_one: bool = False
+    """Whether the rows of all files are numbered as those of one."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What tells a file from one that was written in its place."""
+
+    size: int
+    tag: str
+    """An etag or a time; empty where the file system has none."""
+
+    def fits(self, other: Mark) -> bool:
+        return self.size == other.size and (not self.tag or not other.tag or self.tag == other.tag)
+
+    def __str__(self) -> str:
+        return f"{self.size:,} bytes" + (f" ({self.tag})" if self.tag else "")
+
+
+def is_url(source: str | Path) -> bool:
+    return "://" in str(source)
+
+
+def place_of(text: str) -> str | Path:
+    """A URL as it is; anything else is a path, and never a dataset's name."""
+    return text if is_url(text) else Path(text)
+
+
+def streams(source: str | Path, asked: bool) -> bool:
+    """Whether the texts of a source are read from where they are: a URL's are, others' where that is `asked`."""
+    return asked or is_url(source)
+
+
+def is_dataset(source: str | Path) -> bool:
+    """Whether `source` is the name of a hub dataset rather than a path.
+
+    Raises CorpusError where it cannot be one, and there is no such file or directory.
+    """
+    if not str(source):
+        raise CorpusError("No corpus was named. Give a file, a directory, or a dataset as owner/name.")
+    path = Path(source).expanduser()
+    if path.exists():
+        return False
+    if isinstance(source, Path) or source.startswith((".", "/", "~")) or format_of(path):
+        folder = "" if path.parent.is_dir() else f" There is no directory {path.parent} either."
+        raise CorpusError(f"There is no file {path}.{folder}{_near(path)}")
+    if not HUB_NAME.fullmatch(source):
+        raise CorpusError(f"There is no file or directory {source}, and a dataset is named owner/name.{_near(path)}")
+    return True
+
+
+def no_dataset(name: str, error: Exception) -> CorpusError:
+    """What to raise where a dataset of the hub cannot be read."""
+    cause = (one_line(str(error)) or type(error).__name__).rstrip(".")
+    return CorpusError(
+        f"{name} is no file here, and cannot be read as a dataset of the hub: {cause}.{_near(Path(name))}"
+    )
+
+
+def _near(path: Path) -> str:
+    """A sentence with the names most like that of `path`, where it should be; empty where there are none."""
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, siblings)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def one_line(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 300 else words[:299] + "…"
+
+
+# --- the files of a directory ---
+
+
+def origin_of(name: str) -> Origin:
+    """Of a file that is alone."""
+    return Origin(clean(name), clean(stem_of(name)))
+
+
+def origins_below(folder: Path) -> list[tuple[str, Origin]]:
+    """The readable files below `folder`, in order of their names. Raises CorpusError where one is not, or none is."""
+    return _origins((path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()), folder)
+
+
+def _origins(names: Iterable[str], folder: str | Path) -> list[tuple[str, Origin]]:
+    chosen = [path for path in sorted(map(PurePosixPath, names)) if not _is_aside(path)]
+    for path in chosen:
+        if not format_of(path):
+            raise CorpusError(
+                f"{folder}/{path} is of no format that can be read ({READABLE}). Move it elsewhere, or hide it behind "
+                "a dot."
+            )
+    if not chosen:
+        raise CorpusError(f"The directory {folder} holds no file that can be read ({READABLE}).")
+    cleaned = [clean(str(path)) for path in chosen]
+    stems = Counter(map(stem_of, cleaned))
+    return [
+        (str(path), Origin(name, stem_of(name) if stems[stem_of(name)] == 1 else name))
+        for path, name in zip(chosen, cleaned, strict=True)
+    ]
+
+
+def _is_aside(relative: PurePosixPath) -> bool:
+    """Whether a file of a data directory is hidden, or says something about the data and is none."""
+    name = relative.name.lower()
+    if any(part.startswith(".") for part in relative.parts):
+        return True
+    if format_of(relative):
+        return name in ("readme.txt", "license.txt", "licence.txt")
+    return name.startswith(("_", *ASIDE_NAMES)) or relative.suffix.lower() in ASIDE_SUFFIXES
+
+
+# --- files that are streamed ---
+
+
+def find_source(source: str | Path, split: str = "train") -> Source:
+    """The files that `source` names: a path or URL of a file or directory, a glob, or a hub dataset with its `split`.
+
+    Raises CorpusError where there is none, one is of a format that cannot be streamed, or the place is out of reach.
+    """
+    text = str(source)
+    if "::" in text:
+        raise CorpusError(f"{text}: chained URLs (::) cannot be streamed. Unpack the files, and name those.")
+    if not is_url(source) and not has_magic(text) and is_dataset(source):
+        return _dataset_files(text, split)
+    system, path = filesystem_of(text)
+    try:
+        system.invalidate_cache()
+        root, files = _listed(system, path)
+    except CorpusError:
+        raise
+    except Exception as error:  # file systems raise what they like
+        raise unreachable(text, error) from error
+    if isinstance(system, LocalFileSystem):
+        return Source(root, files, path)
+    return Source(str(system.unstrip_protocol(root)), files, text)
+
+
+def _listed(system: Any, path: str) -> tuple[str, tuple[SourceFile, ...]]:
+    """What is at a path of a file system: the root, and the files below it."""
+    web = path.startswith(("http://", "https://"))  # where ? and * may stand in any address
+    if system.isfile(path) or web:
+        name = PurePosixPath(urlsplit(path).path if web else path).name
+        return path, (_streamable(name, origin_of(name), ""),)
+    if has_magic(path):
+        root = path[: re.search(r"[*?\[]", path).start()].rpartition("/")[0]  # pyright: ignore[reportOptionalMemberAccess]
+        found = [name for name, info in system.glob(path, detail=True).items() if info["type"] == "file"]
+    elif isinstance(system, LocalFileSystem) and system.isdir(path):
+        root, found = path, [str(file) for file in Path(path).rglob("*") if not file.is_dir()]
+    else:
+        root, found = path.rstrip("/"), list(system.find(path))
+    if not found:
+        raise CorpusError(f"There is no file at {path}. A glob is written as {path.rstrip('/')}/*.parquet, in quotes.")
+    names = [PurePosixPath(file).relative_to(root or "/").as_posix() for file in found]
+    return root, tuple(_streamable(name, origin, name) for name, origin in _origins(names, root))
+
+
+def _streamable(called: str, origin: Origin, name: str) -> SourceFile:
+    """Raises CorpusError where single rows of the file `called` so cannot be read."""
+    kind = format_of(PurePosixPath(called))
+    if kind not in STREAMABLE or called.lower().endswith(".gz"):
+        raise CorpusError(
+            f"{called} cannot be streamed: only Parquet and uncompressed JSONL ({', '.join(STREAMABLE)}) can, because "
+            "single rows of others cannot be found. Convert it to Parquet, or copy it to this machine and into the run "
+            "by leaving --stream out."
+        )
+    return SourceFile(name, kind, origin)
+
+
+def _dataset_files(name: str, split: str) -> Source:
+    """The files that a dataset of the hub is made of, at the revision it has now."""
+    import datasets
+
+    repository, _, config = name.partition(":")
+    try:
+        found: Any = datasets.load_dataset_builder(repository, config or None).config.data_files
+    except Exception as error:
+        raise no_dataset(name, error) from None
+    if not found or split not in found:
+        splits = f"It has {', '.join(map(str, found))}." if found else "It names no files."
+        raise CorpusError(f"{name} has no files for the split {split!r} (--split). {splits}")
+    urls = [str(url) for url in found[split]]
+    root = _common_folder(urls)
+    called = f"{repository}/{split}"
+    names = [url.removeprefix(root).lstrip("/") if root else url for url in urls]
+    files = tuple(_streamable(each, Origin(called, called), each) for each in names)
+    return Source(root, files, name, as_one=True)
+
+
+def _common_folder(urls: Sequence[str]) -> str:
+    """What all are below; empty where it is no more than a host."""
+    parts = zip(*(url.split("/")[:-1] for url in urls), strict=False)
+    common = [each[0] for each in takewhile(lambda each: len(set(each)) == 1, parts)]
+    return "/".join(common) if len(common) > 3 else ""
+
+
+def location(root: str, name: str) -> str:
+    """The path or URL of a file of a source."""
+    return f"{root.rstrip('/')}/{name}" if root and name else root or name
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """The file system that a path or URL belongs to, and the path in it.
+
+    Raises CorpusError where its package is not installed, naming it, and where nobody knows its kind.
+    """
+    try:
+        return url_to_fs(url if is_url(url) else str(Path(url).expanduser().absolute()))
+    except ImportError as error:
+        protocol = url.partition("://")[0]
+        known: Any = known_implementations.get(protocol, {})
+        package = known.get("class", "").partition(".")[0]
+        package = {"fsspec": "aiohttp requests"}.get(package, package)
+        raise CorpusError(
+            f"{url}: reading {protocol}:// needs a package that is not here. Install it with: pip install {package}"
+        ) from error
+    except ValueError as error:
+        raise CorpusError(f"{url} cannot be read: {first_line(error)}.") from error
+
+
+def mark_of(url: str) -> Mark:
+    """What the file at `url` is told by. Raises CorpusError where it is not there, or out of reach."""
+    system, path = filesystem_of(url)
+    try:
+        info: Any = system.info(path)
+    except Exception as error:
+        raise unreachable(url, error) from error
+    tag = next((str(info[name]) for name in TAGS if info.get(name)), "")
+    return Mark(int(info.get("size") or 0), tag)
+
+
+def unreachable(url: str, error: Exception) -> CorpusError:
+    """What to raise where a file system does not give what is asked of it."""
+    cause = "there is no such file" if isinstance(error, FileNotFoundError) else one_line(str(error)) or repr(error)
+    return CorpusError(
+        f"{url} cannot be read: {cause.rstrip('.')}. Is it there, are you allowed to read it, and does the network "
+        "answer? Credentials are taken from where its file system looks for them."
+    )
+
+
+def rows_of(url: str, kind: str) -> Iterator[Row | Bad]:
+    """The rows of a file that is streamed, from its beginning. Raises CorpusError where it cannot be read."""
+    system, path = filesystem_of(url)
+    try:
+        with BufferedReader(system.open(path, "rb"), CHUNK) as file:
+            yield from read_open(file, kind, url)
+    except CorpusError:
+        raise
+    except Exception as error:
+        raise unreachable(url, error) from error
+
+
+def streamed_rows(source: Source) -> Iterator[tuple[Origin, Row | Bad]]:
+    """The rows of all files of a source, in order."""
+    before = 0
+    for file in source.files:
+        origin, row = replace(file.origin, before=before), None
+        for row in rows_of(location(source.root, file.name), file.kind):
+            yield origin, row
+        before += row.number if row and source.as_one else 0

@@ -1,0 +1,174 @@
+"""Making the corpus of a run, copied into it or catalogued where it is, or comparing it with that of a run there is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from headwater.alone import abandon, alone
+from headwater.corpus.catalogue import PART, catalogue, finished, settle, skipped_in
+from headwater.corpus.chat import renderer
+from headwater.corpus.corpus import Corpus
+from headwater.corpus.read import ReadOptions, Skipped, read_records
+from headwater.corpus.sources import find_source, streams
+from headwater.corpus.store import CorpusCounts, Cutting, write_corpus
+from headwater.corpus.streamed import SourceReader, counts_of
+from headwater.corpus.tokenize import LongTexts
+from headwater.errors import FingerprintMismatch, HeadwaterError
+from headwater.lm.load import LanguageModel
+from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
+from headwater.sweep.progress import Report, Step, silent
+from headwater.version import __version__
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read and cut."""
+
+    read: ReadOptions = ReadOptions()
+    max_tokens: int | None = None
+    """Longest example in tokens; None is what the model can read."""
+    long_texts: LongTexts = "truncate"
+    """What becomes of longer ones: only the beginning is kept, or all of it in windows."""
+
+    def limit_of(self, lm: LanguageModel) -> int:
+        """Longest example in tokens for a model."""
+        return min(self.max_tokens or lm.max_positions, lm.max_positions)
+
+
+def corpus_path(path: Path) -> Path:
+    """Where the corpus of the run at `path` is, or would be if its texts were in it."""
+    return path / "corpus" / "examples.arrow"
+
+
+def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
+    """The corpus of the run at `path`, whose texts can be read."""
+    if entry.root is None:
+        return Corpus(corpus_path(path))
+    options = ReadOptions(**entry.options)
+    return Corpus(corpus_path(path), _reader(entry.root, lm, options, entry.max_tokens, entry.long_texts))
+
+
+def make_corpus(
+    path: Path, lm: LanguageModel, corpus: str | Path, options: CorpusOptions, *, trust_remote_code: bool,
+    skipped: list[Skipped], report: Report = silent,
+) -> Manifest:  # fmt: skip
+    """Make the corpus of the run at `path`, and its manifest; or, where there is a run, compare the two.
+
+    `skipped` collects bad examples. Raises CorpusError, or FingerprintMismatch where the run is another corpus's.
+    """
+    known = read_manifest(path) if (path / "manifest.json").exists() else None
+    streamed = streams(corpus, options.read.stream)
+    if known is not None:
+        _require_same_way(path, known, streamed)
+    model = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code, lm.dtype)
+    with _tidied(path), alone(path):
+        if not streamed:
+            entry = _copied(path, lm, corpus, options, skipped, known)
+        else:
+            entry = _streamed(path, lm, corpus, options, skipped, known, report)
+        made = Manifest(__version__, model, entry)
+        if known is not None:
+            try:
+                require_same_origin(path, known, made.binding())
+            except FingerprintMismatch:
+                shutil.rmtree(path / "corpus" / PART, ignore_errors=True)
+                raise
+            made = replace(known, corpus=entry) if streamed else known
+        if (path / "corpus" / PART).exists() and streamed:
+            settle(path / "corpus")
+        if made != known:
+            made.write(path)
+    return made
+
+
+def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:
+    """Raises FingerprintMismatch where a run is of another model, tokenizer or corpus than those `found`."""
+    for what, expected in manifest.binding().items():
+        require_same(
+            f"The {what} of the run {path}", expected, found[what],
+            "A run belongs to one model, tokenizer and corpus: use another directory for another one.",
+        )  # fmt: skip
+
+
+def absolute(name: str) -> str:
+    """A local path made absolute, so that the run opens from anywhere; a hub name as it is."""
+    local = Path(name).expanduser()
+    return str(local.resolve()) if local.exists() else name
+
+
+def _copied(
+    path: Path, lm: LanguageModel, corpus: str | Path, options: CorpusOptions, skipped: list[Skipped],
+    known: Manifest | None,
+) -> CorpusEntry:  # fmt: skip
+    """Copy the texts into the run, or, where it has them, look through the source all the same."""
+    target = corpus_path(path) if known is None else path / "corpus" / "check.arrow"
+    records = read_records(corpus, options.read, skipped.append, renderer(lm.tokenizer, options.read))
+    counts = write_corpus(target, records, lm.tokenizer, options.limit_of(lm), options.long_texts)
+    if known is not None:
+        target.unlink()
+    return _entry(absolute(str(corpus)), None, lm, options, counts, len(skipped))
+
+
+def _streamed(
+    path: Path, lm: LanguageModel, corpus: str | Path, options: CorpusOptions, skipped: list[Skipped],
+    known: Manifest | None, report: Report,
+) -> CorpusEntry:  # fmt: skip
+    """Catalogue the source; what is catalogued already, and has not changed since, is not read again."""
+    options = replace(options, read=replace(options.read, stream=True))
+    source = find_source(corpus, options.read.split)
+    reader = _reader(source.root, lm, options.read, options.limit_of(lm), options.long_texts)
+
+    def progress(files: int, total: int, examples: int) -> None:
+        report(Step("catalogue", files, total, 0, f"files; {examples:,} examples"))
+
+    folder = path / "corpus"
+    if known is not None and known.corpus.root == source.root and finished(folder, source, reader):
+        heads = [segment.head for segment in Corpus(corpus_path(path)).streamed]
+    else:
+        heads = catalogue(folder, source, reader, progress)
+    count, first = skipped_in(heads)
+    skipped += first
+    return _entry(source.given, source.root, lm, options, counts_of(heads), count)
+
+
+def _entry(
+    source: str, root: str | None, lm: LanguageModel, options: CorpusOptions, counts: CorpusCounts, skipped: int
+) -> CorpusEntry:
+    read = asdict(options.read)
+    return CorpusEntry(source, options.limit_of(lm), options.long_texts, read, counts, skipped, root)
+
+
+def _reader(root: str, lm: LanguageModel, options: ReadOptions, max_tokens: int, long_texts: LongTexts) -> SourceReader:
+    cutting = Cutting(lm.tokenizer, max_tokens, long_texts)
+    return SourceReader(root, options, cutting, lm.tokenizer_fingerprint, renderer(lm.tokenizer, options))
+
+
+def _require_same_way(path: Path, known: Manifest, streamed: bool) -> None:
+    """Raises HeadwaterError where a run's texts are in it, and are to be streamed now, or the other way about."""
+    if streamed and known.corpus.root is None:
+        raise HeadwaterError(
+            f"The texts of {path} are in it. Leave --stream out, or use another directory for a run that streams them."
+        )
+    if not streamed and known.corpus.root is not None:
+        raise HeadwaterError(
+            f"The texts of {path} are not in it, but streamed. Add --stream, or use another directory for a run that "
+            "holds them."
+        )
+
+
+@contextmanager
+def _tidied(path: Path) -> Iterator[None]:
+    """Where the block fails, leave no empty directory behind."""
+    try:
+        yield
+    except BaseException:
+        for folder in (path / "corpus" / PART, path / "corpus"):
+            with suppress(OSError):  # only where nothing is in it
+                folder.rmdir()
+        with suppress(OSError):
+            abandon(path)
+        raise
