@@ -17,6 +17,7 @@ NOT_SHARED = (
     "curvature/gradients-*",
     "retrained/*",
     "evaluate/*/*",
+    "checkpoints/*",
 )
 """What a run keeps for itself alone: unfinished work, and what retrained models said."""
 

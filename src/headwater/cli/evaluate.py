@@ -37,8 +37,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A method, with options where it has some (cg:iterations=20,damping=1*mean); may be given several "
-            "times: ekfac, kfac, diagonal, exact, cg, lissa, relative, dot, cosine, trackstar, sketch, tracin, source, "
-            f"bm25, overlap, planted, random. Default: {', '.join(DEFAULT)}.",
+            "times: ekfac, kfac, diagonal, exact, cg, lissa, relative, dot, cosine, trackstar, sketch, tracin, adam, "
+            f"source, bm25, overlap, planted, random. Default: {', '.join(DEFAULT)}.",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +62,7 @@ def evaluate(
         Path | None, typer.Option(help="How the model was trained. Default: train.json beside it.", show_default=False)
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="The model on its way, for tracin and source.", show_default=False)
+        Path | None, typer.Option(help="The model on its way, for tracin, adam and source.", show_default=False)
     ] = None,
     subsets: Annotated[int, typer.Option(help="lds: random halves of the corpus that a model is trained on.")] = 64,
     seeds: Annotated[int, typer.Option(help="lds: trainings on each half.", min=1)] = 1,
