@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from typing import Any
 import psutil
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
+from typer.testing import CliRunner
 
+from headwater.cli import app
 from headwater.errors import HeadwaterError
 from headwater.influence.question import Question
 from headwater.run import Run
@@ -26,6 +30,7 @@ from headwater.sweep.ray_engine import RayEngine, Workers
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
 from tests.killed import SHARD, everything, new_run, write_sources
+from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT
 
 
@@ -172,6 +177,34 @@ def test_what_the_cluster_cannot_give_is_said(cluster: Cluster, monkeypatch: pyt
         pytest.raises(HeadwaterError, match="no room for a worker of 1 cores and 3 GPUs"),
     ):
         list(team.map(abs, [1]))
+
+
+def test_an_exact_relative_answer_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    found: list[str] = []
+    for options in ([], ["--engine", "ray", "--workers", "2"]):
+        command = ["ask", str(run.path), PROMPT, COMPLETION, "--exact", "--rank-by", "relative", "--json", *options]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.exception
+        found.append(result.stdout)
+        (run.path / "scores" / "self_influence.parquet").unlink()  # it is computed, by this engine
+    assert found[0] == found[1]
+
+
+def test_a_scan_over_a_training_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    for step in (1, 2):
+        model = plain_model("gpt_neo", torch.float32)
+        torch.nn.init.constant_(model.transformer.ln_f.weight, step)
+        model.save_pretrained(tmp_path / "c" / f"step-{step}")
+        tiny_tokenizer().save_pretrained(tmp_path / "c" / f"step-{step}")
+    run.scan_checkpoints(questions(run), tmp_path / "here.parquet", tmp_path / "c", method="ekfac")
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    with engine(2) as run.engine:
+        run.scan_checkpoints(questions(run), tmp_path / "ray.parquet", tmp_path / "c", method="ekfac")
+    assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 
 def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:

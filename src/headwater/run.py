@@ -363,7 +363,7 @@ class Run:
         return verify(scene, answer, options, retraining)
 
     def _scene(self, options: AskOptions) -> Scene:
-        return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)
+        return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report, self.engine)
 
     def _records(self, texts: str | Path) -> Iterator[Record]:
         """Texts that come later, read as the corpus was: all of them, none of them bad."""

@@ -9,27 +9,22 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.engine import engine_of
+from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.options import (
-    AddressOption,
-    CpusOption,
     DampingOption,
-    EngineOption,
-    GpusOption,
     QueryRankOption,
     RunPath,
-    WorkersOption,
 )
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 from headwater.influence.queries import read_queries
 from headwater.influence.scan import check_query_ids
 from headwater.run import Run
-from headwater.sweep.ray_engine import Workers
 from headwater.training.lookback import Method
 
 
 @app.command()
+@with_engine
 def scan(
     run: RunPath,
     queries: Annotated[
@@ -58,11 +53,7 @@ def scan(
     ] = None,
     damping: DampingOption = None,
     query_rank: QueryRankOption = None,
-    engine: EngineOption = "here",
-    address: AddressOption = None,
-    workers: WorkersOption = 2,
-    gpus_per_worker: GpusOption = 0,
-    cpus_per_worker: CpusOption = 1,
+    engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Score every training example exactly on every query, in one pass, streamed to a Parquet file.
 
@@ -86,8 +77,7 @@ def scan(
         replace(opened.question(line.messages or line.prompt or "", line.completion, line.span), id=line.id)
         for line in lines
     ]
-    team = Workers(workers, gpus_per_worker, cpus_per_worker)
-    with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
+    with engine.start() as opened.engine, progress_report() as opened.report:
         if checkpoints is None:
             opened.scan(questions, output, tokens=tokens, damping=damping, query_rank=query_rank)
         else:
