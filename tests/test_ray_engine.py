@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -30,6 +31,7 @@ from headwater.sweep.ray_engine import RayEngine, Workers
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
 from tests.killed import SHARD, everything, new_run, write_sources
+from tests.killed_ray import workers_of
 from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT
 
@@ -87,11 +89,6 @@ def test_any_number_of_workers_gives_the_bytes_of_this_process(
         assert everything(run) == expected
 
 
-def worker_processes() -> list[psutil.Process]:
-    """The processes of actors."""
-    return [p for p in psutil.process_iter(["cmdline"]) if "ray::_Worker" in " ".join(p.info["cmdline"] or ())]
-
-
 def at_steps(steps: set[int], do: Callable[[], object]) -> Report:
     """A report that does something at some of its steps."""
     seen: list[Step] = []
@@ -116,7 +113,7 @@ def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone
         if nodes and len(killed) == 2:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:
-            victim = worker_processes()[0]
+            victim = workers_of(psutil.Process())[0]
             killed.append(victim.pid)
             victim.kill()
 
@@ -150,6 +147,20 @@ def test_a_driver_that_is_killed_goes_on(
     with engine(2) as run.engine:
         assert everything(run) == expected
     assert steps[0].done > 0, "what was finished is not done again"
+
+
+def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    """`python -m benchmarks.faults_ray` does it more often."""
+    command = [sys.executable, "-m", "tests.killed_ray", str(sources), str(tmp_path), "6", "0"]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(found)  # noqa: T201
+    assert sum(found["killed"].values()) >= 6
+    assert found["killed"]["driver"] >= 1
+    for digests in found["digests"]:
+        assert digests == expected
 
 
 def test_mistakes_come_back_as_they_are(cluster: Cluster) -> None:
