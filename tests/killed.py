@@ -81,6 +81,13 @@ def digest(run: Run, name: str) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
+def clear(path: Path) -> None:
+    """Delete what came of all work of the run at `path`."""
+    for _, result in WORK.values():
+        target = path / result
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+
 def _attempt(path: Path, name: str, seconds: float) -> None:
     """In a child: do the work, and be killed after so many seconds of it."""
     run = Run.open(path)

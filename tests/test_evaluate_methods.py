@@ -23,7 +23,6 @@ from headwater.curvature.kinds import Eigenbasis, EigenCurvature
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
 from headwater.evaluate.leaderboard import score
-from headwater.evaluate.lookback import Segment
 from headwater.evaluate.methods import Method, parse_methods
 from headwater.evaluate.queries import EvalQuery
 from headwater.evaluate.scene import EvalScene
@@ -36,6 +35,7 @@ from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import load_model, wrap_model
 from headwater.run import Run
 from headwater.sweep.sweep import Sweep, fold
+from headwater.training.lookback import Segment
 from headwater.training.recipe import RECIPE_FILE, Recipe
 from headwater.training.save import MOMENTS_FILE, STATE_FILE
 from tests.models import TEXT, plain_model, tiny_tokenizer

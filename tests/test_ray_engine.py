@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
+from typer.testing import CliRunner
 
+from headwater.cli import app
 from headwater.errors import HeadwaterError
 from headwater.influence.question import Question
 from headwater.run import Run
@@ -26,6 +31,8 @@ from headwater.sweep.ray_engine import RayEngine, Workers
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
 from tests.killed import SHARD, everything, new_run, write_sources
+from tests.killed_ray import workers_of
+from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT
 
 
@@ -82,11 +89,6 @@ def test_any_number_of_workers_gives_the_bytes_of_this_process(
         assert everything(run) == expected
 
 
-def worker_processes() -> list[psutil.Process]:
-    """The processes of actors."""
-    return [p for p in psutil.process_iter(["cmdline"]) if "ray::_Worker" in " ".join(p.info["cmdline"] or ())]
-
-
 def at_steps(steps: set[int], do: Callable[[], object]) -> Report:
     """A report that does something at some of its steps."""
     seen: list[Step] = []
@@ -111,7 +113,7 @@ def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone
         if nodes and len(killed) == 2:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:
-            victim = worker_processes()[0]
+            victim = workers_of(psutil.Process())[0]
             killed.append(victim.pid)
             victim.kill()
 
@@ -147,6 +149,20 @@ def test_a_driver_that_is_killed_goes_on(
     assert steps[0].done > 0, "what was finished is not done again"
 
 
+def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
+    """`python -m benchmarks.faults_ray` does it more often."""
+    command = [sys.executable, "-m", "tests.killed_ray", str(sources), str(tmp_path), "6", "0"]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(found)  # noqa: T201
+    assert sum(found["killed"].values()) >= 6
+    assert found["killed"]["driver"] >= 1
+    for digests in found["digests"]:
+        assert digests == expected
+
+
 def test_mistakes_come_back_as_they_are(cluster: Cluster) -> None:
     def mistaken(_: int) -> None:
         raise HeadwaterError("The loss of example s3 is not finite.")
@@ -172,6 +188,34 @@ def test_what_the_cluster_cannot_give_is_said(cluster: Cluster, monkeypatch: pyt
         pytest.raises(HeadwaterError, match="no room for a worker of 1 cores and 3 GPUs"),
     ):
         list(team.map(abs, [1]))
+
+
+def test_an_exact_relative_answer_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    found: list[str] = []
+    for options in ([], ["--engine", "ray", "--workers", "2"]):
+        command = ["ask", str(run.path), PROMPT, COMPLETION, "--exact", "--rank-by", "relative", "--json", *options]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.exception
+        found.append(result.stdout)
+        (run.path / "scores" / "self_influence.parquet").unlink()  # it is computed, by this engine
+    assert found[0] == found[1]
+
+
+def test_a_scan_over_a_training_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+    run = new_run(sources, tmp_path / "run")
+    run.fit()
+    for step in (1, 2):
+        model = plain_model("gpt_neo", torch.float32)
+        torch.nn.init.constant_(model.transformer.ln_f.weight, step)
+        model.save_pretrained(tmp_path / "c" / f"step-{step}")
+        tiny_tokenizer().save_pretrained(tmp_path / "c" / f"step-{step}")
+    run.scan_checkpoints(questions(run), tmp_path / "here.parquet", tmp_path / "c", method="ekfac")
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    with engine(2) as run.engine:
+        run.scan_checkpoints(questions(run), tmp_path / "ray.parquet", tmp_path / "c", method="ekfac")
+    assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 
 def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:

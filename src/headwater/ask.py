@@ -29,7 +29,7 @@ from headwater.lm.layers import TrackedLayer, named
 from headwater.lm.load import LanguageModel
 from headwater.solvers.conjugate_gradient import solve
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import Sweep, fold
+from headwater.sweep.sweep import HERE, Engine, Sweep, fold
 
 DEFAULT_CANDIDATES = 256
 DEFAULT_ITERATIONS, DEFAULT_SUBSET = 10, 1024
@@ -92,6 +92,7 @@ class Scene:
     corpus: Corpus
     curvature: Curvature
     report: Report = silent
+    engine: Engine = HERE
 
     def chosen(self, options: AskOptions) -> tuple[TrackedLayer, ...]:
         """The layers that count. Raises HeadwaterError where a glob names none of those tracked."""
@@ -145,7 +146,7 @@ def ask_everything(
     scores = np.zeros((len(scene.corpus), len(questions)))
     if len(positions):
         sequences = scene.corpus.sequences(positions.tolist())
-        sweep = Sweep("scores", scene.lm, scene.curvature.layers, sequences)
+        sweep = Sweep("scores", scene.lm, scene.curvature.layers, sequences, engine=scene.engine)
         scores[positions] = fold(sweep, lambda: Scores(weights), report=scene.report).values.numpy()
     answers: list[Answer] = []
     for q, question in enumerate(questions):
@@ -204,7 +205,8 @@ def ask_against(
 ) -> Answer:
     """What texts that are not in the corpus would do to the question if they were added to it."""
     weights = scene.weights([question], options)
-    sweep = Sweep("scores", scene.lm, scene.curvature.layers, [example.sequence for example in examples])
+    sequences = [example.sequence for example in examples]
+    sweep = Sweep("scores", scene.lm, scene.curvature.layers, sequences, engine=scene.engine)
     parts = fold(sweep, lambda: TokenScores(weights, by_layer=True), report=scene.report).values
     norms: list[float | None] = [None] * len(examples)
     if options.rank_by == "relative":

@@ -19,6 +19,7 @@ NOT_SHARED = (
     "curvature/part-*",
     "retrained/*",
     "evaluate/*/*",
+    "checkpoints/*",
 )
 """What a run keeps for itself alone: unfinished work, and what retrained models said."""
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +26,8 @@ from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
 from headwater.corpus.store import Example, write_corpus
 from headwater.corpus.tokenize import tokenize
-from headwater.curvature.damping import parse_damping
-from headwater.curvature.kinds import Curvature, CurvatureKind
+from headwater.curvature.damping import Damping, parse_damping
+from headwater.curvature.kinds import Curvature, CurvatureKind, EigenCurvature
 from headwater.curvature.narrow import along
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
@@ -47,14 +47,19 @@ from headwater.influence.question import (
     preconditioned,
     question_gradients,
 )
+from headwater.influence.refit import fit_kept
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import Dtype, LanguageModel, load_model
 from headwater.making import CorpusOptions, absolute, corpus_path, make_corpus, open_corpus, require_same_origin
 from headwater.manifest import Manifest, read_manifest, require_same
-from headwater.sweep.progress import Report, silent
+from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, Engine, Sweep, fold
+from headwater.training.checkpoint_scan import CheckpointScan, scan_checkpoints
+from headwater.training.checkpoints import Checkpoint as TrainingCheckpoint
+from headwater.training.checkpoints import read_checkpoints
+from headwater.training.lookback import History, Method
 from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
@@ -347,7 +352,7 @@ class Run:
         return verify(scene, answer, options, retraining)
 
     def _scene(self, options: AskOptions) -> Scene:
-        return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report)
+        return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report, self.engine)
 
     def _records(self, texts: str | Path) -> Iterator[Record]:
         """Texts that come later, read as the corpus was: all of them, none of them bad."""
@@ -449,17 +454,67 @@ class Run:
         """
         check_query_ids([question.id for question in questions])
         curvature = self.curvature(damping)
-        asked = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
-        binding = json.dumps(
-            read_metadata(self.curvature_path) | {"damping": curvature.damping.describe(), "tokens": str(tokens)}
-            | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest(), "query_rank": str(query_rank)}
-            | {"examples": self.corpus.fingerprint}, sort_keys=True,
-        )  # fmt: skip
+        settings = {"tokens": str(tokens), "query_rank": str(query_rank)}
+        binding = json.dumps(self._scan_binding(questions, curvature) | settings, sort_keys=True)
         queries = of_rank(question_gradients(self.lm, curvature.layers, questions, curvature), query_rank)
         scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
         sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences(), engine=self.engine)
         scan_corpus(scan, sweep, Path(output), self.report)
         return Path(output)
+
+    def scan_checkpoints(
+        self, questions: Sequence[Question], output: str | Path, checkpoints: str | Path, *, method: Method = "tracin",
+        damping: str | float | None = None, query_rank: int | None = None,
+    ) -> Path:  # fmt: skip
+        """What every example did to many queries at each checkpoint of the training, written to a Parquet file.
+
+        `checkpoints` is a folder of model folders named `step-<n>` or `checkpoint-<n>`, or revisions on the hub with
+        commas between (`org/model@step1000,org/model@step2000`). `method` adds up gradient products by the learning
+        rate (tracin), the same along Adam's steps (adam), influences by each checkpoint's own EK-FAC (ekfac, whose λ
+        `damping` sets), or segments of unrolled training (source); see training.lookback. One row an example: `id`,
+        one float32 column a query, the sum, and one a query and checkpoint, `<query id>@<step>`. Interrupted, the same
+        call goes on where it stopped; curvatures fitted at checkpoints are kept in the run. Raises HeadwaterError
+        where a checkpoint is another model's, or lacks what the method needs.
+        """
+        if damping is not None and method != "ekfac":
+            raise HeadwaterError(f"--damping: {method} is not damped. Leave it out, or choose --method ekfac.")
+        curvature = self.curvature(damping)
+        history = History(
+            self.lm, curvature.layers, self.corpus.sequences(), questions, read_checkpoints(checkpoints),
+            partial(self._refit, curvature.damping),
+        )  # fmt: skip
+        binding = self._scan_binding(questions, curvature)
+        scan = CheckpointScan(self.corpus, history, method, binding, query_rank, self.engine, self.report)
+        scan_checkpoints(scan, Path(output))
+        return Path(output)
+
+    def _scan_binding(self, questions: Sequence[Question], curvature: Curvature) -> dict[str, str]:
+        """What exact scores of the questions depend on."""
+        asked = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
+        return read_metadata(self.curvature_path) | {
+            "damping": curvature.damping.describe(),
+            "queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
+            "examples": self.corpus.fingerprint,
+        }
+
+    def _refit(self, damping: Damping, checkpoint: TrainingCheckpoint, lm: LanguageModel) -> EigenCurvature:
+        """EK-FAC of the model at a checkpoint, fitted as the run's own curvature was, and kept."""
+        settings = json.loads(read_metadata(self.curvature_path)["settings"])
+        layers = self.curvature().layers
+        binding = self.manifest.binding() | {"model": lm.fingerprint, "settings": json.dumps(settings, sort_keys=True)}
+        sequences = self.corpus.base.sequences(self._fit_positions(FitOptions(**settings)))
+        labels = labels_of(settings["fisher"], settings["seed"])
+        sweep = Sweep("curvature", lm, layers, sequences, labels, engine=self.engine)
+        folder = self.path / "checkpoints" / f"step-{checkpoint.step}"
+
+        def report(step: Step) -> None:
+            self.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
+
+        with alone(self.path):
+            path = fit_kept("ekfac", sweep, folder, binding, report)
+        found = load_curvature(path, damping, str(lm.device))[0]
+        assert isinstance(found, EigenCurvature)
+        return found
 
     def self_influence(self, curvature: Curvature) -> NDArray[Any]:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from headwater.ask import DEFAULT_CANDIDATES, DEFAULT_ITERATIONS, DEFAULT_SUBSET, AskOptions, Solver
 from headwater.cli import app
+from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.options import (
     DampingOption,
     HtmlOption,
@@ -25,6 +26,7 @@ from headwater.run import Run
 
 
 @app.command()
+@with_engine
 def ask(
     run: RunPath,
     prompt: PromptArgument,
@@ -72,11 +74,13 @@ def ask(
     seed: SeedOption = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON (docs/answer.schema.json).")] = False,
     html: HtmlOption = None,
+    engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Rank the training examples that pushed COMPLETION up and down after PROMPT, with the responsible tokens shaded.
 
     [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key in the garden." --span "shiny key"[/]
     [dim]headwater ask runs/stories "Once upon a time" --contains "silver key" --where "tokens < 200"[/]
+    [dim]headwater ask runs/stories "Once upon a time" --exact --engine ray --workers 8[/]
     """
     opened = Run.open(run)
     question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed), contrast)
@@ -96,8 +100,7 @@ def ask(
         iterations,
         subset or None,
     )
-    with progress_report() as report:
-        opened.report = report
+    with engine.start() as opened.engine, progress_report() as opened.report:
         answer = opened.ask(question, options=options) if against is None else opened.ask_against(
             question, against, options
         )  # fmt: skip

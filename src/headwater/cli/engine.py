@@ -1,26 +1,72 @@
-"""The engine that a command was asked to work with."""
+"""The options of an engine, given to every command that does long work with one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
 
 from headwater.errors import HeadwaterError
 from headwater.sweep.ray_engine import RayEngine, Workers
 from headwater.sweep.sweep import HERE, Engine
 
 
-@contextmanager
-def engine_of(kind: Literal["here", "ray"], address: str | None, workers: Workers) -> Iterator[Engine]:
-    """This process, or a Ray cluster's workers for the length of the block.
+@dataclass(frozen=True)
+class EngineOptions:
+    """What the command line says of the engine; every field is an option of its name."""
 
-    Raises HeadwaterError where a cluster's address is given but not its engine.
-    """
-    if kind == "ray":
-        with RayEngine(workers, address) as engine:
-            yield engine
-    elif address is not None:
-        raise HeadwaterError(f"--address {address} names a Ray cluster: add --engine ray.")
-    else:
-        yield HERE
+    engine: Annotated[
+        Literal["here", "ray"], typer.Option(help="Work in this process, or with the workers of a Ray cluster.")
+    ] = "here"
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of the Ray cluster (auto, or host:port). Default: one is started on this machine."),
+    ] = None
+    workers: Annotated[int, typer.Option(help="How many Ray workers; each holds the model.", min=1)] = 2
+    gpus_per_worker: Annotated[float, typer.Option(help="GPUs of each Ray worker.", min=0)] = 0
+    cpus_per_worker: Annotated[
+        int, typer.Option(help="Cores and threads of each Ray worker: the same number gives the same bytes.", min=1)
+    ] = 1
+
+    @contextmanager
+    def start(self) -> Iterator[Engine]:
+        """This process, or a Ray cluster's workers for the length of the block.
+
+        Raises HeadwaterError where a cluster's address is given but not its engine.
+        """
+        if self.engine == "ray":
+            workers = Workers(self.workers, self.gpus_per_worker, self.cpus_per_worker)
+            with RayEngine(workers, self.address) as engine:
+                yield engine
+        elif self.address is not None:
+            raise HeadwaterError(f"--address {self.address} names a Ray cluster: add --engine ray.")
+        else:
+            yield HERE
+
+
+def with_engine(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options of an engine in the place of a command's parameter `engine: EngineOptions`."""
+    hints = get_type_hints(EngineOptions, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(EngineOptions)
+    ]
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        chosen = EngineOptions(**{option.name: given.pop(option.name) for option in options})
+        command(**given, engine=chosen)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
+    place = [one.name for one in own].index("engine")
+    own[place : place + 1] = options
+    with_options.__signature__ = signature.replace(parameters=own)  # pyright: ignore[reportAttributeAccessIssue]
+    return with_options

@@ -12,33 +12,28 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli import app
-from headwater.cli.engine import engine_of
+from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.options import (
-    AddressOption,
-    CpusOption,
-    EngineOption,
-    GpusOption,
     RunPath,
     SeedOption,
-    WorkersOption,
 )
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
-from headwater.sweep.ray_engine import Workers
 
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 DEFAULT_METRICS = ("lds", "trace")
 
 
 @app.command()
+@with_engine
 def evaluate(
     run: RunPath,
     method: Annotated[
         list[str] | None,
         typer.Option(
             help="A method, with options where it has some (cg:iterations=20,damping=1*mean); may be given several "
-            "times: ekfac, kfac, diagonal, exact, cg, lissa, relative, dot, cosine, trackstar, sketch, tracin, source, "
-            f"bm25, overlap, planted, random. Default: {', '.join(DEFAULT)}.",
+            "times: ekfac, kfac, diagonal, exact, cg, lissa, relative, dot, cosine, trackstar, sketch, tracin, adam, "
+            f"source, bm25, overlap, planted, random. Default: {', '.join(DEFAULT)}.",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +57,7 @@ def evaluate(
         Path | None, typer.Option(help="How the model was trained. Default: train.json beside it.", show_default=False)
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="The model on its way, for tracin and source.", show_default=False)
+        Path | None, typer.Option(help="The model on its way, for tracin, adam and source.", show_default=False)
     ] = None,
     subsets: Annotated[int, typer.Option(help="lds: random halves of the corpus that a model is trained on.")] = 64,
     seeds: Annotated[int, typer.Option(help="lds: trainings on each half.", min=1)] = 1,
@@ -75,11 +70,7 @@ def evaluate(
         typer.Option(help="Where retrainings and scores are kept. Default: RUN/evaluate.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
-    engine: EngineOption = "here",
-    address: AddressOption = None,
-    workers: WorkersOption = 2,
-    gpus_per_worker: GpusOption = 0,
-    cpus_per_worker: CpusOption = 1,
+    engine: EngineOptions = EngineOptions(),
 ) -> None:
     """See which attribution method foretells what retraining the model on other data does.
 
@@ -106,8 +97,7 @@ def evaluate(
         open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
     plan = Plan([name for name in METRICS if name in asked], subsets, seeds, removed, jobs or os.cpu_count() or 1)
-    team = Workers(workers, gpus_per_worker, cpus_per_worker)
-    with engine_of(engine, address, team) as scene.run.engine, progress_report() as report:
+    with engine.start() as scene.run.engine, progress_report() as report:
         board = measured(replace(scene, report=report), chosen, plan)
     header, *rows = table(board.results, board.unit, board.reference)
     drawn = Table(*header, title=board.title)

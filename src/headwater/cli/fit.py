@@ -10,18 +10,13 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.engine import engine_of
+from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.options import (
-    AddressOption,
     BlockWidthOption,
-    CpusOption,
     DampingOption,
-    EngineOption,
-    GpusOption,
     MemoryOption,
     RunPath,
     SeedOption,
-    WorkersOption,
 )
 from headwater.cli.progress import progress_report, say
 from headwater.corpus.read import ReadOptions, Skipped
@@ -34,10 +29,10 @@ from headwater.influence.fit import Fisher
 from headwater.lm.load import Dtype
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sizes import in_bytes, parse_bytes, size_of
-from headwater.sweep.ray_engine import Workers
 
 
 @app.command()
+@with_engine
 def fit(
     run: RunPath,
     model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None,
@@ -101,11 +96,7 @@ def fit(
     ] = False,
     dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
-    engine: EngineOption = "here",
-    address: AddressOption = None,
-    workers: WorkersOption = 2,
-    gpus_per_worker: GpusOption = 0,
-    cpus_per_worker: CpusOption = 1,
+    engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Fit an influence function: curvature of MODEL over CORPUS, kept in RUN.
 
@@ -123,8 +114,7 @@ def fit(
     create = partial(Run.create, options=options, trust_remote_code=trust_remote_code, dtype=dtype, skipped=skipped)
     opened = _open(run, model, corpus, create)
     _say_corpus(opened, skipped)
-    team = Workers(workers, gpus_per_worker, cpus_per_worker)
-    with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
+    with engine.start() as opened.engine, progress_report() as opened.report:
         path = opened.write_curvature(fits)
     tracked, size = layers_of(read_metadata(path)), sum(map(size_of, curvature_files(path)))
     parameters = sum(layer.parameters for layer in tracked)

@@ -9,24 +9,19 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.engine import engine_of
+from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.options import (
-    AddressOption,
-    CpusOption,
-    EngineOption,
-    GpusOption,
     RunPath,
     SeedOption,
-    WorkersOption,
 )
 from headwater.cli.progress import progress_report, say
 from headwater.corpus.changes import read_ids
 from headwater.corpus.sources import place_of
 from headwater.run import Run
-from headwater.sweep.ray_engine import Workers
 
 
 @app.command()
+@with_engine
 def index(
     run: RunPath,
     bytes_: Annotated[
@@ -57,11 +52,7 @@ def index(
         typer.Option(help="Keep the table at this URL (s3://…, gs://…, az://…) instead of in RUN.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
-    engine: EngineOption = "here",
-    address: AddressOption = None,
-    workers: WorkersOption = 2,
-    gpus_per_worker: GpusOption = 0,
-    cpus_per_worker: CpusOption = 1,
+    engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Sketch every example's gradient, so that a question is answered in about a second.
 
@@ -76,8 +67,7 @@ def index(
     if remove is not None:
         say(f"Took {opened.remove(read_ids(remove)):,} examples out of the corpus.")
     start = time.monotonic()
-    team = Workers(workers, gpus_per_worker, cpus_per_worker)
-    with engine_of(engine, address, team) as opened.engine, progress_report() as opened.report:
+    with engine.start() as opened.engine, progress_report() as opened.report:
         changes = opened.build_index(bytes=bytes_, directions=directions, store=store, seed=seed)
     settings = opened.index.settings
     assert settings is not None

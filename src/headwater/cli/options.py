@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -45,16 +45,4 @@ BlockWidthOption = Annotated[
     ),
 ]  # fmt: skip
 PortOption = Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)]
-EngineOption = Annotated[
-    Literal["here", "ray"], typer.Option(help="Work in this process, or with the workers of a Ray cluster.")
-]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(help="Address of the Ray cluster (auto, or host:port). Default: one is started on this machine."),
-]
-WorkersOption = Annotated[int, typer.Option(help="How many Ray workers; each holds the model.", min=1)]
-GpusOption = Annotated[float, typer.Option(help="GPUs of each Ray worker.", min=0)]
-CpusOption = Annotated[
-    int, typer.Option(help="Cores and threads of each Ray worker: the same number gives the same bytes.", min=1)
-]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headwater.curvature.damping import parse_damping
-from headwater.curvature.kinds import Curvature
-from headwater.curvature.store import load_curvature, save_curvature
+from headwater.curvature.kinds import Curvature, CurvatureKind
+from headwater.curvature.store import load_curvature
 from headwater.evaluate.scene import EvalScene
 from headwater.files import read_metadata
-from headwater.influence.fit import Workbench, fit_curvature, labels_of
+from headwater.influence.fit import labels_of
+from headwater.influence.refit import fit_kept
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep
@@ -23,7 +23,7 @@ from headwater.sweep.sweep import Sweep
 class Fit:
     """One curvature."""
 
-    kind: str
+    kind: CurvatureKind
     layers: str = ""
     """A glob of the layers that are tracked; nothing is those that the run tracks."""
 
@@ -61,18 +61,10 @@ def cost(scene: EvalScene, fit: Fit) -> float:
 
 def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, folder: Path) -> Path:
     """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
-    path = folder / "curvature.safetensors"
     settings: dict[str, Any] = json.loads(read_metadata(scene.run.curvature_path)["settings"])
     layers = tracked(scene, fit.layers)
     binding = scene.run.manifest.binding() | {"model": lm.fingerprint}
     binding["settings"] = json.dumps([settings, fit.kind, [layer.name for layer in layers]])
-    if not path.exists() or not binding.items() <= read_metadata(path).items():
-        start = time.process_time()
-        labels = labels_of(settings["fisher"], settings["seed"])
-        sweep = Sweep("curvature", lm, layers, scene.run.corpus.sequences(), labels)
-        bench = Workbench(folder, json.dumps(binding, sort_keys=True), scene.report)
-        width = settings.get("block_width")
-        curvature = fit_curvature(fit.kind, sweep, bench, width)  # pyright: ignore[reportArgumentType]
-        save_curvature(path, curvature, binding | {"cpu_seconds": f"{time.process_time() - start:.2f}"})
-        bench.clear()
-    return path
+    labels = labels_of(settings["fisher"], settings["seed"])
+    sweep = Sweep("curvature", lm, layers, scene.run.corpus.sequences(), labels)
+    return fit_kept(fit.kind, sweep, folder, binding, scene.report, settings.get("block_width"))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
 from headwater.ask import AskOptions, Scene
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature, identity
-from headwater.errors import HeadwaterError
 from headwater.evaluate.curvatures import Fit, fitted, tracked
 from headwater.evaluate.scene import EvalScene, ScoreMatrix
 from headwater.gradient import Gradients
@@ -29,7 +24,7 @@ from headwater.lm.load import LanguageModel
 from headwater.solvers.conjugate_gradient import damped_product
 from headwater.solvers.lissa import neumann_series
 from headwater.sweep.sweep import Sweep, fold
-from headwater.training.save import second_moments
+from headwater.training.adam import kernel_moments, second_moments
 
 
 def ekfac(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
@@ -153,17 +148,3 @@ def _norms(scene: EvalScene, curvature: Curvature) -> NDArray[np.float64]:
 
 def _plain(scene: EvalScene, layers: str) -> EigenCurvature:
     return identity(tracked(scene, layers), str(scene.run.lm.device))
-
-
-def kernel_moments(lm: LanguageModel, layer: str, moments: Mapping[str, Tensor]) -> Tensor:
-    """[O, I] of a tracked layer, its bias in the last column. Raises HeadwaterError where they are another model's."""
-    module: Any = lm.model.get_submodule(layer)
-    try:
-        kernel = moments[f"{layer}.weight"]
-        kernel = kernel.t() if isinstance(module, Conv1D) else kernel
-        whole = kernel if module.bias is None else torch.cat([kernel, moments[f"{layer}.bias"][:, None]], 1)
-    except KeyError as error:
-        raise HeadwaterError(
-            f"The second moments beside {lm.name} have none of {error}: they are another model's."
-        ) from error
-    return whole.to(lm.device)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from headwater.curvature.kinds import CurvatureKind
 from headwater.errors import HeadwaterError
-from headwater.evaluate import gradients, lookback, words
+from headwater.evaluate import gradients, words
 from headwater.evaluate.curvatures import Fit
+from headwater.evaluate.lookback import look_back
 from headwater.evaluate.scene import EvalScene, ScoreMatrix
 
 Option = int | str
@@ -26,7 +29,7 @@ class Family:
     """Of a scene, and of every option by its name."""
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     """Their defaults, which also say their types."""
-    fits: str | None = None
+    fits: CurvatureKind | None = None
     """The curvature that it needs, whose fit is part of its cost."""
 
 
@@ -77,8 +80,9 @@ FAMILIES: Mapping[str, Family] = {
     "cosine": Family(gradients.cosine, {"layers": ""}),
     "trackstar": Family(gradients.trackstar, DAMPED),
     "sketch": Family(gradients.sketch, {"bytes": 8192}, "ekfac"),
-    "tracin": Family(lookback.tracin),
-    "source": Family(lookback.source),
+    "tracin": Family(partial(look_back, method="tracin")),
+    "adam": Family(partial(look_back, method="adam")),
+    "source": Family(partial(look_back, method="source")),
     "bm25": Family(words.score_bm25),
     "overlap": Family(words.score_overlap),
     "planted": Family(_planted),

@@ -18,8 +18,8 @@ from headwater.evaluate.metrics import strongest
 from headwater.evaluate.scene import EvalScene
 from headwater.lm.load import LanguageModel, wrap_model
 from headwater.sweep.progress import Step
+from headwater.training.adam import MOMENTS_FILE, second_moments
 from headwater.training.outcome import measure
-from headwater.training.save import MOMENTS_FILE, second_moments
 from headwater.training.train import gradients_of
 
 EXAMPLES = 10

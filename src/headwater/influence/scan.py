@@ -49,7 +49,7 @@ def scan_corpus(scan: Scan, sweep: Sweep, output: Path, report: Report = silent)
     Finished shards wait beside it in `<output>.parts/`; run again after an interruption, only the missing ones are
     computed. Where `output` already holds this very scan, nothing is done.
     """
-    if _bound_to(output, scan.binding):
+    if bound_to(output, scan.binding):
         report(Step(sweep.stage, len(scan.corpus), len(scan.corpus), 0))
         return
     parts = output.with_name(output.name + ".parts")
@@ -65,7 +65,7 @@ def _write_parts(scan: Scan, sweep: Sweep, parts: Path, report: Report) -> None:
     """Compute what is missing of the shards' parts."""
 
     def finished(shard: Shard) -> bool:
-        return _bound_to(_part(parts, shard), scan.binding) and undamaged(_part(parts, shard))
+        return bound_to(_part(parts, shard), scan.binding) and undamaged(_part(parts, shard))
 
     make = partial(TokenScores if scan.tokens else Scores, scan.preconditioned)
     for shard, reducer in each_shard(sweep, make, finished, report):
@@ -90,7 +90,7 @@ def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> Any:
     return pa.table(columns, schema=scan.schema)
 
 
-def _bound_to(path: Path, binding: str) -> bool:
+def bound_to(path: Path, binding: str) -> bool:
     """Whether `path` is a Parquet file of this very scan. One that was cut short is as good as absent."""
     if not path.exists():
         return False

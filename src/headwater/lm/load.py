@@ -95,7 +95,8 @@ def load_model(
 ) -> LanguageModel:
     """Load a model and tokenizer from a hub name or a path, from safetensors only, with weights frozen.
 
-    `name` may be a LoRA adapter (peft), which is laid over the model that it names. GPT-Neo gets fused attention.
+    A hub name may end in @revision. `name` may be a LoRA adapter (peft), which is laid over the model that it names.
+    GPT-Neo gets fused attention.
     `device` defaults to the GPU where there is one. Raises ModelError where the model
     cannot be loaded, has no fast tokenizer, or computes its logits in a way the fused head does not follow.
     """
@@ -103,12 +104,17 @@ def load_model(
     name = str(name)
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
         raise ModelError(f"No model at {name}: the path does not exist.")
-    source = str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
+    source, revision = str(Path(name).expanduser()), "main"
+    if not Path(source).exists():
+        source, _, revision = name.partition("@")
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_source(source), trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            _tokenizer_source(source), revision=revision or "main", trust_remote_code=trust_remote_code
+        )
         model = AutoModelForCausalLM.from_pretrained(
             source,
+            revision=revision or "main",
             dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,

@@ -1,4 +1,4 @@
-"""A trained model on disk, and the moments on the way that gradient-tracing methods look back at."""
+"""A trained model on disk, and the moments on the way that can be looked back at."""
 
 from __future__ import annotations
 
@@ -9,28 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from headwater.errors import HeadwaterError
-from headwater.files import load_tensors, save_tensors, write_text
+from headwater.files import save_tensors, write_text
+from headwater.training.adam import MOMENTS_FILE
+from headwater.training.checkpoints import STATE_FILE
 from headwater.training.train import Moment
-
-MOMENTS_FILE, STATE_FILE = "second_moments.safetensors", "trainer_state.json"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model on its way, as `Saved` wrote it (or somebody else's training: then less is known)."""
-
-    path: Path
-    step: int
-    rate: float | None
-    """Learning rate there; None where the checkpoint does not say."""
-
-    def second_moments(self) -> dict[str, Tensor] | None:
-        """Adam's mean squared gradients by parameter, or None where the checkpoint has none."""
-        return second_moments(self.path)
 
 
 @dataclass(frozen=True)
@@ -66,30 +50,3 @@ class Saved:
         save_tensors(folder / MOMENTS_FILE, moment.second_moments(), {"step": str(moment.step)})
         state = {"step": moment.step, "steps": moment.steps, "learning_rate": moment.rate, "loss": moment.loss}
         write_text(folder / STATE_FILE, json.dumps(state) + "\n")
-
-
-def second_moments(folder: Path) -> dict[str, Tensor] | None:
-    """Adam's mean squared gradients by parameter, beside a model, or None where there are none."""
-    path = folder / MOMENTS_FILE
-    return load_tensors(path) if path.exists() else None
-
-
-def read_checkpoints(folder: Path) -> list[Checkpoint]:
-    """The checkpoints in a directory in the order of their steps.
-
-    Each is a model folder named `step-<n>` or `checkpoint-<n>`. Raises HeadwaterError where there is none.
-    """
-    found: list[Checkpoint] = []
-    for path in folder.iterdir() if folder.is_dir() else []:
-        number = path.name.rpartition("-")[2]
-        if path.is_dir() and number.isdigit() and (path / "config.json").exists():
-            state = path / STATE_FILE
-            known = json.loads(state.read_text("utf-8")) if state.exists() else {}
-            rate = known.get("learning_rate")
-            found.append(Checkpoint(path, int(number), float(rate) if isinstance(rate, int | float) else None))
-    if not found:
-        raise HeadwaterError(
-            f"--checkpoints {folder}: there is no checkpoint in it. It should hold model folders named step-<number> "
-            "(`headwater train --checkpoints 4` writes such) or checkpoint-<number>."
-        )
-    return sorted(found, key=lambda one: one.step)

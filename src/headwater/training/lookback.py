@@ -1,0 +1,237 @@
+"""Methods that look back at a training: gradients at its checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headwater.corpus.batches import TokenSequence
+from headwater.curvature.kinds import EigenCurvature
+from headwater.errors import HeadwaterError
+from headwater.gradient import Gradients
+from headwater.influence.question import Question, question_gradients
+from headwater.lm.layers import TrackedLayer
+from headwater.lm.load import LanguageModel, load_model
+from headwater.training.adam import Adam, kernel_moments
+from headwater.training.checkpoints import Checkpoint
+
+Method = Literal["tracin", "adam", "ekfac", "source"]
+
+
+@dataclass(frozen=True)
+class History:
+    """A training that is looked back at, and what is asked of it."""
+
+    lm: LanguageModel
+    """The model that came of it."""
+    layers: Sequence[TrackedLayer]
+    sequences: Sequence[TokenSequence]
+    """What was trained on: N."""
+    questions: Sequence[Question]
+    """Q of them."""
+    checkpoints: Sequence[Checkpoint]
+    """In the order of their steps."""
+    refit: Callable[[Checkpoint, LanguageModel], EigenCurvature]
+    """EK-FAC of the model at a checkpoint."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What of an influence is due to one checkpoint: `factor · ⟨R_q, ∇L(z)⟩`, with the gradients of `lm`."""
+
+    checkpoint: Checkpoint
+    lm: LanguageModel
+    weights: Gradients
+    """R_q, layer -> [Q, O, I]"""
+    factor: float = 1.0
+
+
+Visit = Callable[[View], None]
+"""Called with every checkpoint's view. It should keep none of them, so that one model at a time is held."""
+
+
+def tracin(history: History, visit: Visit) -> None:
+    """Σ η ⟨∇L(q), ∇L(z)⟩ over checkpoints, η the learning rate there (Pruthi et al. 2020, TracInCP).
+
+    Where a checkpoint does not say its learning rate, all of them count alike.
+    """
+    for checkpoint, rate in zip(history.checkpoints, _rates(history), strict=True):
+        visit(_plain_view(history, checkpoint, rate))
+
+
+def adam(history: History, visit: Visit) -> None:
+    """Σ η ⟨∇L(q), ∇L(z) / (√v̂ + ε)⟩ over checkpoints: TracIn along Adam's step in place of plain descent's.
+
+    v̂ are Adam's second moments at the checkpoint, elementwise. This is Γ of Xia et al. 2024 (LESS, section 3.1) with v
+    as the training left it and without the momentum, which is the same for every example; a product, not a cosine.
+    """
+    for checkpoint, rate in zip(history.checkpoints, _rates(history), strict=True):
+        visit(_adam_view(history, checkpoint, rate))
+
+
+def ekfac(history: History, visit: Visit) -> None:
+    """Σ ∇L(q)ᵀ (H + λI)⁻¹ ∇L(z) over checkpoints, gradients and EK-FAC being those of each."""
+    for checkpoint in history.checkpoints:
+        visit(_ekfac_view(history, checkpoint))
+
+
+def source(history: History, visit: Visit) -> None:
+    """Approximate unrolled differentiation (Bae et al. 2024, SOURCE), one segment of training a checkpoint.
+
+    In a segment of K steps at learning rate η the weights contract along every eigenvector of EK-FAC by e^(−ηKσ), and
+    an example moves them by (1 − e^(−ηKσ))/σ of its gradient. The query's gradient is taken back through the segments,
+    the last first. Adam's step is longer than plain descent's by 1/√v: η is taken over the root of the layer's mean
+    second moment, and σ for the mean loss a token, which is what was trained on.
+    """
+    tokens = float(np.mean([one.targets.sum() for one in history.sequences]))
+    reach = _reach(history.checkpoints)
+    carried = question_gradients(history.lm, history.layers, history.questions)
+    for checkpoint, rate_steps in reversed(list(zip(history.checkpoints, reach, strict=True))):
+        carried = _taken_back(history, checkpoint, rate_steps / tokens, carried, visit)
+
+
+METHODS: Mapping[Method, Callable[[History, Visit], None]] = {
+    "tracin": tracin,
+    "adam": adam,
+    "ekfac": ekfac,
+    "source": source,
+}
+
+
+def examined(history: History, method: Method) -> list[str]:
+    """Fingerprints of the checkpoints' models, in their order, after a look at what `method` needs of each.
+
+    Raises HeadwaterError where something is missing: better now than after the hours that the others take.
+    """
+    if method == "source":
+        _reach(history.checkpoints)
+    return [_examined(history, method, checkpoint) for checkpoint in history.checkpoints]
+
+
+def _examined(history: History, method: Method, checkpoint: Checkpoint) -> str:
+    lm = _load(history, checkpoint)
+    if method in ("adam", "source"):
+        moments = _adam(method, checkpoint, lm).second_moments
+        for layer in history.layers:
+            kernel_moments(lm, layer.name, moments)
+    return lm.fingerprint
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of training about one checkpoint."""
+
+    curvature: EigenCurvature
+    strides: dict[str, float]
+    """layer -> ηK: how far plain descent would have gone."""
+
+    def contracted(self, vectors: Gradients) -> Gradients:
+        """e^(−ηKH) of vectors {layer: [Q, O, I]}."""
+        return self._through(vectors, lambda values, stride: torch.exp(-stride * values))
+
+    def moved(self, vectors: Gradients) -> Gradients:
+        """(I − e^(−ηKH)) H⁻¹ of vectors {layer: [Q, O, I]}; ηK where nothing curves."""
+
+        def factor(values: Tensor, stride: float) -> Tensor:
+            safe = values.clamp(min=1e-12)
+            return torch.where(stride * values > 1e-6, -torch.expm1(-stride * safe) / safe, stride)
+
+        return self._through(vectors, factor)
+
+    def _through(self, vectors: Gradients, factor: Callable[[Tensor, float], Tensor]) -> Gradients:
+        found: Gradients = {}
+        for name, vector in vectors.items():
+            basis = self.curvature.bases[name]
+            found[name] = basis.from_eigenbasis(
+                basis.to_eigenbasis(vector) * factor(basis.eigenvalues, self.strides[name])
+            )
+        return found
+
+
+def _plain_view(history: History, checkpoint: Checkpoint, rate: float) -> View:
+    lm = _load(history, checkpoint)
+    return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions), rate)
+
+
+def _adam_view(history: History, checkpoint: Checkpoint, rate: float) -> View:
+    """The query's gradient is divided in place of every example's: v̂ is the same for all."""
+    view = _plain_view(history, checkpoint, rate)
+    state = _adam("adam", checkpoint, view.lm)
+    for name, gradients in view.weights.items():
+        gradients /= kernel_moments(view.lm, name, state.second_moments).sqrt() + state.epsilon
+    return view
+
+
+def _ekfac_view(history: History, checkpoint: Checkpoint) -> View:
+    lm = _load(history, checkpoint)
+    curvature = history.refit(checkpoint, lm)
+    return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions, curvature))
+
+
+def _taken_back(
+    history: History, checkpoint: Checkpoint, rate_steps: float, carried: Gradients, visit: Visit
+) -> Gradients:
+    """The query's gradient before a segment, from that after it."""
+    lm = _load(history, checkpoint)
+    segment = _segment(history, lm, checkpoint, rate_steps)
+    visit(View(checkpoint, lm, segment.moved(carried)))
+    return segment.contracted(carried)
+
+
+def _segment(history: History, lm: LanguageModel, checkpoint: Checkpoint, rate_steps: float) -> Segment:
+    moments = _adam("source", checkpoint, lm).second_moments
+    curvature = history.refit(checkpoint, lm)
+    strides = {
+        layer.name: rate_steps / math.sqrt(float(kernel_moments(lm, layer.name, moments).mean()))
+        for layer in curvature.layers
+    }
+    return Segment(curvature, strides)
+
+
+def _rates(history: History) -> list[float]:
+    rates = [one.rate for one in history.checkpoints if one.rate is not None]
+    return rates if len(rates) == len(history.checkpoints) else [1.0] * len(history.checkpoints)
+
+
+def _reach(checkpoints: Sequence[Checkpoint]) -> list[float]:
+    """Σ η over the steps that led to each checkpoint: as it was logged, or the rate between two the mean of theirs."""
+    steps, rates = [0], [checkpoints[0].rate or 0.0]
+    for one in checkpoints:
+        if one.rate is None:
+            raise HeadwaterError(
+                f"source needs the learning rate at {one.name}, in its trainer_state.json: "
+                '{"step": …, "learning_rate": …}.'
+            )
+        steps.append(one.step)
+        rates.append(one.rate)
+    lengths = [later - earlier for earlier, later in pairwise(steps)]
+    found = [length * (one + other) / 2 for length, (one, other) in zip(lengths, pairwise(rates), strict=True)]
+    return [straight if one.reach is None else one.reach for one, straight in zip(checkpoints, found, strict=True)]
+
+
+def _adam(method: Method, checkpoint: Checkpoint, lm: LanguageModel) -> Adam:
+    found = checkpoint.adam(lm)
+    if found is None:
+        raise HeadwaterError(
+            f"{method} needs to know how long the optimiser's steps were, and {checkpoint.name} has no second moments. "
+            "`headwater train --checkpoints 4` writes them, and transformers' Trainer an optimizer.pt."
+        )
+    return found
+
+
+def _load(history: History, checkpoint: Checkpoint) -> LanguageModel:
+    """The model there. Raises HeadwaterError where it reads text otherwise than the one that came of the training."""
+    now = history.lm
+    lm = load_model(
+        checkpoint.name, device=str(now.device), trust_remote_code=now.trust_remote_code, dtype=now.dtype
+    )  # fmt: skip
+    if lm.tokenizer_fingerprint != now.tokenizer_fingerprint:
+        raise HeadwaterError(f"The tokenizer of the checkpoint {checkpoint.name} is not the run's.")
+    return lm
