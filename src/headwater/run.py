@@ -50,7 +50,7 @@ from headwater.influence.question import (
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.layers import choose_layers
-from headwater.lm.load import Dtype, LanguageModel, load_model
+from headwater.lm.load import LanguageModel, Loading, load_model
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
 from headwater.sweep.progress import Report, silent
 from headwater.sweep.sweep import HERE, Engine, Sweep, fold
@@ -108,18 +108,17 @@ class Run:
     @classmethod
     def create(
         cls, path: str | Path, model: str | LanguageModel, corpus: str | Path, options: CorpusOptions = CorpusOptions(),
-        *, trust_remote_code: bool = False, dtype: Dtype = "fp32", skipped: list[Skipped] | None = None,
+        *, loading: Loading = Loading(), skipped: list[Skipped] | None = None, **changes: object,
     ) -> Run:  # fmt: skip
         """Read and tokenise `corpus` for `model` into a run directory.
 
         Where the directory already is a run it is opened, provided model and corpus are the same ones. `skipped`
-        collects the bad examples that `options.read.skip_bad` left out. Raises CorpusError, ModelError, or
-        FingerprintMismatch.
+        collects the bad examples that `options.read.skip_bad` left out. `changes` are fields of Loading:
+        `Run.create(…, dtype="bf16")`. Raises CorpusError, ModelError, or FingerprintMismatch.
         """
         path = Path(path)
-        lm = model if isinstance(model, LanguageModel) else load_model(
-            _absolute(model), trust_remote_code=trust_remote_code, dtype=dtype
-        )  # fmt: skip
+        loading = replace(loading, **changes)  # pyright: ignore[reportArgumentType]
+        lm = model if isinstance(model, LanguageModel) else load_model(_absolute(model), loading)
         collected = [] if skipped is None else skipped
         exists = (path / "manifest.json").exists()
         target = path / "corpus" / ("check.arrow" if exists else "examples.arrow")
@@ -141,15 +140,15 @@ class Run:
             counts,
             len(collected),
         )
-        fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code, lm.dtype)
+        fingerprints = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, **asdict(lm.loading))
         manifest = Manifest(__version__, fingerprints, entry)
         if exists:
             target.unlink()
             known = read_manifest(path)
             _require_same_origin(path, known, manifest.binding())
-            manifest = known
-        else:
-            manifest.write(path)
+            # How the model is run is as it was last asked for.
+            manifest = replace(known, model=replace(known.model, **asdict(lm.loading)))
+        manifest.write(path)
         return cls(path, manifest, lm)
 
     @classmethod
@@ -162,7 +161,7 @@ class Run:
         path = Path(path)
         manifest = read_manifest(path)
         entry = manifest.model
-        lm = model or load_model(entry.name, trust_remote_code=entry.trust_remote_code, dtype=entry.dtype)
+        lm = model or load_model(entry.name, entry.loading)
         found = {
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_fingerprint,
@@ -181,7 +180,7 @@ class Run:
         """
         entry = read_manifest(fetch_run(name, path)).model
         if isinstance(model, str):
-            model = load_model(model, trust_remote_code=entry.trust_remote_code, dtype=entry.dtype)
+            model = load_model(model, entry.loading)
         return cls.open(path, model)
 
     @cached_property

@@ -27,7 +27,7 @@ from headwater.corpus.tokenize import LongTexts
 from headwater.curvature.kinds import CurvatureKind
 from headwater.errors import HeadwaterError
 from headwater.influence.fit import Fisher
-from headwater.lm.load import Dtype
+from headwater.lm.load import DeviceMap, Dtype, Loading
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sweep.ray_engine import Workers
 
@@ -85,6 +85,12 @@ def fit(
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
     dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="Run each block again on the way back: less memory, the same results, more time.")
+    ] = False,
+    device_map: Annotated[
+        DeviceMap | None, typer.Option(help="Spread the model over all devices there are. Default: one device.")
+    ] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     engine: EngineOption = "here",
     address: AddressOption = None,
@@ -104,7 +110,8 @@ def fit(
     options = CorpusOptions(read, max_tokens, long)
     fits = FitOptions(curvature, tuple(layers) if layers else None, fit_examples, fisher, seed, damping)
     skipped: list[Skipped] = []
-    create = partial(Run.create, options=options, trust_remote_code=trust_remote_code, dtype=dtype, skipped=skipped)
+    loading = Loading(trust_remote_code, dtype, gradient_checkpointing, device_map)
+    create = partial(Run.create, options=options, loading=loading, skipped=skipped)
     opened = _open(run, model, corpus, create)
     _say_corpus(opened, skipped)
     team = Workers(workers, gpus_per_worker, cpus_per_worker)
