@@ -111,7 +111,7 @@ def test_an_example_that_does_not_fit_turns_it_on() -> None:
     shard = sweep.shards()[0]
     with Scarce(lm, sweep.layers) as capture:
         longest = max(sweep.sequences, key=lambda sequence: len(sequence.input_ids))
-        capture(*make_batches([longest], 512))
+        capture(next(make_batches([longest], 512)))
         capture.most = capture.kept - 1
         seen = [id for batch, _ in gradients_of(sweep, capture, shard) for id in batch.ids]
         assert sorted(seen) == sorted(sequence.id for sequence in sweep.sequences)

@@ -43,8 +43,10 @@ def check(architecture: str, first: str, second: str) -> None:
         for name, place in places.items():
             for module in model.get_submodule(name).modules():
                 _move(module, place)
-        attach_align_device_hook_on_blocks(model, execution_device=places, offload=dict.fromkeys(places, False))
-        use_sdpa(model), use_fused_gelu(model)
+        devices = {name: torch.device(place) for name, place in places.items()}
+        attach_align_device_hook_on_blocks(model, execution_device=devices, offload=dict.fromkeys(devices, False))
+        use_sdpa(model)
+        use_fused_gelu(model)
         lm = LanguageModel("", model, tiny_tokenizer(), head_of(model))
         home = torch.device(places["lm_head"])
         assert lm.device == home

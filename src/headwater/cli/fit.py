@@ -84,7 +84,10 @@ def fit(
     split: Annotated[str, typer.Option(help="Split of a dataset read by name.")] = "train",
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False,
-    dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
+    dtype: Annotated[
+        Dtype,
+        typer.Option(help="What the model runs in, int8 and nf4 its linears alone; sums are in float32 all the same."),
+    ] = "fp32",
     gradient_checkpointing: Annotated[
         bool, typer.Option(help="Run each block again on the way back: less memory, the same results, more time.")
     ] = False,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Capture(AbstractContextManager["Capture"]):
         self._outputs: dict[str, GradientEdge] = {}
         """Where in the graph the layers' outputs are; their numbers need not be kept."""
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Self:
         for layer in self.layers:
             module = self.lm.model.get_submodule(layer.name)
             self._handles.append(module.register_forward_hook(self._hook(layer)))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
 
 from headwater.errors import ModelError
 
@@ -52,6 +53,8 @@ def dequantised(model: Any) -> Any:
 
     Raises ModelError where transformers cannot undo the quantisation.
     """
+    loud = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it says in which types it does that
     try:
         return model.dequantize(dtype=torch.float32).float()
     except NotImplementedError as error:
@@ -60,3 +63,5 @@ def dequantised(model: Any) -> Any:
             f"This takes the weights themselves, and those of a model quantised by {method} cannot be brought back to "
             "float32. Use the model that it was made from."
         ) from error
+    finally:
+        transformers_logging.set_verbosity(loud)
