@@ -195,12 +195,19 @@ def _tokenizer_source(source: str) -> str:
 def wrap_model(model: Any, tokenizer: Any, name: str = "model", loading: Loading | None = None) -> LanguageModel:
     """A LanguageModel from a model and tokenizer already in memory. Freezes the model and puts it in eval mode.
 
-    Raises ModelError as `load_model` does, and where gradient checkpointing is wanted of a model that has no blocks.
+    Raises ModelError as `load_model` does, where gradient checkpointing is wanted of a model that has no blocks, and
+    where an adapter lies over weights that are put away.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"The tokenizer of {name} is not a fast one, so its tokens cannot be located in the text. "
             "Save a tokenizer.json with it."
+        )
+    if is_offloaded(model) and getattr(model, "peft_config", None):
+        # transformers 5.24 does not find the weights again: logits are no numbers.
+        raise ModelError(
+            f"The model beneath the adapter {name} does not fit on the devices (--device-map), and an adapter cannot "
+            "lie over weights that are put away. Load it in fewer bits (--dtype nf4), or merge the adapter into it."
         )
     model.requires_grad_(False)
     model.eval()
