@@ -170,7 +170,7 @@ LEAST = 160
 def test_the_process_stays_within_what_it_was_given(tmp_path: Path) -> None:
     """A fit whose covariances alone would take more than its limit, in a process of its own."""
     script = f"""
-import resource, torch
+import torch
 from pathlib import Path
 from transformers import GPT2Config, GPT2LMHeadModel
 from tests.models import tiny_tokenizer
@@ -178,15 +178,17 @@ from headwater.lm.load import wrap_model
 from headwater.run import Run
 from headwater.curvature.store import curvature_files
 from headwater.influence import sections
+from headwater.peak import Peak
 tokenizer = tiny_tokenizer()
 torch.manual_seed(0)
 model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=320, n_layer=8, n_head=8, n_positions=32))
 Path({str(tmp_path / "c.jsonl")!r}).write_text("\\n".join('{{"text": "Mia saw %d stars."}}' % k for k in range(8)))
 run = Run.create({str(tmp_path / "run")!r}, wrap_model(model, tokenizer), {str(tmp_path / "c.jsonl")!r})
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 sections.WORKSPACE = 64 << 20
-run.write_curvature(memory=base + ({LEAST} << 20))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base, len(curvature_files(run.curvature_path)) - 1)
+with Peak() as peak:
+    before = peak.bytes
+    run.write_curvature(memory=before + ({LEAST} << 20))
+print(peak.bytes - before, len(curvature_files(run.curvature_path)) - 1)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr

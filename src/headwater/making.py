@@ -53,8 +53,8 @@ def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
 
 
 def make_corpus(
-    path: Path, lm: LanguageModel, corpus: str | Path, options: CorpusOptions, *, trust_remote_code: bool,
-    skipped: list[Skipped], report: Report = silent,
+    path: Path, lm: LanguageModel, corpus: str | Path, options: CorpusOptions, *, skipped: list[Skipped],
+    report: Report = silent,
 ) -> Manifest:  # fmt: skip
     """Make the corpus of the run at `path`, and its manifest; or, where there is a run, compare the two.
 
@@ -64,7 +64,7 @@ def make_corpus(
     streamed = streams(corpus, options.read.stream)
     if known is not None:
         _require_same_way(path, known, streamed)
-    model = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, trust_remote_code, lm.dtype)
+    model = ModelEntry(lm.name, lm.fingerprint, lm.tokenizer_fingerprint, **asdict(lm.loading))
     with _tidied(path), alone(path):
         if not streamed:
             entry = _copied(path, lm, corpus, options, skipped, known)
@@ -77,7 +77,9 @@ def make_corpus(
             except FingerprintMismatch:
                 shutil.rmtree(path / "corpus" / PART, ignore_errors=True)
                 raise
-            made = replace(known, corpus=entry) if streamed else known
+            # How the model is run is as it was last asked for.
+            running = replace(known.model, **asdict(lm.loading))
+            made = replace(known, corpus=entry if streamed else known.corpus, model=running)
         if (path / "corpus" / PART).exists() and streamed:
             settle(path / "corpus")
         if made != known:

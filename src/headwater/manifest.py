@@ -13,7 +13,7 @@ from headwater.corpus.store import CorpusCounts
 from headwater.corpus.tokenize import LongTexts
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.files import write_text
-from headwater.lm.load import Dtype
+from headwater.lm.load import DeviceMap, Dtype, Loading
 
 FORMAT = 1
 
@@ -28,6 +28,12 @@ class ModelEntry:
     trust_remote_code: bool = False
     dtype: Dtype = "fp32"
     """What the model runs in."""
+    gradient_checkpointing: bool = False
+    device_map: DeviceMap | dict[str, int | str] | None = None
+
+    @property
+    def loading(self) -> Loading:
+        return Loading(self.trust_remote_code, self.dtype, self.gradient_checkpointing, self.device_map)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ from headwater.influence.refit import fit_kept
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
 from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
 from headwater.lm.layers import choose_layers
-from headwater.lm.load import Dtype, LanguageModel, load_model
+from headwater.lm.load import LanguageModel, Loading, load_model
 from headwater.making import CorpusOptions, absolute, corpus_path, make_corpus, open_corpus, require_same_origin
 from headwater.manifest import Manifest, read_manifest, require_same
 from headwater.sweep.progress import Report, Step, silent
@@ -115,24 +115,20 @@ class Run:
     @classmethod
     def create(
         cls, path: str | Path, model: str | LanguageModel, corpus: str | Path, options: CorpusOptions = CorpusOptions(),
-        *, trust_remote_code: bool = False, dtype: Dtype = "fp32", skipped: list[Skipped] | None = None,
-        report: Report = silent,
+        *, loading: Loading = Loading(), skipped: list[Skipped] | None = None, report: Report = silent,
+        **changes: object,
     ) -> Run:  # fmt: skip
         """Read and tokenise `corpus` for `model` into a run directory; where it is streamed, only a catalogue of it.
 
         Where the directory already is a run it is opened, provided model and corpus are the same ones. `skipped`
         collects the bad examples that `options.read.skip_bad` left out; of a streamed corpus, the first of each file.
-        Interrupted, a catalogue goes on with the first file that it lacks. Raises CorpusError, ModelError, or
-        FingerprintMismatch.
+        Interrupted, a catalogue goes on with the first file that it lacks. `changes` are fields of Loading:
+        `Run.create(…, dtype="bf16")`. Raises CorpusError, ModelError, or FingerprintMismatch.
         """
         path = Path(path)
-        lm = model if isinstance(model, LanguageModel) else load_model(
-            absolute(model), trust_remote_code=trust_remote_code, dtype=dtype
-        )  # fmt: skip
-        manifest = make_corpus(
-            path, lm, corpus, options, trust_remote_code=trust_remote_code,
-            skipped=[] if skipped is None else skipped, report=report,
-        )  # fmt: skip
+        loading = replace(loading, **changes)  # pyright: ignore[reportArgumentType]
+        lm = model if isinstance(model, LanguageModel) else load_model(absolute(model), loading)
+        manifest = make_corpus(path, lm, corpus, options, skipped=[] if skipped is None else skipped, report=report)
         return cls(path, manifest, lm)
 
     @classmethod
@@ -145,7 +141,7 @@ class Run:
         path = Path(path)
         manifest = read_manifest(path)
         entry = manifest.model
-        lm = model or load_model(entry.name, trust_remote_code=entry.trust_remote_code, dtype=entry.dtype)
+        lm = model or load_model(entry.name, entry.loading)
         found = {
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_fingerprint,
@@ -164,7 +160,7 @@ class Run:
         """
         entry = read_manifest(fetch_run(name, path)).model
         if isinstance(model, str):
-            model = load_model(model, trust_remote_code=entry.trust_remote_code, dtype=entry.dtype)
+            model = load_model(model, entry.loading)
         return cls.open(path, model)
 
     @cached_property

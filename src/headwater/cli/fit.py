@@ -26,7 +26,7 @@ from headwater.curvature.store import curvature_files, layers_of
 from headwater.errors import HeadwaterError
 from headwater.files import read_metadata
 from headwater.influence.fit import Fisher
-from headwater.lm.load import Dtype
+from headwater.lm.load import DeviceMap, Dtype, Loading
 from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sizes import in_bytes, parse_bytes, size_of
 
@@ -94,7 +94,16 @@ def fit(
             help="Copy no texts into RUN, but read Parquet and JSONL from where they are. Takes globs.",
         ),
     ] = False,
-    dtype: Annotated[Dtype, typer.Option(help="What the model runs in; sums are in float32 all the same.")] = "fp32",
+    dtype: Annotated[
+        Dtype,
+        typer.Option(help="What the model runs in, int8 and nf4 its linears alone; sums are in float32 all the same."),
+    ] = "fp32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="Run each block again on the way back: less memory, the same results, more time.")
+    ] = False,
+    device_map: Annotated[
+        DeviceMap | None, typer.Option(help="Spread the model over all devices there are. Default: one device.")
+    ] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     engine: EngineOptions = EngineOptions(),
 ) -> None:
@@ -111,7 +120,8 @@ def fit(
     globs, most = tuple(layers) if layers else None, None if memory is None else parse_bytes(memory)
     fits = FitOptions(curvature, globs, fit_examples, fisher, seed, damping, block_width, most)
     skipped: list[Skipped] = []
-    create = partial(Run.create, options=options, trust_remote_code=trust_remote_code, dtype=dtype, skipped=skipped)
+    loading = Loading(trust_remote_code, dtype, gradient_checkpointing, device_map)
+    create = partial(Run.create, options=options, loading=loading, skipped=skipped)
     opened = _open(run, model, corpus, create)
     _say_corpus(opened, skipped)
     with engine.start() as opened.engine, progress_report() as opened.report:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
@@ -53,9 +54,10 @@ class Capture(AbstractContextManager["Capture"]):
         self.layers = tuple(layers)
         self._handles: list[Any] = []
         self._inputs: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
+        self._outputs: dict[str, GradientEdge] = {}
+        """Where in the graph the layers' outputs are; their numbers need not be kept."""
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Self:
         for layer in self.layers:
             module = self.lm.model.get_submodule(layer.name)
             self._handles.append(module.register_forward_hook(self._hook(layer)))
@@ -86,8 +88,9 @@ class Capture(AbstractContextManager["Capture"]):
     def forward(self, batch: Batch) -> Tensor:
         """[B, T, H] the final hidden states, with a graph behind them until `forget`."""
         assert self._handles, "Capture must be entered with `with` before it is called"
+        self.forget()
         with torch.enable_grad():
-            return self.lm.body(self._ids(batch), use_cache=False).last_hidden_state
+            return self.lm.hidden_states(self._ids(batch))
 
     def pull_back(self, hidden: Tensor, seed: Tensor, *, again: bool = False) -> dict[str, Tensor]:
         """layer -> [B, T, O]: a gradient with respect to the hidden states taken back to the layers' outputs.
@@ -96,7 +99,10 @@ class Capture(AbstractContextManager["Capture"]):
         """
         outputs = [self._outputs[layer.name] for layer in self.layers]
         gradients = torch.autograd.grad(hidden, outputs, seed, retain_graph=again)
-        return {layer.name: _precise(gradient) for layer, gradient in zip(self.layers, gradients, strict=True)}
+        return {
+            layer.name: _precise(gradient.to(self.lm.device))
+            for layer, gradient in zip(self.layers, gradients, strict=True)
+        }
 
     def weight_gradients(self, batch: Batch, hidden: Tensor, seeds: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """For every seed, layer -> [O, I]: the seed taken back to the weights, summed over the batch.
@@ -130,7 +136,9 @@ class Capture(AbstractContextManager["Capture"]):
         def hook(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if not output.requires_grad:
                 output.requires_grad_()
-            self._outputs[layer.name] = output
+            if layer.name in self._outputs:  # made again on the way back, by gradient checkpointing
+                return
+            self._outputs[layer.name] = get_gradient_edge(output)
             if layer.name == layer.group:
                 self._inputs[layer.group] = inputs[0].detach()
 
@@ -143,7 +151,7 @@ class Capture(AbstractContextManager["Capture"]):
             real = np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]
             padding = torch.from_numpy(real).to(self.lm.device).unsqueeze(2)
         return {
-            layer.group: _with_bias_column(_precise(self._inputs[layer.group]), padding, layer.bias)
+            layer.group: _with_bias_column(_precise(self._inputs[layer.group].to(self.lm.device)), padding, layer.bias)
             for layer in self.layers
             if layer.name == layer.group
         }
@@ -153,7 +161,7 @@ class Capture(AbstractContextManager["Capture"]):
 def token_losses(lm: LanguageModel, batch: Batch) -> Tensor:
     """[B, T] loss in nats of every target token, by a forward pass alone; zero elsewhere."""
     input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
-    hidden = lm.body(input_ids, use_cache=False).last_hidden_state
+    hidden = lm.hidden_states(input_ids)
     losses = _loss(lm, hidden, input_ids, batch, Labels())[0]
     _check_finite("loss", losses, batch)
     return losses

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.errors import ModelError
+from headwater.lm.placement import device_of, fetched
 
 TILE_COLUMNS = 1024
 """Tokens of the vocabulary in one tile of logits."""
@@ -65,10 +66,17 @@ def head_of(model: Any) -> Head:
             f"{type(model).__name__} has no linear output layer, which Headwater needs to compute losses. "
             "Use a causal language model whose get_output_embeddings() is a linear layer."
         )
+    if not module.weight.is_floating_point():
+        raise ModelError(
+            f"The output layer of {type(model).__name__} is quantised, and Headwater computes losses with its weights. "
+            "Quantise the model without it, as bitsandbytes does unless it is told otherwise."
+        )
     scale = getattr(model.config, "logit_scale", None)  # Cohere
     scaling = getattr(model.config, "logits_scaling", None)  # Granite divides
     factor = float(scale) if scale else 1.0 / float(scaling) if scaling else 1.0
-    return Head(module.weight.detach(), None if module.bias is None else module.bias.detach(), factor)
+    device = device_of(module)
+    bias = None if module.bias is None else fetched(module, "bias").to(device)
+    return Head(fetched(module, "weight").to(device), bias, factor)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from headwater.errors import ModelError
+from headwater.lm.placement import device_of
 
 DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2")
 """Every MLP linear, as in Grosse et al. 2023 (OPT calls its two fc1 and fc2)."""
@@ -78,10 +79,11 @@ def named(layers: Sequence[TrackedLayer], globs: Sequence[str]) -> tuple[Tracked
 
 def shape_of(module: nn.Module) -> tuple[int, int, bool]:
     """(inputs without bias, outputs, has bias) of a Linear or of GPT-2's Conv1D, whose weight is transposed."""
-    weight: Any = module.weight
-    rows, columns = weight.shape
-    inputs, outputs = (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
-    return int(inputs), int(outputs), getattr(module, "bias", None) is not None
+    if isinstance(module, Conv1D):
+        inputs, outputs = module.weight.shape
+    else:  # a quantised weight has another shape
+        inputs, outputs = module.in_features, module.out_features
+    return int(inputs), int(outputs), getattr(module, "bias", None) is not None  # pyright: ignore
 
 
 @contextlib.contextmanager
@@ -126,7 +128,7 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
     handles = [module.register_forward_pre_hook(note(name)) for name, module in modules.items()]
     try:
         with torch.no_grad():
-            model.base_model(torch.arange(4, device=model.device)[None], use_cache=False)
+            model.base_model(torch.arange(4, device=device_of(model.get_input_embeddings()))[None], use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

@@ -16,11 +16,31 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from headwater.errors import ModelError, first_line
+from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
+from headwater.lm.placement import each_weight, is_offloaded
+from headwater.lm.quantised import dequantised, is_quantised, keep_differentiable, quantisation
 
-Dtype = Literal["fp32", "bf16"]
-"""What a model runs in. Whatever is summed over tokens or examples is in float32 all the same."""
+Dtype = Literal["fp32", "bf16", "int8", "nf4"]
+"""What a model runs in. Whatever is summed over tokens or examples is in float32 all the same.
+
+With int8 and nf4 the weights of the linears have 8 or 4 bits; the rest is in bfloat16."""
+DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"]
+"""How accelerate spreads a model over the devices there are."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded and run. A run remembers it."""
+
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+    dtype: Dtype = "fp32"
+    gradient_checkpointing: bool = False
+    """Keep the input of each block alone, and run the block again on the way back: less memory, more time."""
+    device_map: DeviceMap | dict[str, int | str] | None = None
+    """Over which devices the model is spread, or {module: device}; None is one device."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +52,7 @@ class LanguageModel:
     model: Any
     tokenizer: Any
     head: Head
-    trust_remote_code: bool = False
-    """Whether it was loaded with code of its own."""
+    loading: Loading = Loading()
 
     @property
     def body(self) -> Any:
@@ -41,31 +60,44 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where token ids, hidden states and what is captured are brought together: the head's device."""
+        return self.head.weight.device
 
     @property
     def max_positions(self) -> int:
         """Longest text in tokens that the model can read."""
         return max_positions(self.model.config)
 
-    @property
-    def dtype(self) -> Dtype:
-        """Of the weights."""
-        return "bf16" if self.model.dtype == torch.bfloat16 else "fp32"
+    def hidden_states(self, input_ids: Tensor) -> Tensor:
+        """[B, T, H] the final hidden states of token ids [B, T]."""
+        return self.body(input_ids, use_cache=False).last_hidden_state.to(self.device)
 
     @cached_property
     def precise(self) -> LanguageModel:
-        """The same model in float32 or better: itself, or else loaded anew. Fewer bits do not take a small step, and
-        carry no tangents."""
-        if torch.promote_types(self.model.dtype, torch.float32) == self.model.dtype:
+        """The same model in float32 or better: itself, or else loaded anew, a quantised one with the weights that it
+        computes with. Fewer bits do not take a small step, and carry no tangents.
+
+        Raises ModelError where the weights are put away, or their quantisation cannot be undone.
+        """
+        if is_offloaded(self.model):
+            raise ModelError(
+                "This moves or differentiates the weights themselves, and some of them are put away in memory or on "
+                "disk (--device-map). Do it where the whole model fits on the devices."
+            )
+        quantised = is_quantised(self.model)
+        if not quantised and torch.promote_types(self.model.dtype, torch.float32) == self.model.dtype:
             return self
-        return load_model(self.name, device=str(self.device), trust_remote_code=self.trust_remote_code)
+        loading = self.loading if quantised else replace(self.loading, dtype="fp32")
+        lm = load_model(self.name, loading, device=None if loading.device_map else str(self.device))
+        if not quantised:
+            return lm
+        return wrap_model(dequantised(lm.model), self.tokenizer, self.name, replace(loading, dtype="fp32"))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of every weight's name, type, shape and bytes."""
+        """SHA-256 of every weight's name, type, shape and bytes, wherever the weights are."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in each_weight(self.model):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
@@ -87,45 +119,65 @@ def max_positions(config: Any) -> int:
 
 
 def load_model(
-    name: str,
-    *,
-    device: str | None = None,
-    trust_remote_code: bool = False,
-    dtype: Dtype = "fp32",
+    name: str, loading: Loading = Loading(), *, device: str | None = None, **changes: object
 ) -> LanguageModel:
     """Load a model and tokenizer from a hub name or a path, from safetensors only, with weights frozen.
 
-    A hub name may end in @revision. `name` may be a LoRA adapter (peft), which is laid over the model that it names.
-    GPT-Neo gets fused attention.
-    `device` defaults to the GPU where there is one. Raises ModelError where the model
-    cannot be loaded, has no fast tokenizer, or computes its logits in a way the fused head does not follow.
+    A hub name may end in @revision. `name` may be a LoRA adapter (peft), which is laid over the model that it names,
+    and a model may be quantised already. GPT-Neo gets fused attention. `device` defaults to the GPU where there is
+    one; `changes` are fields of Loading: `load_model(name, dtype="bf16")`. Raises ModelError where the model cannot be
+    loaded, has no fast tokenizer, or computes its logits in a way the fused head does not follow.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loading = replace(loading, **changes)  # pyright: ignore[reportArgumentType]
     name = str(name)
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
         raise ModelError(f"No model at {name}: the path does not exist.")
     source, revision = str(Path(name).expanduser()), "main"
     if not Path(source).exists():
         source, _, revision = name.partition("@")
+    placed = _placed(loading, device)
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            _tokenizer_source(source), revision=revision or "main", trust_remote_code=trust_remote_code
+            _tokenizer_source(source), revision=revision or "main", trust_remote_code=loading.trust_remote_code
         )
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision or "main",
-            dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
+            dtype=torch.float32 if loading.dtype == "fp32" else torch.bfloat16,
             use_safetensors=True,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=loading.trust_remote_code,
+            **placed,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(
             f"Cannot load the model {name!r}: {first_line(error)}. Give a folder written by save_pretrained "
             "(config.json, model.safetensors, tokenizer.json) or the name of a public model on the hub."
         ) from error
-    lm = wrap_model(model.to(torch.device(device)), tokenizer, name)  # pyright: ignore[reportArgumentType]
-    return replace(lm, trust_remote_code=trust_remote_code)
+    if not (placed or is_quantised(model)):
+        model = model.to(torch.device(device or _usual_device()))  # pyright: ignore[reportArgumentType]
+    return wrap_model(model, tokenizer, name, loading)
+
+
+def _usual_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _placed(loading: Loading, device: str | None) -> dict[str, Any]:
+    """What transformers is told of devices and quantisation; nothing where the model is just moved when it is loaded.
+
+    Raises ModelError where that needs a package that is not installed.
+    """
+    if loading.device_map is not None:
+        if device is not None:
+            raise ModelError(f"A model goes to the device {device}, or is spread by a device map: give one of the two.")
+        if find_spec("accelerate") is None:
+            raise ModelError("--device-map needs accelerate. Install it with: pip install 'headwater[large]'")
+    placed: dict[str, Any] = {} if loading.device_map is None else {"device_map": loading.device_map}
+    if loading.dtype in ("int8", "nf4"):
+        placed = {"device_map": device or _usual_device()} | placed
+        placed["quantization_config"] = quantisation(loading.dtype)
+    return placed
 
 
 def _tokenizer_source(source: str) -> str:
@@ -143,18 +195,36 @@ def _tokenizer_source(source: str) -> str:
     return str(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
 
 
-def wrap_model(model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:
-    """A LanguageModel from a model and tokenizer already in memory. Freezes the model and puts it in eval mode."""
+def wrap_model(model: Any, tokenizer: Any, name: str = "model", loading: Loading | None = None) -> LanguageModel:
+    """A LanguageModel from a model and tokenizer already in memory. Freezes the model and puts it in eval mode.
+
+    Raises ModelError as `load_model` does, where gradient checkpointing is wanted of a model that has no blocks, and
+    where an adapter lies over weights that are put away.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"The tokenizer of {name} is not a fast one, so its tokens cannot be located in the text. "
             "Save a tokenizer.json with it."
         )
+    if is_offloaded(model) and getattr(model, "peft_config", None):
+        # transformers 5.24 does not find the weights again: logits are no numbers.
+        raise ModelError(
+            f"The model beneath the adapter {name} does not fit on the devices (--device-map), and an adapter cannot "
+            "lie over weights that are put away. Load it in fewer bits (--dtype nf4), or merge the adapter into it."
+        )
     model.requires_grad_(False)
     model.eval()
     use_sdpa(model)
     use_fused_gelu(model)
-    wrapped = LanguageModel(name, model, tokenizer, head_of(model))
+    keep_differentiable(model)
+    if loading is None:
+        loading = Loading(dtype="bf16" if model.dtype == torch.bfloat16 else "fp32")
+    # A graph would hold on to weights that are put away, until it has been gone back through.
+    if loading.gradient_checkpointing or is_offloaded(model):
+        checkpoint_gradients(model)
+        if not checkpoints_gradients(model):
+            raise ModelError(f"{type(model).__name__} has no blocks that gradient checkpointing could run again.")
+    wrapped = LanguageModel(name, model, tokenizer, head_of(model), loading)
     _check_head(wrapped)
     return wrapped
 
@@ -163,8 +233,8 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model") -> LanguageModel
 def _check_head(lm: LanguageModel) -> None:
     """Refuse models that do something between hidden states and logits that the fused head would miss."""
     probe = torch.arange(4, device=lm.device)[None]
-    expected: Tensor = lm.model(probe, use_cache=False).logits.float()
-    found = lm.head.logits(lm.body(probe, use_cache=False).last_hidden_state).float()
+    expected: Tensor = lm.model(probe, use_cache=False).logits.float().to(lm.device)
+    found = lm.head.logits(lm.hidden_states(probe)).float()
     tolerance = 1e-4 if lm.head.weight.dtype == torch.float32 else 5e-2
     if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
         raise ModelError(

@@ -63,7 +63,7 @@ def tangents(lm: LanguageModel, layers: tuple[TrackedLayer, ...], step: Mapping[
     input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
     # Only the plain attention knows how to carry tangents.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), _moving(lm, layers, step):
-        hidden = lm.body(input_ids, use_cache=False).last_hidden_state
+        hidden = lm.hidden_states(input_ids)
         moved = forward_ad.unpack_dual(hidden).tangent
         return torch.zeros_like(hidden) if moved is None else moved.clone()
 
@@ -78,7 +78,8 @@ def _moving(lm: LanguageModel, layers: tuple[TrackedLayer, ...], step: Mapping[s
 
         def add(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             primal, passed_on = forward_ad.unpack_dual(output)
-            own = torch.nn.functional.linear(forward_ad.unpack_dual(inputs[0]).primal, kernel, bias)
+            own = torch.nn.functional.linear(forward_ad.unpack_dual(inputs[0]).primal.to(kernel.device), kernel, bias)
+            own = own.to(primal.device)
             return forward_ad.make_dual(primal, own if passed_on is None else own + passed_on)
 
         return add

@@ -26,7 +26,7 @@ from headwater import aligned
 from headwater.corpus.batches import TokenSequence
 from headwater.errors import FingerprintMismatch, HeadwaterError, first_line
 from headwater.lm.capture import Capture
-from headwater.lm.load import Dtype, LanguageModel, load_model
+from headwater.lm.load import LanguageModel, Loading, load_model
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, R, Shard, Sweep, reduce_shard
 
@@ -270,20 +270,19 @@ class _Source:
     """Where a worker has the model from."""
 
     name: str
-    dtype: Dtype
-    trust_remote_code: bool
+    loading: Loading
     fingerprint: str
 
     @classmethod
     def of(cls, lm: LanguageModel) -> _Source:
-        return cls(lm.name, lm.dtype, lm.trust_remote_code, lm.fingerprint)
+        return cls(lm.name, lm.loading, lm.fingerprint)
 
     def load(self) -> LanguageModel:
         """The model, loaded once in a process. Raises FingerprintMismatch where it is another one on this machine."""
         global _loaded
         if _loaded is None or _loaded[0] != self:
             _loaded = None  # before another is loaded
-            lm = load_model(self.name, dtype=self.dtype, trust_remote_code=self.trust_remote_code)
+            lm = load_model(self.name, self.loading)
             if lm.fingerprint != self.fingerprint:
                 raise FingerprintMismatch(
                     f"The model {self.name} on {platform.node()}", self.fingerprint, lm.fingerprint,

@@ -21,6 +21,7 @@ from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, read_metadata, save_tensors
 from headwater.gradient import FactoredGradient
 from headwater.lm.capture import Capture, Captured, Labels
+from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
 from headwater.sweep.kept import Kept
@@ -138,8 +139,9 @@ def token_budget(layers: Sequence[TrackedLayer], device: torch.device) -> int:
 def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple[Batch, LayerGradients]]:
     """Every batch of a shard with its gradients, those that are kept from there.
 
-    A batch that memory does not suffice for is halved, and so are the shard's later ones of that size. Raises
-    HeadwaterError where it does not suffice for a single example.
+    A batch that memory does not suffice for is halved, and so are the shard's later ones of that size. Where it does
+    not suffice for a single example, the model's blocks are run again on the way back from then on (gradient
+    checkpointing). Raises HeadwaterError where that does not suffice either.
     """
     sequences = sweep.sequences[shard.start : shard.stop]
     waiting = list(make_batches(sequences, sweep.token_budget))[::-1]
@@ -155,12 +157,13 @@ def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple
             if not is_out_of_memory(error):
                 raise
             capture.forget()
-            if len(batch.ids) == 1:
+            if len(batch.ids) > 1:
+                most = batch.input_ids.size // 2
+            elif not checkpoint_gradients(sweep.lm.model):
                 raise HeadwaterError(
                     f"There is not enough memory for example {batch.ids[0]}, {batch.tokens:,} tokens alone. Cut long "
                     "examples with --max-tokens, or use a machine with more memory."
                 ) from error
-            most = batch.input_ids.size // 2
             waiting.append(batch)
         else:
             yield batch, factored(sweep.layers, captured)

@@ -229,9 +229,7 @@ def _adam(method: Method, checkpoint: Checkpoint, lm: LanguageModel) -> Adam:
 def _load(history: History, checkpoint: Checkpoint) -> LanguageModel:
     """The model there. Raises HeadwaterError where it reads text otherwise than the one that came of the training."""
     now = history.lm
-    lm = load_model(
-        checkpoint.name, device=str(now.device), trust_remote_code=now.trust_remote_code, dtype=now.dtype
-    )  # fmt: skip
+    lm = load_model(checkpoint.name, now.loading, device=None if now.loading.device_map else str(now.device))
     if lm.tokenizer_fingerprint != now.tokenizer_fingerprint:
         raise HeadwaterError(f"The tokenizer of the checkpoint {checkpoint.name} is not the run's.")
     return lm

@@ -36,7 +36,7 @@ def measure(lm: LanguageModel, questions: Sequence[Question]) -> Outcome:
 def _losses(lm: LanguageModel, question: Question) -> tuple[float, bool]:
     ids = torch.from_numpy(question.sequence.input_ids).to(lm.device)
     predicts = torch.from_numpy(question.sequence.targets[1:]).to(lm.device)
-    hidden = lm.body(ids[None], use_cache=False).last_hidden_state[0, :-1][predicts]
+    hidden = lm.hidden_states(ids[None])[0, :-1][predicts]
     logits, labels = lm.head.logits(hidden), ids[1:][predicts]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -31,7 +31,7 @@ class Asked:
         with stepped(self.lm.model, {name: part[0] for name, part in moved.items()}):
             for anchor, sign in self.parts:
                 input_ids = torch.from_numpy(anchor.batch.input_ids).to(self.lm.device)
-                hidden = self.lm.body(input_ids, use_cache=False).last_hidden_state[:, :-1][anchor.predicts]
+                hidden = self.lm.hidden_states(input_ids)[:, :-1][anchor.predicts]
                 weights = torch.zeros_like(anchor.labels)
                 losses = departure(hidden, anchor, self.lm.head, weights, weights).losses
                 total -= sign * float(losses.double().sum())

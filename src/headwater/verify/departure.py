@@ -56,7 +56,7 @@ def anchored(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> list[Anch
     for batch in make_batches(sequences, MOST_TOKENS):
         input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
         predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)
-        states = lm.body(input_ids, use_cache=False).last_hidden_state[:, :-1][predicts]
+        states = lm.hidden_states(input_ids)[:, :-1][predicts]
         found.append(Anchored(batch, predicts, predicts.nonzero()[:, 0], input_ids[:, 1:][predicts], states))
     return found
 
