@@ -22,6 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
+from headwater.plan.paper import Shapes, shapes_of
 from headwater.run import CorpusOptions, Run
 from headwater.sweep.ray_engine import RayEngine, Workers
 
@@ -53,28 +54,30 @@ SERIES: dict[str, Sequence[Point]] = {
 }
 
 
-def multiplications(point: Point, vocabulary: int) -> tuple[float, float]:
-    """(fit, index), counted: what the products of matrices come to, decompositions left out.
-
-    A pass of the model is forward and the gradient of its inputs: 2 · 12 h² a block and token, and 2 · V h for the
-    head. A tracked layer takes I² + O² a token for its covariances, as much again to bring factors into the eigenbasis
-    (or O I (I + O) an example for gradients, where that is less), and I O to form a gradient.
-    """
-    h = point.width
-    model = LAYERS * 2 * (12 * h**2 + point.tokens * h) + 2 * vocabulary * h
-    squares, products = LAYERS * 2 * (h**2 + (4 * h) ** 2), LAYERS * 2 * 4 * h**2
-    rotated = min(squares, LAYERS * 2 * 4 * h**2 * 5 * h / point.tokens)
+def multiplications(point: Point, shapes: Shapes) -> tuple[float, float]:
+    """(fit, index), counted as `headwater estimate` does, decompositions left out; one process runs the model once."""
     count = point.examples * point.tokens
-    return count * (model + squares + rotated + products), count * (model + rotated + products)
+    model, rotation = shapes.model(point.tokens), shapes.rotation(point.tokens)
+    passes = 2 if point.workers else 1
+    return count * (passes * model + shapes.covariances(None) + rotation), count * (model + rotation)
+
+
+def configured(point: Point, vocabulary: int) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=vocabulary, n_embd=point.width, n_layer=LAYERS, n_head=point.width // 32, n_positions=256
+    )
+
+
+def shapes(point: Point, vocabulary: int) -> Shapes:
+    with TemporaryDirectory() as folder:
+        configured(point, vocabulary).save_pretrained(folder)
+        return shapes_of(folder)
 
 
 def measured(point: Point, folder: Path, tokenizer: Any, lines: Sequence[str]) -> Point:
     """The same with its seconds."""
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=point.width, n_layer=LAYERS, n_head=point.width // 32, n_positions=256
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder / "model")
+    GPT2LMHeadModel(configured(point, len(tokenizer))).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     records = [json.dumps({"id": str(k), "text": line}) for k, line in enumerate(lines[: point.examples])]
     (folder / "corpus.jsonl").write_text("\n".join(records), encoding="utf-8")
@@ -108,7 +111,7 @@ def table(found: dict[str, list[Point]], vocabulary: int) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for point in dict.fromkeys(point for points in found.values() for point in points):
-        fit, index = multiplications(point, vocabulary)
+        fit, index = multiplications(point, shapes(point, vocabulary))
         lines.append(
             f"| {point.examples} | {point.tokens} | {point.width} | {point.workers or '–'} | {point.fit:.1f} | "
             f"{fit / point.fit / 1e9:.0f} | {point.index:.1f} | {index / point.index / 1e9:.0f} |"

@@ -72,7 +72,7 @@ def brute_force_factors(
 def test_covariances_are_means_over_real_tokens(
     architecture: str, block: int, width: int | None, sequences: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(covariances_module, "_BLOCK", block)
+    monkeypatch.setattr(covariances_module, "WIDE_BLOCK", block)
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
     found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Covariances(layers, width))

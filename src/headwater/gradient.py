@@ -96,12 +96,13 @@ def rotated(gradients: Mapping[str, FactoredGradient], bases: Bases) -> Iterator
             continue
         outputs, inputs = gradient.shape
         tokens, k_inputs, k_outputs = gradient.activations.shape[1], input_basis.shape[1], output_basis.shape[1]
-        by_factors = tokens * (inputs * k_inputs + outputs * k_outputs + k_outputs * k_inputs)
+        at_hand = shared is not None and shared[0] is gradient.activations and shared[1] is input_basis
+        by_factors = tokens * ((0 if at_hand else inputs * k_inputs) + outputs * k_outputs + k_outputs * k_inputs)
         if by_factors > outputs * inputs * (tokens + k_inputs) + outputs * k_outputs * k_inputs:
             for part, piece in gradient.chunks():
                 yield name, part, output_basis.columns(input_basis.rows(per_example(piece)))
             continue
-        if shared is None or shared[0] is not gradient.activations or shared[1] is not input_basis:
+        if shared is None or not at_hand:
             shared = gradient.activations, input_basis, input_basis.rows(gradient.activations)
         factors = FactoredGradient(shared[2], output_basis.rows(gradient.output_gradients))
         yield from ((name, part, per_example(piece)) for part, piece in factors.chunks())

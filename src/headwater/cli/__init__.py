@@ -69,6 +69,7 @@ from headwater.cli import (  # noqa: E402, F401
     check,
     cloud,
     demo,
+    estimate,
     evaluate,
     fit,
     index,

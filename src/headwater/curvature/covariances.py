@@ -14,7 +14,7 @@ from headwater.corpus.batches import Batch
 from headwater.gradient import FactoredGradient
 from headwater.lm.layers import TrackedLayer
 
-_BLOCK = 384
+WIDE_BLOCK = 384
 """Rows of a wide sum that are added to at a time, from the diagonal on: what is left out is saved."""
 
 
@@ -89,10 +89,10 @@ def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:
     if name not in sums:
         sums[name] = aligned.zeros(width, width, like=rows)
     total = sums[name]
-    if width < 2 * _BLOCK:
+    if width < 2 * WIDE_BLOCK:
         total.addmm_(rows.t(), rows)
         return
-    step = -(-width // (width // _BLOCK))
+    step = -(-width // (width // WIDE_BLOCK))
     for start in range(0, width, step):
         block = slice(start, min(start + step, width))
         total[block, start:].addmm_(rows[:, block].t(), rows[:, start:])

@@ -86,6 +86,11 @@ def shape_of(module: nn.Module) -> tuple[int, int, bool]:
     return int(inputs), int(outputs), getattr(module, "bias", None) is not None  # pyright: ignore
 
 
+def linear_shapes(model: Any) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every linear layer of a model but its head."""
+    return [shape_of(module)[:2] for module in _linears(model).values()]
+
+
 @contextlib.contextmanager
 def stepped(model: Any, steps: Mapping[str, Tensor]) -> Iterator[None]:
     """Add `steps` {layer name: [O, I]} to the tracked weights (bias in the last column) for the length of a with."""

@@ -124,9 +124,13 @@ class Sweep:
 
     def shards(self) -> list[Shard]:
         """A sixteenth of the corpus each, within the bounds of a shard. They follow from the corpus alone."""
-        total = len(self.sequences)
-        size = min(max(-(-total // 16), SMALLEST_SHARD), LARGEST_SHARD)
-        return [Shard(k, start, min(start + size, total)) for k, start in enumerate(range(0, total, size))]
+        return shards_of(len(self.sequences))
+
+
+def shards_of(total: int) -> list[Shard]:
+    """The shards of so many sequences."""
+    size = min(max(-(-total // 16), SMALLEST_SHARD), LARGEST_SHARD)
+    return [Shard(k, start, min(start + size, total)) for k, start in enumerate(range(0, total, size))]
 
 
 def token_budget(layers: Sequence[TrackedLayer], device: torch.device) -> int:

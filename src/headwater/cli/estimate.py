@@ -1,0 +1,99 @@
+"""`headwater estimate`: what a fit and an index would come to, for a model and corpus that are not at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headwater.cli import app
+from headwater.cli.options import BlockWidthOption
+from headwater.cli.progress import say
+from headwater.cli.words import in_time
+from headwater.influence.sections import Section
+from headwater.lm.load import Dtype
+from headwater.plan.paper import PaperOptions, PaperPlan, plan_on_paper
+from headwater.sizes import in_bytes, parse_bytes
+
+
+@app.command()
+def estimate(
+    model: Annotated[str, typer.Argument(help="Path or hub name of a model; only its configuration is read.")],
+    examples: Annotated[int, typer.Option(help="Examples of the corpus.", min=1)],
+    tokens: Annotated[int, typer.Option(help="Tokens of each example.", min=1)],
+    fit_examples: Annotated[int | None, typer.Option(help="Fit the curvature on this many examples.")] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
+    ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="What the model would run in.")] = "bf16",
+    block_width: BlockWidthOption = None,
+    bytes_: Annotated[int, typer.Option("--bytes", help="Bytes of sketch an example.", min=64)] = 8192,
+    directions: Annotated[
+        int, typer.Option(help="Sketch only so many directions of every layer's inputs and outputs; 0: all.", min=0)
+    ] = 0,
+    workers: Annotated[int, typer.Option(help="GPUs, or processes, that share the work.", min=1)] = 1,
+    memory: Annotated[str | None, typer.Option(help="Memory of each, such as 80GB.")] = None,
+    rate: Annotated[
+        float, typer.Option(help="Trillion multiplications a second that each reaches in products of matrices.")
+    ] = 100.0,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
+) -> None:
+    """Count what a fit and an index would come to, before there is a machine for it.
+
+    Nothing is measured and nothing is loaded but the model's configuration. For a model and corpus that are here,
+    `headwater plan` measures.
+
+    [dim]headwater estimate org/model-7b --examples 10000000 --tokens 512 --workers 8 --memory 80GB --directions 256[/]
+    """
+    options = PaperOptions(
+        examples, tokens, tuple(layers) if layers else None, fit_examples, dtype, block_width, bytes_, directions,
+        workers, None if memory is None else parse_bytes(memory), rate * 1e12,
+    )  # fmt: skip
+    made = plan_on_paper(model, options, trust_remote_code=trust_remote_code)
+    if json:
+        typer.echo(made.to_json())
+    else:
+        _show(made)
+
+
+def _show(made: PaperPlan) -> None:
+    screen, options = Console(), made.options
+    screen.print(
+        f"{made.model}: {made.weights / 1e9:.3g} billion weights in {options.dtype}; {made.layers} layers tracked, "
+        f"{made.parameters:,} parameters; {options.examples:,} examples of {options.tokens:,} tokens.",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("stage")
+    for column in ("multiplications", "time", "memory of each", "disk", "sent"):
+        table.add_column(column, justify="right")
+    for stage in made.stages:
+        table.add_row(
+            stage.name, f"{stage.multiplications:.2g}", in_time(stage.seconds), in_bytes(stage.memory),
+            in_bytes(stage.disk), in_bytes(stage.sent),
+        )  # fmt: skip
+    screen.print(table)
+    show_parts(screen, made.parts)
+    say(
+        f"Counted, not measured: {options.workers} × {options.rate / 1e12:g} trillion multiplications a second. Expect "
+        "a factor of two either way."
+    )
+
+
+def show_parts(screen: Console, parts: Sequence[Section]) -> None:
+    """The sections that a fit works in, a line each."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("part, from layer", no_wrap=True)
+    for column in ("layers", "covariances", "Λ", "at most"):
+        table.add_column(column, justify="right")
+    for number, part in enumerate(parts, start=1):
+        table.add_row(
+            f"{number}. {part.layers[0].name}", str(len(part.layers)), in_bytes(part.covariances),
+            in_bytes(part.eigenvalues), in_bytes(part.peak),
+        )  # fmt: skip
+    screen.print(table)

@@ -1,0 +1,229 @@
+"""What work would come to whose model and corpus are not at hand: counted from shapes and a number of examples.
+
+Nothing is loaded but the model's configuration. What is counted are the multiplications of products of matrices, and
+the bytes that are held, kept and sent; seconds are multiplications over a rate. `python -m benchmarks.scaling` compares
+the count with what was measured (docs/scaling.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from headwater.basis import spans
+from headwater.curvature.covariances import WIDE_BLOCK
+from headwater.errors import HeadwaterError, ModelError, first_line
+from headwater.index.settings import DEFAULT_BYTES
+from headwater.influence.sections import Section, section_of, sections
+from headwater.lm.layers import TrackedLayer, choose_layers, linear_shapes
+from headwater.lm.load import Dtype
+from headwater.sweep.sweep import shards_of
+
+WEIGHT_BYTES: dict[Dtype, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.55}
+TOKEN_BYTES = 13
+"""Of a token in the corpus: its number, its end, what it spells, and its share of the example's other columns."""
+SENT_BYTES = 9
+"""Of a token that is sent to a worker: its number, and whether it is learned."""
+DECOMPOSITION = 4.5
+"""Multiplications of a decomposition, of a matrix's width cubed."""
+DECOMPOSING = 0.01
+"""Of the rate of products, so much a decomposition reaches on a GPU. On a processor it is a fifth."""
+
+
+@dataclass(frozen=True)
+class PaperOptions:
+    """What is to be done, and with what."""
+
+    examples: int
+    tokens: int
+    """Of each example."""
+    layers: tuple[str, ...] | None = None
+    fit_examples: int | None = None
+    dtype: Dtype = "bf16"
+    block_width: int | None = None
+    bytes: int = DEFAULT_BYTES
+    directions: int = 0
+    """Of every layer's inputs and outputs, so many are sketched; 0 is all."""
+    workers: int = 1
+    memory: int | None = None
+    """Bytes that each worker has."""
+    rate: float = 100e12
+    """Multiplications a second that each worker reaches in products of matrices."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """A model as far as costs go."""
+
+    layers: tuple[TrackedLayer, ...]
+    weights: int
+    """All of the model's."""
+    products: int
+    """Multiplications of a token on its way forward through every linear map, the head too."""
+    attention: int
+    """Multiplications of a token for each one that it attends to."""
+
+    def model(self, tokens: int) -> float:
+        """Multiplications a token: forward, and back to the activations; a token attends to half of an example."""
+        return 2 * (self.products + self.attention * tokens / 2)
+
+    def covariances(self, block_width: int | None) -> float:
+        """Multiplications a token: I² and O², of which symmetry saves nearly half where they are wide."""
+        return sum(_gram(span.stop - span.start) for width in self.widths for span in spans(width, block_width))
+
+    def rotation(self, tokens: int, block_width: int | None = None, directions: int = 0) -> float:
+        """Multiplications a token to bring gradients into the eigenbases, or into some directions of them, by the
+        cheaper of two ways (see gradient.rotated)."""
+        total = 0.0
+        shared: set[str] = set()
+        for layer in self.layers:
+            inputs, outputs = layer.inputs, layer.outputs
+            k_inputs, k_outputs = (min(n, directions or n) for n in (inputs, outputs))
+            into_inputs, into_outputs = (
+                sum(span.stop - span.start for span in spans(n, block_width)) * k / len(spans(n, block_width))
+                for n, k in ((inputs, k_inputs), (outputs, k_outputs))
+            )
+            factors = (0 if layer.group in shared else into_inputs) + into_outputs + k_inputs * k_outputs
+            made = inputs * outputs + (outputs * into_inputs + k_inputs * into_outputs) / tokens
+            total += min(factors, made)
+            if factors <= made:
+                shared.add(layer.group)
+        return total
+
+    @cached_property
+    def widths(self) -> list[int]:
+        """Of every covariance."""
+        return [x.inputs for x in self.layers if x.name == x.group] + [x.outputs for x in self.layers]
+
+
+@dataclass(frozen=True)
+class PaperStage:
+    """What one stage comes to."""
+
+    name: str
+    multiplications: float
+    seconds: float
+    memory: int
+    """Bytes that a worker holds at most."""
+    disk: int
+    """Bytes that are kept."""
+    sent: int
+    """Bytes that go to all workers and come back."""
+
+
+@dataclass(frozen=True)
+class PaperPlan:
+    """What the stages come to, and the sections that the fit works in."""
+
+    model: str
+    weights: int
+    layers: int
+    parameters: int
+    options: PaperOptions
+    stages: tuple[PaperStage, ...]
+    parts: tuple[Section, ...]
+
+    def to_json(self) -> str:
+        whole = asdict(self)
+        whole["parts"] = [
+            {"layers": [x.name for x in part.layers], "covariances": part.covariances, "eigenvalues": part.eigenvalues,
+             "peak": part.peak}
+            for part in self.parts
+        ]  # fmt: skip
+        return json.dumps(whole, indent=2, ensure_ascii=False)
+
+
+def plan_on_paper(model: str, options: PaperOptions, *, trust_remote_code: bool = False) -> PaperPlan:
+    """The plan for a model of which only the configuration is read.
+
+    Raises ModelError where there is no such model, and HeadwaterError where a layer does not fit into the memory.
+    """
+    if min(options.examples, options.tokens, options.workers) < 1 or options.rate <= 0:
+        raise HeadwaterError("A plan on paper needs at least one example of one token, one worker, and a rate above 0.")
+    shapes = shapes_of(model, options.layers, trust_remote_code=trust_remote_code)
+    held = int(shapes.weights * WEIGHT_BYTES[options.dtype]) + _batch(shapes, options.tokens)
+    parts = (
+        [section_of(shapes.layers, options.block_width)]
+        if options.memory is None
+        else sections(shapes.layers, options.memory - held, options.block_width)
+    )
+    stages = (_fit(shapes, options, parts, held), _index(shapes, options, held))
+    parameters = sum(layer.parameters for layer in shapes.layers)
+    return PaperPlan(model, shapes.weights, len(shapes.layers), parameters, options, stages, tuple(parts))
+
+
+def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_code: bool = False) -> Shapes:
+    """The shapes of a model, by its configuration alone: its weights are only imagined."""
+    try:
+        config: Any = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        with FakeTensorMode():
+            made: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            layers = tuple(choose_layers(made, globs))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"Cannot read the configuration of {model!r}: {first_line(error)}.") from error
+    weights = sum(weight.numel() for weight in made.parameters())
+    products = sum(inputs * outputs for inputs, outputs in linear_shapes(made))
+    text = config.get_text_config()
+    return Shapes(
+        layers, weights, products + made.get_output_embeddings().weight.numel(),
+        2 * text.num_hidden_layers * text.hidden_size,
+    )  # fmt: skip
+
+
+def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], held: int) -> PaperStage:
+    """The model runs twice for every section: what the first pass catches is not kept for the second by workers, and
+    for large models one process has no room for it either."""
+    examples = min(options.fit_examples or options.examples, options.examples)
+    tokens = examples * options.tokens
+    products = shapes.covariances(options.block_width) + shapes.rotation(options.tokens, options.block_width)
+    work = tokens * (2 * len(parts) * shapes.model(options.tokens) + products)
+    blocks = [span.stop - span.start for width in shapes.widths for span in spans(width, options.block_width)]
+    decomposing = DECOMPOSITION * sum(float(n) ** 3 for n in blocks)
+    whole = section_of(shapes.layers, options.block_width)
+    sent = 0
+    if options.workers > 1:  # the sums of every shard come back, and every worker gets tokens and the bases
+        sent = len(shards_of(examples)) * (whole.covariances + whole.eigenvalues) + options.workers * whole.covariances
+        sent += 2 * len(parts) * tokens * SENT_BYTES
+    return PaperStage(
+        "fit", work + decomposing, (work + decomposing / DECOMPOSING) / options.rate / options.workers,
+        held + max(part.peak for part in parts), whole.covariances + whole.eigenvalues,
+        _weights(shapes, options) + sent,
+    )  # fmt: skip
+
+
+def _index(shapes: Shapes, options: PaperOptions, held: int) -> PaperStage:
+    tokens = options.examples * options.tokens
+    each = shapes.model(options.tokens) + shapes.rotation(options.tokens, options.block_width, options.directions)
+    bases = sum(n * min(n, options.directions or n) for n in shapes.widths)
+    roots = sum(
+        min(x.inputs, options.directions or x.inputs) * min(x.outputs, options.directions or x.outputs)
+        for x in shapes.layers
+    )
+    held += 4 * (bases + roots) + 4 * roots  # the last for the whitened gradient of one example
+    sent = options.workers * 4 * (bases + roots) + tokens * SENT_BYTES + options.examples * options.bytes
+    return PaperStage(
+        "index", tokens * each, tokens * each / options.rate / options.workers, held,
+        options.examples * (options.bytes + options.tokens * TOKEN_BYTES),
+        _weights(shapes, options) + (sent if options.workers > 1 else 0),
+    )  # fmt: skip
+
+
+def _weights(shapes: Shapes, options: PaperOptions) -> int:
+    """Bytes of the model, loaded by every worker."""
+    return int(shapes.weights * WEIGHT_BYTES[options.dtype]) * options.workers
+
+
+def _batch(shapes: Shapes, tokens: int) -> int:
+    """Bytes of the smallest batch, one example: its factors thrice, in float32."""
+    return 3 * 4 * tokens * sum(shapes.widths)
+
+
+def _gram(width: int) -> float:
+    """Multiplications a token of a covariance of this width (see covariances)."""
+    return width**2 if width < 2 * WIDE_BLOCK else (width**2 + width * WIDE_BLOCK) / 2
