@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/headwater demo
 
 test: check $(RUNPOD)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

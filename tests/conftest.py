@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import torch
 from hypothesis import Phase, settings
 
@@ -11,3 +12,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # tests never reach for the network
 settings.register_profile("headwater", phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)
 settings.load_profile("headwater")
 torch.set_num_threads(1)  # the models of the tests are too small for a second thread to help
+
+SLOWEST = ("test_ray_engine.py", "test_faults.py")
+"""These begin first, so that no process is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in SLOWEST)

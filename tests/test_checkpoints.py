@@ -145,7 +145,7 @@ def by_ekfac(run: Run, checkpoints: Path, step: int, layer: str) -> Callable[[Te
     path = run.path / "checkpoints" / f"step-{step}" / "curvature.safetensors"
     curvature: Any = load_curvature(path, Damping(factor=0.3))[0]
     basis = curvature.bases[layer]
-    both = torch.kron(basis.output_basis.double(), basis.input_basis.double())
+    both = torch.kron(basis.output_basis.dense().double(), basis.input_basis.dense().double())
     values = basis.eigenvalues.double().flatten() + 0.3 * basis.eigenvalues.double().mean()
     return lambda query: torch.linalg.solve(both @ torch.diag(values) @ both.t(), query.t()).t()
 

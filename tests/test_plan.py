@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from headwater.corpus.read import ReadOptions, Record
 from headwater.curvature.covariances import Covariances
 from headwater.errors import HeadwaterError
 from headwater.index.sketch import sketch_of_width
+from headwater.influence import sections as sections_module
+from headwater.influence.sections import section_of
 from headwater.lm.layers import choose_layers
 from headwater.plan.bases import probe_bases
 from headwater.plan.estimates import Plan, sketches_held
@@ -243,6 +246,21 @@ def test_bases_too_wide_for_the_budget_are_timed_and_stood_in_for() -> None:
         assert found.shape == stand_in.shape == (layer.inputs, layer.inputs)
         assert torch.equal(stand_in.dense(), torch.eye(layer.inputs))
         assert not torch.equal(found.dense(), torch.eye(layer.inputs))
+
+
+def test_layers_that_do_not_fit_together_are_listed_in_their_parts(
+    plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sections_module, "WORKSPACE", 0)
+    monkeypatch.setattr(sections_module, "_held_in_a_batch", lambda _: (0, 0))
+    least = max(section_of([layer]).peak for layer in choose_layers(run.lm.model))
+    made = plan_run(run.path, replace(SMALL, fit=FitOptions(memory=least), directions=8))
+    assert len(plan.parts) == 1
+    assert [layer for part in made.parts for layer in part.layers] == list(plan.parts[0].layers)
+    assert all(part.peak <= least for part in made.parts)
+    assert made.parameters == plan.parameters
+    shown = CliRunner().invoke(app, ["plan", str(run.path), "--memory", str(least)])
+    assert f"{len(made.parts)}. {made.parts[-1].layers[0].name}" in shown.output
 
 
 def test_questions_hold_what_memory_has_room_for() -> None:

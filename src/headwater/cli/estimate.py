@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,9 +10,9 @@ from rich.table import Table
 
 from headwater.cli import app
 from headwater.cli.options import BlockWidthOption
+from headwater.cli.parts import parts_table
 from headwater.cli.progress import say
 from headwater.cli.words import in_time
-from headwater.influence.sections import Section
 from headwater.lm.load import Dtype
 from headwater.plan.paper import PaperOptions, PaperPlan, plan_on_paper
 from headwater.sizes import in_bytes, parse_bytes
@@ -78,22 +77,8 @@ def _show(made: PaperPlan) -> None:
             in_bytes(stage.disk), in_bytes(stage.sent),
         )  # fmt: skip
     screen.print(table)
-    show_parts(screen, made.parts)
+    screen.print(parts_table(made.parts))
     say(
         f"Counted, not measured: {options.workers} × {options.rate / 1e12:g} trillion multiplications a second. Expect "
         "a factor of two either way."
     )
-
-
-def show_parts(screen: Console, parts: Sequence[Section]) -> None:
-    """The sections that a fit works in, a line each."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    table.add_column("part, from layer", no_wrap=True)
-    for column in ("layers", "covariances", "Λ", "at most"):
-        table.add_column(column, justify="right")
-    for number, part in enumerate(parts, start=1):
-        table.add_row(
-            f"{number}. {part.layers[0].name}", str(len(part.layers)), in_bytes(part.covariances),
-            in_bytes(part.eigenvalues), in_bytes(part.peak),
-        )  # fmt: skip
-    screen.print(table)

@@ -10,10 +10,7 @@ import typer
 
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions, with_engine
-from headwater.cli.options import (
-    RunPath,
-    SeedOption,
-)
+from headwater.cli.options import DirectionsOption, RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
 from headwater.corpus.changes import read_ids
 from headwater.corpus.sources import place_of
@@ -32,15 +29,7 @@ def index(
             show_default=False,
         ),
     ] = None,
-    directions: Annotated[
-        int | None,
-        typer.Option(
-            help="Sketch only so many of the strongest directions of every layer's inputs and outputs: far cheaper "
-            "where layers are wide, and finds less. 0: all. Default: what the index has, or else all.",
-            show_default=False,
-            min=0,
-        ),
-    ] = None,
+    directions: DirectionsOption = None,
     add: Annotated[
         str | None, typer.Option(help="Append the examples of a file to the corpus first. The curvature stays.")
     ] = None,

@@ -44,5 +44,13 @@ BlockWidthOption = Annotated[
         show_default=False, min=1,
     ),
 ]  # fmt: skip
+DirectionsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Sketch only so many of the strongest directions of every layer's inputs and outputs: far cheaper "
+        "where layers are wide, and finds less. 0: all. Default: what the index has, or else all.",
+        show_default=False, min=0,
+    ),
+]  # fmt: skip
 PortOption = Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

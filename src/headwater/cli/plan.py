@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli import app
+from headwater.cli.options import BlockWidthOption, DirectionsOption, MemoryOption
+from headwater.cli.parts import parts_table
 from headwater.cli.progress import progress_report, say
 from headwater.cli.words import in_time
 from headwater.corpus.read import ReadOptions
@@ -19,7 +21,7 @@ from headwater.errors import HeadwaterError
 from headwater.plan.estimates import Plan, StagePlan
 from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
 from headwater.run import CorpusOptions, FitOptions
-from headwater.sizes import in_bytes
+from headwater.sizes import in_bytes, parse_bytes
 
 
 @app.command()
@@ -38,6 +40,9 @@ def plan(
     bytes_: Annotated[
         int | None, typer.Option("--bytes", help="Bytes of sketch an example in the index.", show_default="8192")
     ] = None,
+    directions: DirectionsOption = None,
+    memory: MemoryOption = None,
+    block_width: BlockWidthOption = None,
     queries: Annotated[int, typer.Option(help="Queries of the scan.", min=1)] = 8,
     max_tokens: Annotated[int | None, typer.Option(help="Longest example in tokens, with --corpus.")] = None,
     long: Annotated[LongTexts, typer.Option(help="What becomes of longer texts, with --corpus.")] = "truncate",
@@ -53,8 +58,10 @@ def plan(
     [dim]headwater plan runs/stories[/]
     [dim]headwater plan --model roneneldan/TinyStories-1M --corpus stories.jsonl --layers all-linear[/]
     """
-    fits = FitOptions(curvature, tuple(layers) if layers else None, fit_examples)
-    options = PlanOptions(fits, bytes_, queries)
+    most = None if memory is None else parse_bytes(memory)
+    globs = tuple(layers) if layers else None
+    fits = FitOptions(curvature, globs, fit_examples, block_width=block_width, memory=most)
+    options = PlanOptions(fits, bytes_, queries, directions)
     reading = CorpusOptions(ReadOptions(text_field, limit=limit), max_tokens, long)
     with progress_report() as report:
         if run is not None and model is None and corpus is None:
@@ -77,6 +84,8 @@ def _show(made: Plan) -> None:
         highlight=False, markup=False,
     )  # fmt: skip
     screen.print(_table(made))
+    if len(made.parts) > 1:
+        screen.print(parts_table(made.parts))
     screen.print(_explanation(made), highlight=False, markup=False)
     say(f"Next: {made.next_command}")
 

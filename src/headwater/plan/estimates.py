@@ -11,6 +11,7 @@ from headwater.curvature.kinds import CurvatureKind
 from headwater.index.build import COARSE_BYTES
 from headwater.index.search import MEMORY_SHARE
 from headwater.index.sketch import Sketch
+from headwater.influence.sections import Section
 from headwater.plan.fitting import Fitted
 from headwater.plan.miniature import Miniature
 from headwater.plan.serving import Indexed, Scanned, Served
@@ -67,6 +68,8 @@ class Plan:
     sampled_records: int | None
     """How many of them were tokenised for the plan."""
     next_command: str
+    parts: tuple[Section, ...] = ()
+    """The layers that are fitted at a time; one part where they are fitted together."""
 
     def stage(self, name: str) -> StagePlan:
         return next(stage for stage in self.stages if stage.name == name)
@@ -111,8 +114,11 @@ def estimate(subject: Subject, probed: Probed, sketch: Sketch) -> tuple[StagePla
     if len(mini.shards) == 1 < len(fitting.shards):
         fit_growth = max(0, fit_growth) + probed.fit.state
     rows = 3 * int(probed.index.row_bytes) * (whole.shard_examples - mini.shard_examples)
+    fit_memory = probed.fit.memory + max(0, fit_growth)
+    if len(probed.fit.parts) > 1 and subject.fit.memory is not None:
+        fit_memory = min(fit_memory, subject.fit.memory)
     fit = StagePlan(
-        "fit", probed.fit.seconds(fitting), probed.fit.memory + max(0, fit_growth), probed.fit.disk,
+        "fit", probed.fit.seconds(fitting), fit_memory, probed.fit.disk,
         working=probed.fit.checkpoints + probed.fit.kept(fitting),
     )  # fmt: skip
     index = StagePlan(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from headwater.corpus.batches import make_batches
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.damping import Damping
 from headwater.curvature.eigen import Eigenvalues
@@ -13,7 +14,8 @@ from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature
 from headwater.curvature.store import save_curvature
 from headwater.files import save_tensors
 from headwater.influence.fit import Workbench, fit_curvature
-from headwater.lm.capture import Labels
+from headwater.influence.sections import Section, sections_of
+from headwater.lm.capture import Capture, Labels
 from headwater.peak import Peak
 from headwater.plan.bases import probe_bases
 from headwater.plan.layout import Layout
@@ -42,6 +44,10 @@ class Fitted:
     """Bytes of gradients kept between two sweeps, a token with its padding; 0 where there is one sweep."""
     kept_limit: int = 0
     """Bytes that may be kept."""
+    parts: tuple[Section, ...] = ()
+    """The layers that are fitted at a time, where they are not fitted together."""
+    per_pass: float = 0.0
+    """Seconds of the model alone, a token with its padding; known where there are parts."""
 
     def kept(self, layout: Layout) -> int:
         """Bytes of gradients that a fit over `layout` keeps until it is done."""
@@ -52,7 +58,7 @@ class Fitted:
         swept = sum(sweep.seconds(layout) for sweep in self.sweeps)
         wanted = self.kept_per_token * layout.padded
         again = (1 - self.kept(layout) / wanted) * self.sweeps[0].seconds(layout) if wanted else 0.0
-        return self.once + swept + again
+        return self.once + swept + again + max(0, len(self.parts) - 1) * self.per_pass * layout.padded
 
 
 def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
@@ -65,6 +71,7 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     bench = Workbench(mini.folder / "curvature", "probe", clock)
     sweep = replace(mini.sweep, labels=Labels("sampled" if fit.fisher == "sampled" else "true", fit.seed))
     path = mini.folder / "curvature" / "curvature.safetensors"
+    parts = sections_of(sweep, fit.memory, fit.block_width) if fit.curvature in ("ekfac", "kfac") else []
     stages = _Stages(mini, sweep, bench, clock)
     with Peak() as peak:
         curvature = stages.factored() if fit.curvature in ("ekfac", "kfac") else stages.plain()
@@ -76,8 +83,15 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     bench.clear()
     return Fitted(
         curvature, stages.sweeps, stages.once, peak.bytes, path.stat().st_size, sum(checkpoints), state,
-        kept_per_token, kept.limit if kept else 0,
+        kept_per_token, kept.limit if kept else 0, tuple(parts), _per_pass(mini) if len(parts) > 1 else 0.0,
     )  # fmt: skip
+
+
+def _per_pass(mini: Miniature) -> float:
+    """Seconds of the model alone, a token with its padding."""
+    batches = list(make_batches(mini.sweep.sequences[:], mini.sweep.token_budget))
+    with Capture(mini.sweep.lm, mini.sweep.layers) as capture:
+        return seconds_of(lambda: [capture(batch) for batch in batches]) / mini.layout.padded
 
 
 class _Stages:

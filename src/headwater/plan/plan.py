@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from headwater.curvature.narrow import along
 from headwater.errors import HeadwaterError
 from headwater.index.settings import DEFAULT_BYTES
 from headwater.index.sketch import Sketch, sketch_of_width
@@ -31,6 +32,8 @@ class PlanOptions:
     """Bytes of sketch an example; None is what the index there has, or else 8,192."""
     queries: int = 8
     """Of the scan."""
+    directions: int | None = None
+    """Of every layer's inputs and outputs, so many are sketched; 0 is all, None is what the index there has, or all."""
 
 
 def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Report = silent) -> Plan:
@@ -42,15 +45,16 @@ def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Rep
     run = Run.open(path)
     settings = run.index.settings
     subject = subject_of_run(run, str(path), options.fit)
-    parameters = sum(layer.parameters for layer in subject.layers)
-    sketch = sketch_of_width(parameters, options.bytes or DEFAULT_BYTES)
-    if settings is not None and options.bytes is None and settings.sketch.dimensions == parameters:
+    if options.directions is None and settings is not None:
+        options = replace(options, directions=settings.directions)
+    sketch = _sketch(subject, options)
+    if settings is not None and options.bytes is None and settings.sketch.dimensions == sketch.dimensions:
         sketch = settings.sketch
     report(Step("opening", 1, 1, 0))
     done = {"fit"} if run.curvature_path.exists() else set[str]()
     done |= {"index"} if settings is not None and len(run.index.table or ()) == len(run.corpus) else set()
     with TemporaryDirectory(prefix="headwater-plan-") as folder:
-        plan = _plan(subject, Path(folder), sketch, options.queries, report)
+        plan = _plan(subject, Path(folder), sketch, options, report)
     stages = tuple(replace(stage, done=stage.name in done) for stage in plan.stages)
     command = f"headwater fit {path}" if "fit" not in done else f"headwater index {path}"
     if done == {"fit", "index"}:
@@ -73,8 +77,7 @@ def plan_corpus(
     report(Step("opening", 1, 1, 0))
     with TemporaryDirectory(prefix="headwater-plan-") as folder:
         subject = subject_of_corpus(lm, corpus, reading, options.fit, Path(folder) / "run", report)
-        sketch = sketch_of_width(sum(x.parameters for x in subject.layers), options.bytes or DEFAULT_BYTES)
-        plan = _plan(subject, Path(folder), sketch, options.queries, report)
+        plan = _plan(subject, Path(folder), _sketch(subject, options), options, report)
     assert subject.reading is not None
     read = subject.reading
     first = StagePlan("corpus", read.seconds, read.memory, read.disk, working=read.disk)
@@ -85,7 +88,7 @@ def _fit_command(model: str, corpus: str | Path, reading: CorpusOptions, fit: Fi
     given = {
         "--model": model, "--corpus": corpus, "--text-field": reading.read.text_field, "--limit": reading.read.limit,
         "--max-tokens": reading.max_tokens, "--long": reading.long_texts, "--curvature": fit.curvature,
-        "--fit-examples": fit.fit_examples,
+        "--fit-examples": fit.fit_examples, "--memory": fit.memory, "--block-width": fit.block_width,
     }  # fmt: skip
     usual = {"--text-field": "text", "--long": "truncate", "--curvature": "ekfac"}
     words = [word for name, value in given.items() if value not in (None, usual.get(name)) for word in (name, value)]
@@ -93,25 +96,31 @@ def _fit_command(model: str, corpus: str | Path, reading: CorpusOptions, fit: Fi
     return "headwater fit RUN " + shlex.join(map(str, words))
 
 
-def _plan(subject: Subject, folder: Path, sketch: Sketch, queries: int, report: Report) -> Plan:
-    if queries < 1:
-        raise HeadwaterError(f"--queries {queries}: plan a scan of at least one.")
+def _sketch(subject: Subject, options: PlanOptions) -> Sketch:
+    most = options.directions or 1 << 62
+    dimensions = sum(min(layer.inputs, most) * min(layer.outputs, most) for layer in subject.layers)
+    return sketch_of_width(dimensions, options.bytes or DEFAULT_BYTES)
+
+
+def _plan(subject: Subject, folder: Path, sketch: Sketch, options: PlanOptions, report: Report) -> Plan:
+    if options.queries < 1:
+        raise HeadwaterError(f"--queries {options.queries}: plan a scan of at least one.")
     start = time.perf_counter()
-    probed = _probe(subject, folder / "probe", sketch, queries, report)
+    probed = _probe(subject, folder / "probe", sketch, options, report)
     reading = subject.reading
     return Plan(
         model=subject.lm.name, curvature=subject.fit.curvature, layers=len(subject.layers),
-        parameters=sketch.dimensions, examples=subject.examples, tokens=subject.tokens,
-        fit_examples=subject.fitted_on, sketch_bytes=sketch.bytes, queries=queries,
+        parameters=sum(layer.parameters for layer in subject.layers), examples=subject.examples, tokens=subject.tokens,
+        fit_examples=subject.fitted_on, sketch_bytes=sketch.bytes, queries=options.queries,
         stages=estimate(subject, probed, sketch),
         whole_sketches=sketches_held(subject.examples, sketch) == subject.examples * sketch.bytes,
         probe_tokens=int(probed.mini.layout.lengths.sum()), probe_seconds=time.perf_counter() - start,
         records=reading.records if reading else None, sampled_records=reading.sampled if reading else None,
-        next_command="",
+        next_command="", parts=probed.fit.parts,
     )  # fmt: skip
 
 
-def _probe(subject: Subject, folder: Path, sketch: Sketch, queries: int, report: Report) -> Probed:
+def _probe(subject: Subject, folder: Path, sketch: Sketch, options: PlanOptions, report: Report) -> Probed:
     stages = ("choosing batches", "probing fit", "probing scan", "probing index", "probing ask")
 
     def begin(k: int) -> None:
@@ -125,11 +134,11 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, queries: int, report:
     begin(1)
     fit = probe_fit(mini, _binding(subject))
     begin(2)
-    scan = probe_scan(mini, fit.curvature, queries)  # before the index, whose libraries stay in memory
+    scan = probe_scan(mini, fit.curvature, options.queries)  # before the index, whose libraries stay in memory
     begin(3)
-    index = probe_index(mini, fit.curvature, sketch)
+    index = probe_index(mini, along(fit.curvature, options.directions or 0), sketch)
     begin(4)
-    served = probe_question(mini, fit.curvature, sketch)
+    served = probe_question(mini, fit.curvature, sketch, options.directions or 0)
     begin(5)
     return Probed(mini, fit, index, scan, served)
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from headwater.ask import AskOptions, Scene, ask_index
 from headwater.curvature.kinds import Curvature
+from headwater.curvature.narrow import Narrow
 from headwater.errors import HeadwaterError
 from headwater.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
 from headwater.index.rescore import WAVE
@@ -60,7 +61,7 @@ class Indexed:
         return replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
 
 
-def probe_index(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Indexed:
+def probe_index(mini: Miniature, curvature: Curvature | Narrow, sketch: Sketch) -> Indexed:
     """Index the miniature, and write a table of up to 2,000 of the corpus's texts."""
     clock = Clock()
     url = str(mini.folder / "index")
@@ -148,7 +149,7 @@ class Served:
     """Bytes that the process held, sketches not counted."""
 
 
-def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Served:
+def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, directions: int = 0) -> Served:
     """Ask the miniature's index a few questions, the first only to warm up.
 
     The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
@@ -159,11 +160,11 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch) -> Ser
     options = AskOptions(k=max(1, round(AskOptions().k * share)))
     table = open_table(str(mini.folder / "index"))
     assert table is not None
-    loaded = load_sketches(table, mini.corpus, sketch, _memory())
+    loaded = load_sketches(table, mini.corpus, sketch, _memory(), directions)
     with Peak() as peak:
         asked = [_asked(scene, question, options, loaded) for question in questions_from(mini, QUESTIONS + 1)]
     one, vectors = questions_from(mini, 1), list[Any]()
-    start = seconds_of(lambda: vectors.append(scene.sought(scene.weights(one, options))))
+    start = seconds_of(lambda: vectors.append(scene.sought(scene.weights(one, options), directions)))
     vector = vectors[0]
     few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
     short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))

@@ -181,7 +181,9 @@ def _as_fitted(fit: FitOptions, metadata: dict[str, str]) -> FitOptions:
     settings = json.loads(metadata.get("settings", "{}"))
     layers = fit.layers or tuple(settings.get("layers") or ()) or None
     kind = settings.get("curvature", fit.curvature)
-    return replace(fit, layers=layers, curvature=kind, fit_examples=fit.fit_examples or settings.get("fit_examples"))
+    examples = fit.fit_examples or settings.get("fit_examples")
+    width = fit.block_width or settings.get("block_width")
+    return replace(fit, layers=layers, curvature=kind, fit_examples=examples, block_width=width)
 
 
 def _fitted_on(fit: FitOptions, total: int) -> int:

@@ -1,0 +1,24 @@
+"""The sections that a fit works in, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from headwater.influence.sections import Section
+from headwater.sizes import in_bytes
+
+
+def parts_table(parts: Sequence[Section]) -> Table:
+    """A line each: its first layer, how many they are, and the bytes they take."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("fitted together, from layer", no_wrap=True)
+    for column in ("layers", "covariances", "Λ", "at most"):
+        table.add_column(column, justify="right")
+    for number, part in enumerate(parts, start=1):
+        table.add_row(
+            f"{number}. {part.layers[0].name}", str(len(part.layers)), in_bytes(part.covariances),
+            in_bytes(part.eigenvalues), in_bytes(part.peak),
+        )  # fmt: skip
+    return table
