@@ -66,13 +66,19 @@ def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: 
         assert set(digests) == {expected[name]}, name
 
 
-@pytest.mark.parametrize("limit", [2_000, 20_000])
+@pytest.mark.parametrize(("what", "limit"), [("fit", 2_000), ("fit", 20_000), ("index", 2_000), ("scan", 500)])
 def test_a_full_disk_is_said_and_nothing_half_written_is_left(
-    limit: int, sources: Path, expected: dict[str, str], tmp_path: Path
+    what: str, limit: int, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
+    if what != "fit":
+        run.fit()
+    query = {"id": "q", "prompt": PROMPT, "completion": COMPLETION}
+    (tmp_path / "queries.jsonl").write_text(json.dumps(query), encoding="utf-8")
+    output = run.path / "scores.parquet"
+    arguments = {"fit": [], "index": ["--bytes", "256"], "scan": [tmp_path / "queries.jsonl", "-o", output, "--tokens"]}
     code = f"from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {SHARD}; from headwater.cli import main; main()"
-    command = [sys.executable, "-c", code, "fit", str(run.path)]
+    command = [sys.executable, "-c", code, what, str(run.path), *map(str, arguments[what])]
 
     def no_large_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
