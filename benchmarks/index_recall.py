@@ -79,7 +79,7 @@ def recall_stage(work: Path) -> None:
         title = f"{name}, N = {len(run.corpus):,}"
         for loaded in sketched(run, widths):
             for rank_by in ("influence", "relative"):
-                results = [two_stages(loaded, row, exact[:, q], rank_by) for q, row in enumerate(rows)]
+                results = [two_stages(loaded, Sought(row), exact[:, q], rank_by) for q, row in enumerate(rows)]
                 _recall_row(title, loaded.sketch.bytes, rank_by, results)
         run.build_index(bytes=WIDTHS[0])
         _recall_row(f"{title}, `run.ask`", WIDTHS[0], "influence", whole_path(run, questions[:ASKED], exact))
@@ -92,12 +92,12 @@ class Result:
     missed: float
 
 
-def two_stages(loaded: Loaded, row: NDArray[Any], exact: NDArray[Any], rank_by: Any) -> Result:
+def two_stages(loaded: Loaded, sought: Sought, exact: NDArray[Any], rank_by: Any) -> Result:
     """Search and scoring as in `ask`, the exact scores taken from a scan made before."""
     norms = np.sqrt(loaded.self_influence) if rank_by == "relative" else None
     found = rescore(
         lambda positions: {position: torch.tensor([[float(exact[position])]]) for position in positions},
-        search(loaded, Sought(row), rank_by, None), Budget(K, DEFAULT_CANDIDATES),
+        search(loaded, sought, rank_by, None), Budget(K, DEFAULT_CANDIDATES),
         None if norms is None else dict(enumerate(norms.tolist())), None,
     )  # fmt: skip
     shown = [[family.position for family in end] for end in (found.ends.proponents, found.ends.opponents)]

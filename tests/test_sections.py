@@ -20,7 +20,7 @@ from headwater.curvature.kinds import EigenCurvature
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
 from headwater.influence import sections as sections_module
-from headwater.influence.fit import Limits, Workbench, write_curvature
+from headwater.influence.fit import FitOptions, Workbench, write_curvature
 from headwater.influence.sections import section_of, sections
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers
@@ -82,7 +82,8 @@ def exact_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, sweep: Sweep, memory: int | None, kind: Any = "ekfac", report: Any = silent) -> Path:
     path = folder / "curvature.safetensors"
-    write_curvature(path, kind, sweep, Workbench(folder, "test", report), {"model": "m"}, Limits(memory))
+    options = FitOptions(kind, memory=memory)
+    write_curvature(path, options, sweep, Workbench(folder, "test", report), {"model": "m"})
     return path
 
 

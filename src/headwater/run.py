@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
 from headwater.corpus.store import Example, write_corpus
 from headwater.corpus.tokenize import tokenize
 from headwater.curvature.damping import Damping, parse_damping
-from headwater.curvature.kinds import Curvature, CurvatureKind, EigenCurvature
+from headwater.curvature.kinds import Curvature, EigenCurvature
 from headwater.curvature.narrow import along
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
@@ -37,7 +37,7 @@ from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
 from headwater.index.table import open_table
-from headwater.influence.fit import Fisher, Limits, Workbench, labels_of, write_curvature
+from headwater.influence.fit import FitOptions, Workbench, labels_of, write_curvature
 from headwater.influence.question import (
     Question,
     Sampling,
@@ -64,35 +64,6 @@ from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 from headwater.verify.verify import verify
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """Which curvature is fitted, over which layers, from which examples."""
-
-    curvature: CurvatureKind = "ekfac"
-    layers: tuple[str, ...] | None = None
-    """Globs of layer names; None is every MLP linear."""
-    fit_examples: int | None = None
-    """How many examples the curvature is fitted on, a seeded random choice; None is all of them."""
-    fisher: Fisher = "sampled"
-    """Labels sampled from the model (the Fisher), or the text's own ("empirical")."""
-    seed: int = 0
-    damping: str | float | None = None
-    """λ of the questions that name none (see parse_damping); None is 0.1 × each layer's mean eigenvalue."""
-    block_width: int | None = None
-    """Covariances wider than this are taken for block-diagonal, with blocks of at most this width; None: none are."""
-    memory: int | None = None
-    """Bytes that the fit may take in all, the model included; where they do not suffice for all layers together, a few
-    are fitted at a time. None is what is free."""
-
-    def settings(self, layers: Sequence[str]) -> str:
-        """What decides the curvature over these `layers`, as JSON."""
-        deciding = asdict(replace(self, damping=None)) | {"layers": list(layers)}
-        del deciding["memory"]
-        if self.block_width is None:
-            del deciding["block_width"]
-        return json.dumps(deciding, sort_keys=True)
 
 
 class Run:
@@ -190,12 +161,11 @@ class Run:
         binding = self.manifest.binding() | {"settings": options.settings([layer.name for layer in layers])}
         if not self._is_fitted(binding):
             labels = labels_of(options.fisher, options.seed)
-            sequences = self.corpus.base.sequences(self._fit_positions(options))
+            sequences = self.corpus.base.sequences(options.chosen(self.corpus.counts.examples))
             sweep = Sweep("curvature", self.lm, layers, sequences, labels, engine=self.engine)
             bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
-            limits = Limits(options.memory, options.block_width)
             with alone(self.path):
-                write_curvature(self.curvature_path, options.curvature, sweep, bench, binding, limits)
+                write_curvature(self.curvature_path, options, sweep, bench, binding)
         if options.damping != self.manifest.damping:
             self.manifest = replace(self.manifest, damping=options.damping)
             self.manifest.write(self.path)
@@ -207,15 +177,6 @@ class Run:
         if not path.exists() or _binding_of(read_metadata(path)) != binding:
             return False
         return all(file.exists() for file in curvature_files(path))
-
-    def _fit_positions(self, options: FitOptions) -> Sequence[int]:
-        total, wanted = self.corpus.counts.examples, options.fit_examples
-        if wanted is None or wanted >= total:
-            return range(total)
-        if wanted < 1:
-            raise HeadwaterError(f"--fit-examples {wanted}: the curvature needs at least one example.")
-        chosen = np.random.default_rng(options.seed).choice(total, wanted, replace=False)
-        return sorted(int(i) for i in chosen)
 
     def curvature(self, damping: str | float | None = None) -> Curvature:
         """The fitted curvature with λ as given (see parse_damping), or else as given to `fit`.
@@ -498,8 +459,9 @@ class Run:
         settings = json.loads(read_metadata(self.curvature_path)["settings"])
         layers = self.curvature().layers
         binding = self.manifest.binding() | {"model": lm.fingerprint, "settings": json.dumps(settings, sort_keys=True)}
-        sequences = self.corpus.base.sequences(self._fit_positions(FitOptions(**settings)))
-        labels = labels_of(settings["fisher"], settings["seed"])
+        options = FitOptions(**settings)
+        sequences = self.corpus.base.sequences(options.chosen(self.corpus.counts.examples))
+        labels = labels_of(options.fisher, options.seed)
         sweep = Sweep("curvature", lm, layers, sequences, labels, engine=self.engine)
         folder = self.path / "checkpoints" / f"step-{checkpoint.step}"
 
@@ -507,7 +469,7 @@ class Run:
             self.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
 
         with alone(self.path):
-            path = fit_kept("ekfac", sweep, folder, binding, report)
+            path = fit_kept("ekfac", sweep, folder, binding, report, options.block_width)
         found = load_curvature(path, damping, str(lm.device))[0]
         assert isinstance(found, EigenCurvature)
         return found

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
 from headwater import aligned
@@ -67,13 +69,41 @@ class Workbench:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What bounds the size of a fit."""
+class FitOptions:
+    """Which curvature is fitted, over which layers, from which examples."""
 
-    memory: int | None = None
-    """Bytes that it may take in all, the model included; None is what is free."""
+    curvature: CurvatureKind = "ekfac"
+    layers: tuple[str, ...] | None = None
+    """Globs of layer names; None is every MLP linear."""
+    fit_examples: int | None = None
+    """How many examples the curvature is fitted on, a seeded random choice; None is all of them."""
+    fisher: Fisher = "sampled"
+    """Labels sampled from the model (the Fisher), or the text's own ("empirical")."""
+    seed: int = 0
+    damping: str | float | None = None
+    """λ of the questions that name none (see parse_damping); None is 0.1 × each layer's mean eigenvalue."""
     block_width: int | None = None
-    """Covariances wider than this are taken for block-diagonal."""
+    """Covariances wider than this are taken for block-diagonal, with blocks of at most this width; None: none are."""
+    memory: int | None = None
+    """Bytes that the fit may take in all, the model included; where they do not suffice for all layers together, a few
+    are fitted at a time. None is what is free."""
+
+    def settings(self, layers: Sequence[str]) -> str:
+        """What decides the curvature over these `layers`, as JSON."""
+        deciding = asdict(replace(self, damping=None)) | {"layers": list(layers)}
+        del deciding["memory"]
+        if self.block_width is None:
+            del deciding["block_width"]
+        return json.dumps(deciding, sort_keys=True)
+
+    def chosen(self, total: int) -> Sequence[int]:
+        """Which of `total` examples the curvature is fitted on. Raises HeadwaterError where that is none."""
+        wanted = self.fit_examples
+        if wanted is None or wanted >= total:
+            return range(total)
+        if wanted < 1:
+            raise HeadwaterError(f"--fit-examples {wanted}: the curvature needs at least one example.")
+        return sorted(np.random.default_rng(self.seed).choice(total, wanted, replace=False).tolist())
 
 
 def labels_of(fisher: Fisher, seed: int) -> Labels:
@@ -82,24 +112,25 @@ def labels_of(fisher: Fisher, seed: int) -> Labels:
 
 
 def write_curvature(
-    path: Path, kind: CurvatureKind, sweep: Sweep, bench: Workbench, binding: Mapping[str, str], limits: Limits
+    path: Path, options: FitOptions, sweep: Sweep, bench: Workbench, binding: Mapping[str, str]
 ) -> None:
-    """Fit `kind` as `fit_curvature` does, and write it to `path`.
+    """Fit a curvature as `fit_curvature` does, and write it to `path`.
 
     Where memory does not suffice for all layers together, a few are fitted at a time and each such section is written
     before the next is begun. The model runs once more for each of them; the numbers are the same.
     """
-    parts = sections_of(sweep, limits.memory, limits.block_width) if kind in ("ekfac", "kfac") else []
+    kind, factored = options.curvature, options.curvature in ("ekfac", "kfac")
+    parts = sections_of(sweep, options.memory, options.block_width) if factored else []
     if len(parts) > 1:
-        save_sections(path, kind, _write_parts(path, kind, sweep, bench, binding, limits, parts), binding)
+        save_sections(path, kind, _write_parts(path, options, sweep, bench, binding, parts), binding)
     else:
-        save_curvature(path, fit_curvature(kind, sweep, bench, limits.block_width), binding)
+        save_curvature(path, fit_curvature(kind, sweep, bench, options.block_width), binding)
     bench.clear()
     delete_strays(path)
 
 
 def _write_parts(
-    path: Path, kind: CurvatureKind, sweep: Sweep, bench: Workbench, binding: Mapping[str, str], limits: Limits,
+    path: Path, options: FitOptions, sweep: Sweep, bench: Workbench, binding: Mapping[str, str],
     parts: Sequence[Section],
 ) -> list[Path]:  # fmt: skip
     """The files of the sections, each fitted where it is not there yet."""
@@ -112,7 +143,7 @@ def _write_parts(
             continue
         desk = bench.part(digits, f"part {number} of {len(parts)}")
         own = replace(sweep, layers=part.layers, tokens_in_batch=sweep.token_budget)
-        save_curvature(written[-1], fit_curvature(kind, own, desk, limits.block_width), binding)
+        save_curvature(written[-1], fit_curvature(options.curvature, own, desk, options.block_width), binding)
         shutil.rmtree(desk.folder)
     return written
 
