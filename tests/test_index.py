@@ -249,6 +249,30 @@ def test_scoring_stops_when_no_other_candidate_is_likely(noise: float) -> None:
     assert scored / 40 < (100 if noise < 0.1 else 500)
 
 
+@pytest.mark.parametrize("seen", [0.3, 0.7, 0.95])
+def test_what_sketches_see_in_part_is_scored_by_rank(seen: float) -> None:
+    """Estimates of a part that goes along with the rest: scoring goes on until the strongest have thinned out."""
+    scored, missed, promised = 0, 0, 0.0
+    for seed in range(40):
+        draw = np.random.default_rng(seed)
+        exact = draw.standard_t(3, 5000)
+        part = seen * exact * draw.lognormal(0, 0.5 * (1 - seen), 5000) + 0.5 * (1 - seen) * draw.standard_normal(5000)
+        candidates = Candidates(np.arange(5000), part, np.full(5000, 1e-3), np.zeros(0), partial=True)
+
+        def look(positions: Sequence[int], exact: Any = exact) -> dict[int, Tensor]:
+            return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
+
+        found = rescore(look, candidates, Budget(10, 2000), None, None)
+        shown = {family.position for family in found.ends.proponents + found.ends.opponents}
+        order = np.argsort(exact)
+        missed += len({*order[:10].tolist(), *order[-10:].tolist()} - shown)
+        scored += len(found.parts)
+        promised += found.expected_missed
+    assert missed <= max(promised, 1)
+    assert missed / (40 * 20) < 0.06
+    assert scored / 40 < 1000
+
+
 def test_how_many_are_missed_is_known_where_the_question_has_hardly_any_signal() -> None:
     """Most examples do less than the noise, a few stand out. Then so many are missing as it is said."""
     missed, promised = 0, 0.0

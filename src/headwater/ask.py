@@ -125,9 +125,8 @@ class Scene:
         whole = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
         if not directions:
             return Sought(self.curvature.whitened_from(whole)[0].float().cpu().numpy())
-        narrow = narrowed(self.curvature, directions)
-        vector, unseen = seen(self.curvature, narrow, whole)
-        return Sought(vector.float().cpu().numpy(), unseen, narrow.share)
+        vectors = seen(self.curvature, narrowed(self.curvature, directions), whole)
+        return Sought(vectors[0].float().cpu().numpy(), partial=True)
 
     def detail(self, weights: Weights) -> Detail:
         return Detail(self.lm, self.curvature.layers, self.corpus, weights)

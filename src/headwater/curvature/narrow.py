@@ -80,23 +80,14 @@ def along(curvature: Curvature, directions: int) -> Curvature | Narrow:
     return narrowed(curvature, directions) if directions else curvature
 
 
-def seen(curvature: Curvature, narrow: Narrow, preconditioned: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-    """Of one question's preconditioned gradients [1, O, I]: [D] the whitened gradient along the directions of `narrow`,
-    and the variance over examples of the influence that goes along the others.
-
-    Whitened gradients have the mean square Λ / (Λ + λ) along each direction and are uncorrelated, so that the variance
-    is Σ q² Λ / (Λ + λ), q the question's whitened gradient there.
-    """
+def seen(curvature: Curvature, narrow: Narrow, preconditioned: Mapping[str, Tensor]) -> Tensor:
+    """[Q, D] the part along the directions of `narrow` of whitened gradients, from preconditioned ones [Q, O, I]."""
     assert isinstance(curvature, EigenCurvature)
     parts: list[Tensor] = []
-    unseen = 0.0
-    for layer in curvature.layers:
-        rows, columns = narrow.places[layer.name]
-        vector = curvature.bases[layer.name].to_eigenbasis(preconditioned[layer.name])[0] / curvature.roots[layer.name]
-        parts.append(vector[rows][:, columns].flatten())
-        variances = vector.square() * _energy(curvature, layer)
-        unseen += float(variances.sum() - variances[rows][:, columns].sum())
-    return torch.cat(parts), max(0.0, unseen)
+    for name, (rows, columns) in narrow.places.items():
+        rotated = curvature.bases[name].to_eigenbasis(preconditioned[name])[:, rows][:, :, columns]
+        parts.append((rotated / narrow.roots[name]).flatten(1))
+    return torch.cat(parts, dim=1)
 
 
 def _places(curvature: EigenCurvature, count: int) -> dict[str, tuple[Tensor, Tensor]]:

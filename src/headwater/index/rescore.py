@@ -58,19 +58,20 @@ def rescore(
 
     An estimate errs like a normal number of known deviation, so it says how likely its example is to be stronger
     than the k-th strongest scored so far (see _Belief). Summed over the candidates not yet scored that is how many of
-    the k are expected to be missing; below MISSES at both ends the work is done. `norms` are √I(z, z) where the ranking
-    is relative; near-duplicates count as one where the `corpus` with their texts is given.
+    the k are expected to be missing; below MISSES at both ends the work is done. Where sketches see a part of the
+    influence alone, no such law is known, and the ranks of what was found tell (see _Ranks). `norms` are √I(z, z) where
+    the ranking is relative; near-duplicates count as one where the `corpus` with their texts is given.
     """
     k = budget.k
-    belief = _belief(candidates)
+    belief = _Ranks(candidates) if candidates.partial else _belief(candidates)
     parts: dict[int, Tensor] = {}
     exact = np.full(len(candidates.positions), np.nan)
     thresholds = [_kth(sign * candidates.estimates, k) for sign in (1, -1)]
     while True:
         left = np.isnan(exact)
-        chances = belief.passing(thresholds)
+        chances = belief.chances(thresholds)
         room = min(WAVE if parts else max(WAVE, 2 * k), budget.candidates - len(parts), int(left.sum()))
-        chosen = np.argsort(-np.where(left, chances.max(axis=0), -1), kind="stable")[:room]
+        chosen = np.argsort(-np.where(left, chances, -np.inf), kind="stable")[:room]
         new = score(candidates.positions[chosen].tolist())
         for place, (position, part) in zip(chosen, new.items(), strict=True):
             exact[place] = float(part.sum()) / (1.0 if norms is None else norms[position])
@@ -78,8 +79,9 @@ def rescore(
         ends = both_ends(dict(zip(parts, exact[_places(candidates, parts)], strict=True)), k, corpus)
         thresholds = [_weakest(found, candidates, exact, k) for found in (ends.proponents, ends.opponents)]
         left = np.isnan(exact)
-        missed = belief.passing(thresholds)[:, left].sum(axis=1)
-        if len(parts) >= budget.candidates or not left.any() or missed.max() < MISSES:
+        found = [[_place(candidates, family) for family in end] for end in (ends.proponents, ends.opponents)]
+        missed = belief.missed(thresholds, left, found)
+        if len(parts) >= budget.candidates or not left.any() or missed.max() < belief.enough:
             return Rescored(ends, parts, exact, float(np.minimum(missed, k).sum()))
 
 
@@ -92,7 +94,12 @@ def _weakest(found: list[Family], candidates: Candidates, exact: NDArray[Any], k
     """How strong an example must be to belong among the k of its end."""
     if len(found) < k:
         return 0.0
-    return abs(float(exact[np.searchsorted(candidates.positions, found[-1].position)]))
+    return abs(float(exact[_place(candidates, found[-1])]))
+
+
+def _place(candidates: Candidates, family: Family) -> int:
+    """Where a family's strongest stands among the candidates."""
+    return int(np.searchsorted(candidates.positions, family.position))
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,15 @@ class _Belief:
     """[n] how likely each candidate is one of the few."""
     width: float
     """Standard deviation of the many, in units of the noise."""
+    enough: float = MISSES
+
+    def chances(self, thresholds: list[float]) -> NDArray[np.float64]:
+        """[n] how likely each candidate is to belong to one of the ends."""
+        return self.passing(thresholds).max(axis=0)
+
+    def missed(self, thresholds: list[float], left: NDArray[np.bool_], _: list[list[int]]) -> NDArray[np.float64]:
+        """[2] how many of those `left` [n] are expected to belong to either end."""
+        return self.passing(thresholds)[:, left].sum(axis=1)
 
     def passing(self, thresholds: list[float]) -> NDArray[np.float64]:
         """[2, n] how likely each candidate is to pass the threshold of either end."""
@@ -120,6 +136,37 @@ class _Belief:
             many = _below((shrunk * estimates - threshold) / (np.sqrt(shrunk) * noise + 1e-30))
             rows.append(self.outlier * few + (1 - self.outlier) * many)
         return np.stack(rows)
+
+
+class _Ranks:
+    """What estimates of a part of the influence say: the order of likelihood, and no more.
+
+    Examples that are like the question in what is seen are like it in the rest too, more than chance would have it, so
+    that the error has no known law. But the strongest thin out towards lower estimates: as many of them as lie in the
+    lower half of the ranks that were scored are taken to lie below. Scoring goes on until these are none.
+    """
+
+    enough = 1.0
+
+    def __init__(self, candidates: Candidates) -> None:
+        order = np.argsort(-candidates.estimates, kind="stable")
+        self.ranks = np.empty((2, len(order)), np.int64)
+        """At the end of the proponents, and at that of the opponents; 0 is the strongest."""
+        self.ranks[0, order] = np.arange(len(order))
+        self.ranks[1] = len(order) - 1 - self.ranks[0]
+
+    def chances(self, _: list[float]) -> NDArray[np.float64]:
+        """[n] higher for those that rank higher at either end."""
+        return -self.ranks.min(axis=0).astype(np.float64)
+
+    def missed(self, _: list[float], left: NDArray[np.bool_], found: list[list[int]]) -> NDArray[np.float64]:
+        """[2] how many are taken to be missing at either end, of which the candidates at the places `found` are known;
+        a half stands for none."""
+        if not left.any():
+            return np.zeros(2)
+        depths = self.ranks[:, left].min(axis=1)
+        ends = zip(self.ranks, depths, found, strict=True)
+        return np.array([sum(2 * ranks[place] >= depth for place in end) + 0.5 for ranks, depth, end in ends])
 
 
 def _belief(candidates: Candidates) -> _Belief:

@@ -103,17 +103,8 @@ class Sought:
 
     whitened: NDArray[Any]
     """[D] its whitened gradient."""
-    unseen: float = 0.0
-    """Variance over examples of the part of its influence that the sketches do not see."""
-    share: float = 1.0
-    """Of I(z, z) that they do."""
-
-    def deviations(self, noise: float, norms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[n] standard deviations of estimates for examples of these √I(z, z): a sketch's own `noise` (of dot products
-        of unit vectors), and what it does not see, which grows with how loud an example is."""
-        of_sketch = noise**2 * float(self.whitened.astype(np.float64) @ self.whitened) * self.share
-        loud = float(np.square(norms).mean()) if len(norms) else 0.0
-        return norms * math.sqrt(of_sketch + (self.unseen / loud if loud else 0.0))
+    partial: bool = False
+    """Whether the sketches see a part of its influence alone."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +116,11 @@ class Candidates:
     estimates: NDArray[np.float64]
     """[n] of what is ranked by: influence, or influence over √I(z, z)."""
     deviations: NDArray[np.float64]
-    """[n] standard deviation of each estimate."""
+    """[n] standard deviation of each estimate, of what the sketches see."""
     others: NDArray[np.float64]
     """[searched − n] estimates of the other examples, from the first bytes of their sketches alone."""
+    partial: bool = False
+    """Whether the estimates are of a part of the influence alone."""
 
     @property
     def searched(self) -> int:
@@ -161,10 +154,11 @@ def search(loaded: Loaded, sought: Sought, rank_by: RankBy, among: NDArray[np.bo
         _look_up(codes, rows, table[width:], finer)
         sums[kept] = finer
     estimates = sums[kept].astype(np.float64) * loaded.scales[kept]
-    deviations = sought.deviations(loaded.sketch.noise, norms)[kept]
+    length = math.sqrt(float(sought.whitened.astype(np.float64) @ sought.whitened))
+    deviations = loaded.sketch.noise * length * norms[kept]
     if rank_by == "relative":
         estimates, deviations = estimates / np.maximum(norms[kept], 1e-30), deviations / np.maximum(norms[kept], 1e-30)
-    return Candidates(kept, estimates, deviations, others)
+    return Candidates(kept, estimates, deviations, others, sought.partial)
 
 
 def _both_ends(strengths: NDArray[Any], allowed: NDArray[np.int64]) -> NDArray[np.int64]:
