@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNPOD := .venv-runpod
 PEERS := .venv-peers
+DOCS := .venv-docs
 RACE ?= --write
 
-.PHONY: demo test check docs-generated format bench-peers clean
+.PHONY: demo test check docs docs-generated format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -26,6 +27,10 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Pages in site/; they read the source without running it, so that nothing else need be installed.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 
 docs-generated: $(VENV)/.installed-dev
 	$(BIN)/python scripts/write_cli_help.py
@@ -54,5 +59,10 @@ $(RUNPOD)/.installed: $(VENV)/.installed-dev deploy/runpod/constraints.txt deplo
 $(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers/install.sh
 	sh benchmarks/peers/install.sh $(PYTHON)
 
+$(DOCS)/.installed: constraints.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mkdocs-material 'mkdocstrings[python]' ruff
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(RUNPOD) $(PEERS) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) site .pytest_cache .ruff_cache .hypothesis
