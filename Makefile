@@ -7,7 +7,7 @@ PEERS := .venv-peers
 DOCS := .venv-docs
 RACE ?= --write
 
-.PHONY: demo test check docs docs-generated format bench-peers clean
+.PHONY: demo test check docs wheel docs-generated format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -41,6 +41,14 @@ docs-generated: $(VENV)/.installed-dev
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers.race $(RACE)
 
+# The wheel, in an environment that has nothing else, far from the source.
+wheel:
+	rm -rf dist .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd .venv-wheel && bin/headwater --version && bin/headwater demo demo --stories 100 --no-serve
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or later: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,4 +73,4 @@ $(DOCS)/.installed: constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) .venv-wheel dist site .pytest_cache .ruff_cache .hypothesis
