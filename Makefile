@@ -47,7 +47,7 @@ wheel:
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
-	cd .venv-wheel && bin/headwater --version && bin/headwater demo demo --stories 100 --no-serve
+	cd .venv-wheel && bin/headwater --version && bin/headwater demo demo --stories 200 --no-serve
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or later: make PYTHON=python3.11")'
