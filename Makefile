@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNPOD := .venv-runpod
 PEERS := .venv-peers
+DOCS := .venv-docs
 RACE ?= --write
 
-.PHONY: demo test check docs-generated format bench-peers clean
+.PHONY: demo test check docs wheel docs-generated format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -27,6 +28,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Pages in site/; they read the source without running it, so that nothing else need be installed.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
 docs-generated: $(VENV)/.installed-dev
 	$(BIN)/python scripts/write_cli_help.py
 	$(BIN)/python scripts/write_schema.py
@@ -35,6 +40,14 @@ docs-generated: $(VENV)/.installed-dev
 # An evening on two cores; `make bench-peers RACE=--quick` takes five minutes and writes nothing.
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers.race $(RACE)
+
+# The wheel, in an environment that has nothing else, far from the source.
+wheel:
+	rm -rf dist .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd .venv-wheel && bin/headwater --version && bin/headwater demo demo --stories 200 --no-serve
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or later: make PYTHON=python3.11")'
@@ -54,5 +67,10 @@ $(RUNPOD)/.installed: $(VENV)/.installed-dev deploy/runpod/constraints.txt deplo
 $(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers/install.sh
 	sh benchmarks/peers/install.sh $(PYTHON)
 
+$(DOCS)/.installed: constraints.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mkdocs-material 'mkdocstrings[python]' ruff
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(RUNPOD) $(PEERS) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) .venv-wheel dist site .pytest_cache .ruff_cache .hypothesis
