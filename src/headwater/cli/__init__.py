@@ -74,6 +74,7 @@ from headwater.cli import (  # noqa: E402, F401
     fit,
     index,
     info,
+    leaks,
     map,
     plan,
     push,
