@@ -50,10 +50,9 @@ def check_run(path: Path, *, repair: bool = False) -> Iterator[Finding]:
     for file in sorted((path / "curvature").rglob("*.safetensors")):
         finding = _found(str(file.relative_to(path)), "its checksum is right", fit, load_tensors, file)
         yield _deleted(file, finding, repair)
-    kept = path / "scores" / "self_influence.parquet"
-    if kept.exists():
-        again = "It is made anew when it is needed."
-        yield _deleted(kept, _found("scores", "its pages are whole", again, _pages, kept), repair)
+    again = "It is made anew when it is needed."
+    for kept in sorted((path / "scores").glob("*.parquet")):
+        yield _deleted(kept, _found(f"scores/{kept.name}", "its pages are whole", again, _pages, kept), repair)
     yield from _index(path, manifest.store or str(path / "index"), repair)
 
 

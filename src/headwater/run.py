@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,8 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -26,18 +24,23 @@ from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
 from headwater.corpus.store import Example, write_corpus
 from headwater.corpus.tokenize import tokenize
+from headwater.curate import Ranking, learned_tokens
 from headwater.curvature.damping import Damping, parse_damping
 from headwater.curvature.kinds import Curvature, EigenCurvature
 from headwater.curvature.narrow import along
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
-from headwater.files import read_metadata, replacing
+from headwater.files import read_metadata
 from headwater.hub import fetch_run
 from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
 from headwater.index.table import open_table
+from headwater.influence.aggregate import Aggregate, aggregated
+from headwater.influence.attribution import RankBy
 from headwater.influence.fit import FitOptions, Workbench, labels_of, write_curvature
+from headwater.influence.kept import kept_scores
+from headwater.influence.queries import QueryLine, read_queries
 from headwater.influence.question import (
     Question,
     Sampling,
@@ -49,13 +52,13 @@ from headwater.influence.question import (
 )
 from headwater.influence.refit import fit_kept
 from headwater.influence.scan import Scan, check_query_ids, scan_corpus
-from headwater.influence.scores import SelfInfluence, TokenScores, of_rank
+from headwater.influence.scores import Scores, SelfInfluence, TokenScores, of_rank
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, Loading, load_model
 from headwater.making import CorpusOptions, absolute, corpus_path, make_corpus, open_corpus, require_same_origin
 from headwater.manifest import Manifest, read_manifest, require_same
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import HERE, Engine, Sweep, fold
+from headwater.sweep.sweep import HERE, Checkpoint, Engine, Sweep, fold
 from headwater.training.checkpoint_scan import CheckpointScan, scan_checkpoints
 from headwater.training.checkpoints import Checkpoint as TrainingCheckpoint
 from headwater.training.checkpoints import read_checkpoints
@@ -226,6 +229,14 @@ class Run:
         if contrast is None:
             return question
         return replace(question, contrast=make_question(self.lm, prompt, contrast, id="contrast"))
+
+    def questions(self, queries: str | Path | Sequence[QueryLine]) -> list[Question]:
+        """The questions of a JSONL file, or of its lines. Raises HeadwaterError, naming the line, for a bad one."""
+        lines = read_queries(Path(queries)) if isinstance(queries, str | Path) else queries
+        return [
+            replace(self.question(line.messages or line.prompt or "", line.completion, line.span), id=line.id)
+            for line in lines
+        ]
 
     def ask(
         self, prompt: str | Messages | Question, completion: str | None = None, *, span: Span | None = None,
@@ -448,9 +459,13 @@ class Run:
     def _scan_binding(self, questions: Sequence[Question], curvature: Curvature) -> dict[str, str]:
         """What exact scores of the questions depend on."""
         asked = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
+        queries = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        return self._scores_binding(curvature) | {"queries": queries}
+
+    def _scores_binding(self, curvature: Curvature) -> dict[str, str]:
+        """What exact scores of the corpus depend on, whatever they are of."""
         return read_metadata(self.curvature_path) | {
             "damping": curvature.damping.describe(),
-            "queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
             "examples": self.corpus.fingerprint,
         }
 
@@ -474,21 +489,56 @@ class Run:
         assert isinstance(found, EigenCurvature)
         return found
 
+    def rank(
+        self, questions: Sequence[Question] | None = None, *, aggregate: Aggregate = "mean",
+        rank_by: RankBy = "influence", lowest: bool = False, damping: str | float | None = None,
+        query_rank: int | None = None,
+    ) -> Ranking:  # fmt: skip
+        """Every training example in the order of what it did to the questions; without any, of its self-influence.
+
+        An example's score is the mean, or the maximum, over the questions of I(q, z) / √I(q, q); `relative` divides it
+        by √I(z, z) too. Without questions it is I(z, z) a learned token: high where a text is unlike all others, or
+        wrong. `lowest` begins with the lowest. Scores are kept in the run, and an interrupted pass goes on where it
+        stopped. Raises HeadwaterError for an empty list of questions.
+        """
+        curvature = self.curvature(damping)
+        read = ReadOptions(**self.manifest.corpus.options)
+        if questions is None:
+            return Ranking(self.corpus, read, self.self_influence(curvature) / learned_tokens(self.corpus), lowest)
+        if not questions:
+            raise HeadwaterError("There is no question to rank the examples by.")
+        binding = self._scan_binding(questions, curvature) | {"aggregate": aggregate, "query_rank": str(query_rank)}
+        name = hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()[:16]
+
+        def reducers() -> Callable[[], Scores | SelfInfluence]:
+            return aggregated(self.lm, curvature, questions, aggregate, query_rank)
+
+        scores = self._kept_scores(f"rank-{name}", binding, "scores", reducers)
+        if rank_by == "relative":
+            scores = scores / np.maximum(np.sqrt(self.self_influence(curvature)), 1e-30)
+        return Ranking(self.corpus, read, scores, lowest)
+
     def self_influence(self, curvature: Curvature) -> NDArray[Any]:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
-        path = self.path / "scores" / "self_influence.parquet"
-        binding = json.dumps(
-            read_metadata(self.curvature_path)
-            | {"damping": curvature.damping.describe(), "examples": self.corpus.fingerprint}, sort_keys=True,
-        ).encode()  # fmt: skip
-        if path.exists() and (pq.read_schema(path).metadata or {}).get(b"headwater") == binding:
-            return pq.read_table(path).column("self_influence").to_numpy()
-        sweep = Sweep("self-influence", self.lm, curvature.layers, self.corpus.sequences(), engine=self.engine)
-        values = fold(sweep, lambda: SelfInfluence(curvature), report=self.report).values.numpy()
-        table = pa.table({"id": self.corpus.ids, "self_influence": values.astype(np.float32)})
-        with replacing(path) as part:
-            pq.write_table(table.replace_schema_metadata({b"headwater": binding}), part, write_page_checksum=True)
-        return values
+        binding = self._scores_binding(curvature)
+        return self._kept_scores("self_influence", binding, "self-influence", lambda: partial(SelfInfluence, curvature))
+
+    def _kept_scores(
+        self,
+        name: str,
+        binding: dict[str, str],
+        stage: str,
+        reducers: Callable[[], Callable[[], Scores | SelfInfluence]],
+    ) -> NDArray[Any]:
+        """[N] one score an example, by the reducers that `reducers` makes ready where it is not kept."""
+
+        def compute(checkpoint: Checkpoint) -> torch.Tensor:
+            layers = self.curvature().layers
+            sweep = Sweep(stage, self.lm, layers, self.corpus.sequences(), engine=self.engine)
+            return fold(sweep, reducers(), checkpoint, self.report).values
+
+        path = self.path / "scores" / f"{name}.parquet"
+        return kept_scores(path, json.dumps(binding, sort_keys=True), self.corpus, compute)
 
 
 def _binding_of(metadata: dict[str, str]) -> dict[str, str]:

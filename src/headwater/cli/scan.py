@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -73,10 +72,7 @@ def scan(
     lines = read_queries(queries)
     check_query_ids([line.id for line in lines])
     opened = Run.open(run)
-    questions = [
-        replace(opened.question(line.messages or line.prompt or "", line.completion, line.span), id=line.id)
-        for line in lines
-    ]
+    questions = opened.questions(lines)
     with engine.start() as opened.engine, progress_report() as opened.report:
         if checkpoints is None:
             opened.scan(questions, output, tokens=tokens, damping=damping, query_rank=query_rank)

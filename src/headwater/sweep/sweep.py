@@ -265,6 +265,11 @@ class Checkpoint:
             os.replace(self.path, self._beside("previous"))
         os.replace(following, self.path)
 
+    def remove(self) -> None:
+        """Delete what is saved: the work is done."""
+        for path in (self.path, self._beside("next"), self._beside("previous")):
+            path.unlink(missing_ok=True)
+
     def _found(self) -> Iterator[tuple[int, Path]]:
         """How many shards each readable file of this binding holds."""
         for path in (self.path, self._beside("next"), self._beside("previous")):

@@ -1,0 +1,66 @@
+"""`headwater leaks`: is what a model is to be judged by among its training examples?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater.cli import app
+from headwater.cli.options import RunPath
+from headwater.cli.progress import progress_report, say
+from headwater.files import write_text
+from headwater.influence.leaks import FEWEST, WORDS, Passages
+from headwater.influence.queries import QueryLine, read_queries
+from headwater.run import Run
+from headwater.sweep.progress import Report, Step
+
+
+@app.command()
+def leaks(
+    run: RunPath,
+    queries: Annotated[
+        Path, typer.Argument(help='JSONL file of what the model is judged by: {"id", "prompt", "completion"} a line.')
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="JSONL file to write: id, query, words, passage a line.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many to show, the longest first.", min=0)] = 10,
+) -> None:
+    """Find training examples that share 13 words in a row, or more, with a query: evaluation text that leaked.
+
+    A query of 8 to 12 words is looked for as a whole. Case and marks do not count.
+
+    [dim]headwater leaks runs/stories dev.jsonl -o leaks.jsonl[/]
+    """
+    passages = Passages({line.id: _text(line) for line in read_queries(queries)})
+    opened = Run.open(run)
+    with progress_report() as report:
+        found = list(passages.leaks(_examples(opened, report)))
+    for leak in sorted(found, key=lambda leak: -leak.words)[:k]:
+        typer.echo(f"{leak.id}  {leak.query}  {leak.words} words: {leak.passage}")
+    examples, leaked = len({leak.id for leak in found}), len({leak.query for leak in found})
+    say(
+        f"{examples:,} of {len(opened.corpus):,} training examples share {WORDS} words or more with {leaked:,} queries."
+    )
+    if passages.too_short:
+        say(f"{len(passages.too_short):,} queries of fewer than {FEWEST} words were not looked for: chance finds them.")
+    if output is not None:
+        say(f"Wrote {write_text(output, ''.join(json.dumps(asdict(leak)) + chr(10) for leak in found))}.")
+
+
+def _text(line: QueryLine) -> str:
+    said = [line.prompt] if line.prompt is not None else [message["content"] for message in line.messages or []]
+    return " ".join([*said[:-1], said[-1] + line.completion])
+
+
+def _examples(run: Run, report: Report) -> Iterator[tuple[str, str]]:
+    total = len(run.corpus)
+    for done, example in enumerate(run.corpus.read(range(total)), start=1):
+        yield example.id, example.text
+        if done % 100 == 0 or done == total:
+            report(Step("reading", done, total, 0))
