@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 import torch
 from torch import Tensor
@@ -64,6 +65,11 @@ def spans(width: int, most: int | None) -> list[slice]:
     pieces = 1 if most is None else -(-width // most)
     step = -(-width // pieces)
     return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+
+
+def numbered(name: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """`name.0`, `name.1` and so on, as many as there are."""
+    return [tensors[f"{name}.{k}"] for k in takewhile(lambda k: f"{name}.{k}" in tensors, count())]
 
 
 def _blockwise(vectors: Tensor, dim: int, sizes: Sequence[int], blocks: Sequence[Tensor], product: Product) -> Tensor:

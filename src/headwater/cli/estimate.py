@@ -9,7 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli import app
-from headwater.cli.options import BlockWidthOption
+from headwater.cli.options import (
+    BlockWidthOption,
+    LayersOption,
+)
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import say
 from headwater.cli.words import in_time
@@ -24,10 +27,7 @@ def estimate(
     examples: Annotated[int, typer.Option(help="Examples of the corpus.", min=1)],
     tokens: Annotated[int, typer.Option(help="Tokens of each example.", min=1)],
     fit_examples: Annotated[int | None, typer.Option(help="Fit the curvature on this many examples.")] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
-    ] = None,
+    layers: LayersOption = None,
     dtype: Annotated[Dtype, typer.Option(help="What the model would run in.")] = "bf16",
     block_width: BlockWidthOption = None,
     bytes_: Annotated[int, typer.Option("--bytes", help="Bytes of sketch an example.", min=64)] = 8192,

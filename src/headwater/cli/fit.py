@@ -14,6 +14,7 @@ from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.options import (
     BlockWidthOption,
     DampingOption,
+    LayersOption,
     MemoryOption,
     RunPath,
     SeedOption,
@@ -44,10 +45,7 @@ def fit(
         ),
     ] = None,
     curvature: Annotated[CurvatureKind, typer.Option(help="How the curvature is approximated.")] = "ekfac",
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
-    ] = None,
+    layers: LayersOption = None,
     fit_examples: Annotated[
         int | None,
         typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all."),

@@ -29,6 +29,10 @@ QueryRankOption = Annotated[
         show_default=False,
     ),
 ]
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
+]
 MemoryOption = Annotated[
     str | None,
     typer.Option(

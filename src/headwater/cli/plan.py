@@ -10,7 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli import app
-from headwater.cli.options import BlockWidthOption, DirectionsOption, MemoryOption
+from headwater.cli.options import (
+    BlockWidthOption,
+    DirectionsOption,
+    LayersOption,
+    MemoryOption,
+)
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import progress_report, say
 from headwater.cli.words import in_time
@@ -32,10 +37,7 @@ def plan(
     model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Training text, as for fit.")] = None,
     curvature: Annotated[CurvatureKind, typer.Option(help="How the curvature is approximated.")] = "ekfac",
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="Glob of layer names, or all-linear; may be repeated. Default: every MLP linear."),
-    ] = None,
+    layers: LayersOption = None,
     fit_examples: Annotated[int | None, typer.Option(help="Fit the curvature on this many examples.")] = None,
     bytes_: Annotated[
         int | None, typer.Option("--bytes", help="Bytes of sketch an example in the index.", show_default="8192")

@@ -75,7 +75,9 @@ class Covariances:
 
     def taken(self, name: str) -> Tensor:
         """The same, whose sum is then let go of."""
-        return _symmetric(self.sums.pop(name)) / self.tokens
+        found = self.covariance(name)
+        del self.sums[name]
+        return found
 
     @property
     def tokens_per_example(self) -> float:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from headwater import aligned
-from headwater.basis import Basis
+from headwater.basis import Basis, numbered
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
 from headwater.gradient import Bases, FactoredGradient, rotated
@@ -73,7 +72,7 @@ class Eigenbases:
         return torch.outer(torch.cat(self._blocks(f"λ {layer.name}.S")), torch.cat(self._blocks(f"λ {layer.group}.A")))
 
     def _blocks(self, name: str) -> list[Tensor]:
-        return [self.tensors[f"{name}.{k}"] for k in takewhile(lambda k: f"{name}.{k}" in self.tensors, count())]
+        return numbered(name, self.tensors)
 
 
 class Eigenvalues:

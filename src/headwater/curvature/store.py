@@ -12,14 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import count, takewhile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from headwater import aligned
-from headwater.basis import Basis
+from headwater.basis import Basis, numbered
 from headwater.curvature.damping import Damping
 from headwater.curvature.exact import ExactCurvature
 from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
@@ -104,4 +103,4 @@ def blocks_of(name: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
     """The blocks that `named` has named; none where there is no such matrix."""
     if name in tensors:
         return [tensors[name]]
-    return [tensors[f"{name}.{k}"] for k in takewhile(lambda k: f"{name}.{k}" in tensors, count())]
+    return numbered(name, tensors)
