@@ -23,9 +23,9 @@ def random_sequences(count: int, vocabulary: int, seed: int, longest: int = 20) 
 
 def sequence_loss(model: Any, sequence: TokenSequence, labels: Sequence[int] | None = None) -> Tensor:
     """Summed −log p of the target tokens; `labels` replaces them. The model is called plainly, no padding."""
-    ids = torch.from_numpy(sequence.input_ids)
+    ids = torch.from_numpy(sequence.input_ids).to(model.device)
     log_p = model(ids[None], use_cache=False).logits[0].log_softmax(-1)
-    wanted = ids if labels is None else torch.as_tensor(labels)
+    wanted = ids if labels is None else torch.as_tensor(labels, device=ids.device)
     places = [t for t in range(1, len(ids)) if sequence.targets[t]]
     return -sum(log_p[t - 1, wanted[t]] for t in places)  # pyright: ignore[reportReturnType]
 

@@ -41,7 +41,7 @@ STORIES = [f"{TEXT[n % 4][: 20 + n % 30]} And they saw {n} stars." for n in rang
 
 
 def weights(model: Any) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    return {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -16,6 +16,8 @@ from headwater.lm.layers import TrackedLayer
 
 WIDE_BLOCK = 384
 """Rows of a wide sum that are added to at a time, from the diagonal on: what is left out is saved."""
+GPU_WIDE_BLOCK = 2048
+"""The same on a GPU, whose products must be large to be fast."""
 
 
 class Covariances:
@@ -91,10 +93,11 @@ def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:
     if name not in sums:
         sums[name] = aligned.zeros(width, width, like=rows)
     total = sums[name]
-    if width < 2 * WIDE_BLOCK:
+    wide = WIDE_BLOCK if rows.device.type == "cpu" else GPU_WIDE_BLOCK
+    if width < 2 * wide:
         total.addmm_(rows.t(), rows)
         return
-    step = -(-width // (width // WIDE_BLOCK))
+    step = -(-width // (width // wide))
     for start in range(0, width, step):
         block = slice(start, min(start + step, width))
         total[block, start:].addmm_(rows[:, block].t(), rows[:, start:])

@@ -27,6 +27,7 @@ from headwater.gradient import Bases
 from headwater.influence.sections import Section, sections_of
 from headwater.lm.capture import Labels
 from headwater.sweep.kept import Kept, kept_in
+from headwater.sweep.pace import Pace
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import Checkpoint, Engine, R, Sweep, fold
 
@@ -163,7 +164,7 @@ def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench, block_wid
         return ExactCurvature(layers, fisher.total / fisher.examples, Damping())
     if kind == "diagonal":
         return _eigen_curvature(kind, sweep, {layer.name: (None, None) for layer in layers}, bench)
-    if kind == "ekfac":
+    if kind == "ekfac" and sweep.lm.device.type == "cpu":  # a GPU makes them again sooner than a disk gives them back
         sweep = replace(sweep, kept=bench.kept(sweep))
     covariances = _fold(sweep, "covariances", lambda: Covariances(layers, block_width), bench)
     found = _eigenbases(sweep.engine, covariances, bench)
@@ -183,7 +184,7 @@ def _eigen_curvature(kind: CurvatureKind, sweep: Sweep, bases: Bases, bench: Wor
 
 
 def _eigenbases(engine: Engine, covariances: Covariances, bench: Workbench) -> Eigenbases:
-    """Decomposed once, then read back from disk.
+    """Decomposed once, then read back from disk by a fit that goes on, unless that would take as long.
 
     The covariances are released one after the other, so that no more than one is held beside what it becomes.
     """
@@ -192,12 +193,14 @@ def _eigenbases(engine: Engine, covariances: Covariances, bench: Workbench) -> E
         covariances.sums.clear()
         return saved
     tensors: dict[str, Tensor] = {}
+    pace = Pace()
     bench.report(Step("eigenbasis", 0, len(names), 0))
     found = engine.map(_decomposed, ((name, covariances.taken(name)) for name in names))
     for done, (name, values, vectors) in enumerate(found, start=1):
         tensors |= {f"λ {name}": values, f"Q {name}": aligned.copy(vectors)}
         bench.report(Step("eigenbasis", done, len(names), 0))
-    save_tensors(checkpoint.path, tensors, {"binding": checkpoint.binding})
+    if pace.is_due(tensors):
+        save_tensors(checkpoint.path, tensors, {"binding": checkpoint.binding})
     return Eigenbases(tensors)
 
 

@@ -59,7 +59,7 @@ class Rows:
         return {"values": self.values}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._values = [state["values"]]
+        self._values = [state["values"].cpu()]
         self._rows = [torch.arange(len(state["values"]))]
 
 
@@ -194,7 +194,7 @@ class TokenScores:
         return {str(row): shares for row, shares in self.by_row.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.by_row = {int(row): shares for row, shares in state.items()}
+        self.by_row = {int(row): shares.cpu() for row, shares in state.items()}
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:

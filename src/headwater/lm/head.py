@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from headwater import aligned
 from headwater.errors import ModelError
 from headwater.lm.placement import device_of, fetched
 
@@ -93,7 +94,7 @@ def head_pass(hidden: Tensor, head: Head, targets: Tensor, uniforms: Tensor | No
     gradient = torch.empty_like(hidden)
     labels = targets.clone()
     rows, columns = _tile_shape(hidden.device, vocabulary)
-    buffer = torch.empty(min(rows, n) * columns, dtype=hidden.dtype, device=hidden.device)
+    buffer = aligned.empty(min(rows, n), columns, like=hidden)
     for start in range(0, n, rows):
         part = slice(start, min(start + rows, n))
         softmax = _softmax(hidden[part], head, columns, buffer, blocks=uniforms is not None)
@@ -130,7 +131,7 @@ def _softmax(hidden: Tensor, head: Head, columns: int, buffer: Tensor, blocks: b
     block_logs: list[Tensor] = []
     for start in range(0, len(head.weight), columns):
         weight = head.weight[start : start + columns]
-        logits = torch.mm(hidden, weight.t(), out=buffer[: len(hidden) * len(weight)].view(len(hidden), -1))
+        logits = torch.mm(hidden, weight.t(), out=buffer[: len(hidden), : len(weight)])
         if head.bias is not None:
             logits += head.bias[start : start + columns]
         if head.scale != 1.0:

@@ -24,7 +24,9 @@ from headwater.lm.capture import Capture, Captured, Labels
 from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
+from headwater.lm.precision import fast_products
 from headwater.sweep.kept import Kept
+from headwater.sweep.pace import Pace
 from headwater.sweep.progress import Report, Step, silent
 
 MOST_TOKENS = 1024
@@ -198,10 +200,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, reducer: R, report: Report) -> R:
     """Run the model over one shard and fold its gradients into `reducer`."""
     done = shard.start
-    for batch, gradients in gradients_of(sweep, capture, shard):
-        reducer.update(batch, gradients)
-        done += len(batch.ids)
-        report(Step(sweep.stage, done, len(sweep.sequences), batch.tokens))
+    with fast_products(sweep.lm):
+        for batch, gradients in gradients_of(sweep, capture, shard):
+            reducer.update(batch, gradients)
+            done += len(batch.ids)
+            report(Step(sweep.stage, done, len(sweep.sequences), batch.tokens))
     return reducer
 
 
@@ -218,12 +221,14 @@ def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = No
     """The whole sweep folded into one reducer, going on from `checkpoint` where it holds finished shards."""
     total = make()
     shards = sweep.shards()
-    done = checkpoint.load(total) if checkpoint else 0
+    done = checkpoint.load(total, sweep.lm.device) if checkpoint else 0
     report(Step(sweep.stage, shards[done - 1].stop if done else 0, len(sweep.sequences), 0))
+    pace = Pace()
     for shard, reducer in sweep.engine.reduce(sweep, shards[done:], make, report):
         total.merge(reducer)
-        if checkpoint:
-            checkpoint.save(total, shard.index + 1)
+        if checkpoint and pace.is_due(state := total.state_dict()):
+            checkpoint.save(state, shard.index + 1)
+            pace.saved()
     return total
 
 
@@ -248,19 +253,21 @@ class Checkpoint:
     path: Path
     binding: str
 
-    def load(self, reducer: Reducer) -> int:
-        """Fill `reducer` with the saved state. Returns how many shards it holds: 0 where there is none of ours."""
+    def load(self, reducer: Reducer, device: torch.device) -> int:
+        """Fill `reducer` with the saved state, brought to `device`. Returns how many shards it holds: 0 where there is
+        none of ours."""
         for shards, path in sorted(self._found(), reverse=True):
             try:
-                reducer.load_state_dict(load_tensors(path))
+                reducer.load_state_dict(load_tensors(path, str(device)))
             except HeadwaterError:  # damaged: the one before may not be
                 continue
             return shards
         return 0
 
-    def save(self, reducer: Reducer, shards: int) -> None:
+    def save(self, state: Mapping[str, Tensor], shards: int) -> None:
+        """Keep the `state` of the first `shards` shards."""
         following = self._beside("next")
-        save_tensors(following, reducer.state_dict(), {"binding": self.binding, "shards": str(shards)})
+        save_tensors(following, state, {"binding": self.binding, "shards": str(shards)})
         if self.path.exists():
             os.replace(self.path, self._beside("previous"))
         os.replace(following, self.path)

@@ -1,0 +1,339 @@
+"""`python -m benchmarks.gpu PART…`: the same answers on a GPU as on the processor, and how far above its floor.
+
+Parts: `agree` (scores against the processor's, in every precision), `cost` (fit and scan against one bare forward and
+backward pass, and against kronfluence where it is installed), `memory` (a fit that may take less than it wants),
+`large` (a model of 1.1 billion parameters from text to answer). Models have random weights; the texts are the tiny
+world's, packed to one length.
+"""
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
+
+from headwater import HeadwaterError
+from headwater.corpus.batches import TokenSequence, all_targets, make_batches
+from headwater.curvature.damping import Damping
+from headwater.curvature.kinds import Curvature
+from headwater.curvature.store import load_curvature
+from headwater.demo.world import make_world
+from headwater.influence.fit import FitOptions, Workbench, write_curvature
+from headwater.influence.question import preconditioned
+from headwater.influence.scores import Scores, TokenScores
+from headwater.lm.capture import Capture, Labels
+from headwater.lm.head import head_pass
+from headwater.lm.layers import choose_layers
+from headwater.lm.load import LanguageModel, Loading, load_model
+from headwater.run import CorpusOptions, Run
+from headwater.sizes import in_bytes
+from headwater.sweep.sweep import Sweep, fold
+from headwater.training.make import train_tokenizer
+
+SHAPES: dict[str, Any] = {
+    "neo": GPTNeoConfig(
+        vocab_size=2_048, hidden_size=256, num_layers=4, num_heads=8, bos_token_id=0, eos_token_id=0,
+        attention_types=[[["global", "local"], 2]],
+        max_position_embeddings=512, resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+    ),
+    "neo-125m": GPTNeoConfig(
+        vocab_size=50_257, hidden_size=768, num_layers=12, num_heads=12, attention_types=[[["global", "local"], 6]],
+        max_position_embeddings=2_048, bos_token_id=0, eos_token_id=0,
+        resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+    ),
+    "llama-1b-quarter": LlamaConfig(
+        vocab_size=32_000, hidden_size=2_048, intermediate_size=5_632, num_hidden_layers=6, num_attention_heads=32,
+        num_key_value_heads=4, max_position_embeddings=2_048,
+    ),
+    "llama-1b": LlamaConfig(
+        vocab_size=32_000, hidden_size=2_048, intermediate_size=5_632, num_hidden_layers=22, num_attention_heads=32,
+        num_key_value_heads=4, max_position_embeddings=2_048,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A model on disk and sequences for it."""
+
+    folder: Path
+    shape: str
+    sequences: Sequence[TokenSequence]
+    queries: Sequence[TokenSequence]
+
+    @property
+    def model(self) -> str:
+        return str(self.folder / self.shape)
+
+    def load(self, dtype: str, device: str | None = None) -> LanguageModel:
+        return load_model(self.model, Loading(dtype=dtype), device=device)  # pyright: ignore[reportArgumentType]
+
+
+def ground(folder: Path, shape: str, examples: int, length: int) -> Ground:
+    """The tiny world's stories packed into `examples` texts of `length` tokens, and eight queries of 40 + 20."""
+    stories = [story.text for story in make_world(3_000).stories]
+    tokenizer = train_tokenizer(stories, 2_000)
+    if not (folder / shape).exists():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(SHAPES[shape]).save_pretrained(folder / shape)
+        tokenizer.save_pretrained(folder / shape)
+    tokens = np.array(list(chain.from_iterable(tokenizer(stories)["input_ids"])))
+    tokens = np.tile(tokens, -(-(examples * length) // len(tokens)))[: examples * length].reshape(examples, length)
+    packed = [all_targets(ids, f"{row:05d}") for row, ids in enumerate(tokens)]
+    after = np.arange(60) >= 40
+    queries = [TokenSequence(f"q{k}", tokens[-k - 1][:60], after) for k in range(8)]
+    return Ground(folder, shape, packed, queries)
+
+
+def fitted(lm: LanguageModel, sequences: Sequence[TokenSequence], path: Path, memory: int | None = None) -> Curvature:
+    sweep = Sweep("fit", lm, choose_layers(lm.model), sequences, Labels("sampled"))
+    options = FitOptions(memory=memory)
+    write_curvature(path, options, sweep, Workbench(path.parent / "work", "gpu"), {"settings": "{}"})
+    return load_curvature(path, Damping(), str(lm.device))[0]
+
+
+def scanned(lm: LanguageModel, curvature: Curvature, place: Ground, reducer: Any = Scores) -> Any:
+    weights = preconditioned(lm, curvature, place.queries)
+    return fold(Sweep("scan", lm, curvature.layers, place.sequences), lambda: reducer(weights)).values
+
+
+def agree(folder: Path) -> Iterator[dict[str, Any]]:
+    """Scores of the same fit and scan on the processor in float32, and on the GPU in every precision."""
+    for shape in ("neo", "neo-125m"):
+        place = ground(folder, shape, 64, 128)
+        lm = place.load("fp32", "cpu")
+        expected = scanned(lm, fitted(lm, place.sequences, folder / f"{shape}-cpu" / "c.safetensors"), place).numpy()
+        for dtype in ("fp32", "bf16", "int8", "nf4"):
+            try:
+                lm = place.load(dtype)
+            except HeadwaterError as missing:
+                yield {"shape": shape, "dtype": dtype, "left out": str(missing)}
+                continue
+            curvature = fitted(lm, place.sequences, folder / f"{shape}-{dtype}" / "c.safetensors")
+            found = scanned(lm, curvature, place).cpu().numpy()
+            tokens = scanned(lm, curvature, place, TokenScores)
+            sums = np.stack([by_token.sum(0).cpu().numpy() for by_token in tokens])
+            yield {
+                "shape": shape, "dtype": dtype, "device": str(lm.device),
+                "correlation": float(np.corrcoef(found.ravel(), expected.ravel())[0, 1]),
+                "spearman": float(_spearman(found, expected)),
+                "relative error": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)),
+                "tokens sum to the example within": float(np.abs(sums - found).max() / np.abs(found).max()),
+            }  # fmt: skip
+
+
+def _spearman(found: np.ndarray, expected: np.ndarray) -> float:
+    """Mean over queries."""
+    ranks = (np.argsort(np.argsort(x, axis=0), axis=0) for x in (found, expected))
+    one, other = ranks
+    return float(np.mean([np.corrcoef(one[:, q], other[:, q])[0, 1] for q in range(one.shape[1])]))
+
+
+def cost(folder: Path) -> Iterator[dict[str, Any]]:
+    """Seconds of each stage, side by side: the floor, ours, kronfluence's."""
+    for shape, examples, length in (("neo-125m", 512, 512), ("llama-1b-quarter", 256, 512)):
+        place = ground(folder, shape, examples, length)
+        lm = place.load("bf16")
+        layers = choose_layers(lm.model)
+        _floor(lm, Sweep("", lm, layers, place.sequences[:16]))
+        seconds = {"floor": _timed(partial(_floor, lm, Sweep("", lm, layers, place.sequences)))}
+        path = folder / f"{shape}-cost" / "c.safetensors"
+        fitted(lm, place.sequences[:16], path.with_name("warm.safetensors"))
+        seconds["fit"] = _timed(partial(fitted, lm, place.sequences, path))
+        curvature = load_curvature(path, Damping(), str(lm.device))[0]
+        seconds["scan8"] = _timed(partial(scanned, lm, curvature, place))
+        seconds["tokens8"] = _timed(partial(scanned, lm, curvature, place, TokenScores))
+        peak = torch.cuda.max_memory_allocated()
+        del lm, curvature
+        torch.cuda.empty_cache()
+        if find_spec("kronfluence"):
+            seconds |= _kronfluence(place, folder / f"{shape}-kronfluence")
+        shown = {name: round(value, 2) for name, value in seconds.items()}
+        yield {
+            "shape": shape, "examples": examples, "length": length, "seconds": shown,
+            "tokens/s of the floor": round(examples * length / seconds["floor"]), "peak": in_bytes(peak),
+        }  # fmt: skip
+
+
+def _floor(lm: LanguageModel, sweep: Sweep) -> None:
+    """One forward and backward pass down to the embeddings, with the fused head; nothing is caught."""
+    for batch in make_batches(sweep.sequences, sweep.token_budget):
+        ids = torch.from_numpy(batch.input_ids).to(lm.device)
+        embedded = lm.model.get_input_embeddings()(ids).requires_grad_()
+        hidden = lm.body(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        head = head_pass(hidden.detach()[:, :-1].flatten(0, 1), lm.head, ids[:, 1:].flatten())
+        seed = torch.zeros_like(hidden)
+        seed[:, :-1] = head.gradient.view(len(ids), -1, hidden.shape[-1])
+        torch.autograd.grad(hidden, embedded, seed)
+
+
+def _kronfluence(place: Ground, folder: Path) -> dict[str, float]:
+    """Seconds of its fit and of its pairwise scores, with the model in bfloat16 and factors in float32."""
+    from kronfluence.analyzer import Analyzer, prepare_model
+    from kronfluence.arguments import FactorArguments, ScoreArguments
+    from kronfluence.task import Task
+    from torch.nn.functional import cross_entropy
+
+    modules = [layer.name for layer in choose_layers(place.load("bf16", "cpu").model)]
+
+    class SummedLoss(Task):
+        def compute_train_loss(self, batch: Any, model: Any, sample: bool = False) -> Any:
+            ids, labels = batch
+            logits = model(ids, use_cache=False).logits[:, :-1].flatten(0, 1).float()
+            labels = labels[:, 1:].flatten()
+            if sample:
+                with torch.no_grad():
+                    drawn = torch.multinomial(logits.softmax(-1), 1).flatten()
+                labels = torch.where(labels == -100, labels, drawn)
+            return cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+
+        def compute_measurement(self, batch: Any, model: Any) -> Any:
+            return self.compute_train_loss(batch, model)
+
+        def get_influence_tracked_modules(self) -> list[str]:
+            return modules
+
+    def dataset(sequences: Sequence[TokenSequence]) -> Any:
+        ids = torch.stack([torch.from_numpy(s.input_ids).long() for s in sequences])
+        targets = torch.stack([torch.from_numpy(np.asarray(s.targets)) for s in sequences])
+        return torch.utils.data.TensorDataset(ids, torch.where(targets, ids, -100))
+
+    model = AutoModelForCausalLM.from_pretrained(place.model, dtype=torch.bfloat16).eval()
+    task = SummedLoss()
+    analyzer = Analyzer("k", prepare_model(model, task), task, disable_tqdm=True, output_dir=str(folder))
+    stories, queries = dataset(place.sequences), dataset(place.queries)
+    arguments = FactorArguments("ekfac", eigendecomposition_dtype=torch.float32)
+    batch = 8
+    fit = partial(
+        analyzer.fit_all_factors, "f", stories, per_device_batch_size=batch, factor_args=arguments,
+        overwrite_output_dir=True,
+    )  # fmt: skip
+    scores = partial(
+        analyzer.compute_pairwise_scores, "s", "f", queries, stories, per_device_query_batch_size=8,
+        per_device_train_batch_size=batch, score_args=ScoreArguments(damping_factor=None), overwrite_output_dir=True,
+    )  # fmt: skip
+    torch.set_float32_matmul_precision("high")  # as Headwater does
+    try:
+        return {"kronfluence fit": _timed(fit), "kronfluence scan8": _timed(scores)}
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        del analyzer, model
+        torch.cuda.empty_cache()
+
+
+def memory(folder: Path) -> Iterator[dict[str, Any]]:
+    """Bytes of the GPU that a fit takes, free and with a limit, and whether the curvature is the same."""
+    place = ground(folder, "llama-1b-quarter", 64, 512)
+    lm = place.load("bf16")
+    for limit in (None, 6 << 30, 5 << 30):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        path = folder / f"memory-{limit}" / "c.safetensors"
+        sweep = Sweep("fit", lm, choose_layers(lm.model), place.sequences, Labels("sampled"))
+        try:
+            write_curvature(
+                path, FitOptions(memory=limit), sweep, Workbench(path.parent / "work", "gpu"), {"settings": "{}"}
+            )
+        except HeadwaterError as error:
+            yield {"limit": in_bytes(limit or 0), "refused": str(error)}
+            continue
+        peak = torch.cuda.max_memory_allocated()
+        scores = scanned(lm, load_curvature(path, Damping(), str(lm.device))[0], place)
+        files = len(list(path.parent.glob("*.safetensors")))
+        yield {"limit": limit and in_bytes(limit), "peak": in_bytes(peak), "files": files, "score": float(scores[0, 0])}
+    torch.cuda.empty_cache()
+    long = ground(folder, "neo-125m", 8, 1_024)
+    places: dict[str, int | str] = {f"transformer.h.{k}": 0 if k < 6 else "cpu" for k in range(12)}
+    places |= {"lm_head": 0} | {f"transformer.{name}": 0 for name in ("wte", "wpe", "drop", "ln_f")}
+    ways = {
+        "plain": Loading(), "gradient checkpointing": Loading(gradient_checkpointing=True),
+        "half the blocks in memory": Loading(device_map=places),
+    }  # fmt: skip
+    for way, loading in ways.items():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        other = load_model(long.model, loading)
+        with Capture(other, choose_layers(other.model)[:2]) as capture:
+            caught = capture(next(make_batches(long.sequences, 8_192)))
+        gradient = next(iter(caught.output_gradients.values()))
+        yield {"loading": way, "peak": _peak(), "loss": float(caught.losses.sum()), "gradient": float(gradient.norm())}
+        del other, caught, gradient
+
+
+def large(folder: Path) -> Iterator[dict[str, Any]]:
+    """1.1 billion parameters in bfloat16: fit, index and ask, seconds of each."""
+    place = ground(folder, "llama-1b", 8, 512)
+    stories = [story.text for story in make_world(3_000).stories]
+    texts = ["\n\n".join(stories[k * 6 : k * 6 + 6]) for k in range(256)]
+    corpus = folder / "packed.jsonl"
+    corpus.write_text("".join(json.dumps({"id": f"{k}", "text": text}) + "\n" for k, text in enumerate(texts)))
+    run = Run.create(folder / "run", place.model, corpus, CorpusOptions(max_tokens=512), dtype="bf16")
+    yield {"tokens": run.corpus.counts.tokens, "examples": len(run.corpus)}
+    layers = choose_layers(run.lm.model)
+    sequences = run.corpus.sequences()
+    _floor_of(run.lm, sequences[:8])
+    yield {"floor": _timed(partial(_floor_of, run.lm, sequences))}
+    yield {"fit": _timed(lambda: run.fit() and None), "layers": len(layers), "peak": _peak()}
+    yield {"index, 128 directions": _timed(lambda: run.build_index(directions=128) and None), "peak": _peak()}
+    prompt = (texts[0][:200], texts[0][200:260])
+    yield {"first answer": _timed(lambda: run.ask(*prompt) and None)}
+    yield {"second answer": _timed(lambda: run.ask(*prompt) and None), "peak": _peak()}
+    answer = run.ask(*prompt, k=5)
+    exact = run.ask(*prompt, k=5, exact=True)
+    yield {
+        "found": [example.id for example in answer.proponents],
+        "exact": [example.id for example in exact.proponents],
+        "influences": [round(example.influence, 1) for example in exact.proponents],
+    }
+
+
+def _floor_of(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
+    shortest = min(len(s.input_ids) for s in sequences)
+    whole = [all_targets(s.input_ids[:shortest], s.id) for s in sequences]
+    _floor(lm, Sweep("", lm, choose_layers(lm.model), whole))
+
+
+def _peak() -> str:
+    return in_bytes(torch.cuda.max_memory_allocated())
+
+
+def _timed(work: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    before = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - before
+
+
+PARTS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
+    "agree": agree, "cost": cost, "memory": memory, "large": large,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="+", choices=PARTS)
+    given = parser.parse_args()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(json.dumps({"device": device, "torch": torch.__version__}), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for part in given.part:
+            for row in PARTS[part](Path(folder)):
+                print(json.dumps({"part": part, **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
