@@ -1,22 +1,23 @@
-"""Making the corpus of a run, copied into it or catalogued where it is, or comparing it with that of a run there is."""
+"""Making the corpus of a run, copied into it or catalogued where it is; and reading texts that come later as it was."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from headwater.alone import abandon, alone
 from headwater.corpus.catalogue import PART, catalogue, finished, settle, skipped_in
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.read import ReadOptions, Skipped, read_records
+from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
 from headwater.corpus.sources import find_source, streams
-from headwater.corpus.store import CorpusCounts, Cutting, write_corpus
+from headwater.corpus.store import CorpusCounts, Cutting, Example, write_corpus
 from headwater.corpus.streamed import SourceReader, counts_of
-from headwater.corpus.tokenize import LongTexts
+from headwater.corpus.tokenize import LongTexts, tokenize
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.lm.load import LanguageModel
 from headwater.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
@@ -85,6 +86,31 @@ def make_corpus(
         if made != known:
             made.write(path)
     return made
+
+
+def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
+    """The texts of a file that comes later, read as the corpus was: all of them, none of them bad."""
+    options = replace(ReadOptions(**entry.options), limit=None, skip_bad=False, stream=False)
+    return read_records(texts, options, render=renderer(lm.tokenizer, options))
+
+
+def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Sequence[str]) -> list[Example]:
+    """Texts, or those of a file, as examples of the corpus would be.
+
+    Raises HeadwaterError where a text is too short to be learned from.
+    """
+    if isinstance(texts, str | Path):
+        records = records_of(lm, entry, texts)
+    else:
+        for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
+            if len(tokenized.input_ids) < 2:
+                raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
+        records = [Record(f"text {n}", text, "given", {}) for n, text in enumerate(texts, start=1)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "texts.arrow"
+        write_corpus(path, records, lm.tokenizer, entry.max_tokens, entry.long_texts)
+        corpus = Corpus(path)
+        return list(corpus.read(range(len(corpus))))
 
 
 def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from headwater import whole
 from headwater.alone import alone
 from headwater.answer import Answer, TokenMapAnswer
 from headwater.ask import AskOptions, Scene, ask_against, ask_everything, ask_index
 from headwater.corpus.changes import add_examples, remove_examples
-from headwater.corpus.chat import Messages, chat_prompt, renderer
+from headwater.corpus.chat import Messages, chat_prompt
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
-from headwater.corpus.store import Example, write_corpus
-from headwater.corpus.tokenize import tokenize
+from headwater.corpus.read import ReadOptions, Skipped
+from headwater.corpus.store import Example
 from headwater.curate import Ranking, learned_tokens
-from headwater.curvature.damping import Damping, parse_damping
-from headwater.curvature.kinds import Curvature, EigenCurvature
+from headwater.curvature.damping import parse_damping
+from headwater.curvature.kinds import Curvature
 from headwater.curvature.narrow import along
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
@@ -36,10 +33,9 @@ from headwater.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.index.index import Index
 from headwater.index.settings import IndexOptions, settings_for
 from headwater.index.table import open_table
-from headwater.influence.aggregate import Aggregate, aggregated
+from headwater.influence.aggregate import Aggregate
 from headwater.influence.attribution import RankBy
 from headwater.influence.fit import FitOptions, Workbench, labels_of, write_curvature
-from headwater.influence.kept import kept_scores
 from headwater.influence.queries import QueryLine, read_queries
 from headwater.influence.question import (
     Question,
@@ -47,26 +43,32 @@ from headwater.influence.question import (
     Span,
     continue_prompt,
     make_question,
-    preconditioned,
-    question_gradients,
 )
-from headwater.influence.refit import fit_kept
-from headwater.influence.scan import Scan, check_query_ids, scan_corpus
-from headwater.influence.scores import Scores, SelfInfluence, TokenScores, of_rank
+from headwater.influence.refit import Refit
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, Loading, load_model
-from headwater.making import CorpusOptions, absolute, corpus_path, make_corpus, open_corpus, require_same_origin
+from headwater.making import (
+    CorpusOptions,
+    absolute,
+    corpus_path,
+    examples_of,
+    make_corpus,
+    open_corpus,
+    records_of,
+    require_same_origin,
+)
 from headwater.manifest import Manifest, read_manifest, require_same
-from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import HERE, Checkpoint, Engine, Sweep, fold
-from headwater.training.checkpoint_scan import CheckpointScan, scan_checkpoints
-from headwater.training.checkpoints import Checkpoint as TrainingCheckpoint
+from headwater.sweep.progress import Report, silent
+from headwater.sweep.sweep import HERE, Engine, Sweep
+from headwater.token_map import token_map
+from headwater.training.checkpoint_scan import CheckpointScan, refit_at, scan_checkpoints
 from headwater.training.checkpoints import read_checkpoints
 from headwater.training.lookback import History, Method
 from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 from headwater.verify.verify import verify
+from headwater.whole import Whole
 
 
 class Run:
@@ -281,25 +283,9 @@ class Run:
         options.check()
         if options.selection:
             raise HeadwaterError("--where and --contains choose among the corpus; --against takes other texts.")
-        examples = self._read(texts)
+        examples = examples_of(self.lm, self.manifest.corpus, texts)
         name = f"texts of {texts}" if isinstance(texts, str | Path) else "texts given with the question"
         return ask_against(self._scene(options), question, examples, name, options)
-
-    def _read(self, texts: str | Path | Sequence[str]) -> list[Example]:
-        """Texts as examples of the corpus would be."""
-        if isinstance(texts, str | Path):
-            records = self._records(texts)
-        else:
-            for text, tokenized in zip(texts, tokenize(self.lm.tokenizer, texts), strict=True):
-                if len(tokenized.input_ids) < 2:
-                    raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
-            records = [Record(f"text {n}", text, "given", {}) for n, text in enumerate(texts, start=1)]
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "texts.arrow"
-            entry = self.manifest.corpus
-            write_corpus(path, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
-            corpus = Corpus(path)
-            return list(corpus.read(range(len(corpus))))
 
     def verify(
         self, answer: Answer, options: VerifyOptions = VerifyOptions(), *, recipe: str | Path | None = None,
@@ -321,11 +307,6 @@ class Run:
 
     def _scene(self, options: AskOptions) -> Scene:
         return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report, self.engine)
-
-    def _records(self, texts: str | Path) -> Iterator[Record]:
-        """Texts that come later, read as the corpus was: all of them, none of them bad."""
-        options = replace(ReadOptions(**self.manifest.corpus.options), limit=None, skip_bad=False, stream=False)
-        return read_records(texts, options, render=renderer(self.lm.tokenizer, options))
 
     # -- index
 
@@ -364,8 +345,8 @@ class Run:
         The curvature stays that of the examples it was fitted on.
         """
         before = len(self.corpus)
-        records = self._records(texts)
         entry = self.manifest.corpus
+        records = records_of(self.lm, entry, texts)
         with alone(self.path):
             self.corpus = add_examples(self.corpus, records, self.lm.tokenizer, entry.max_tokens, entry.long_texts)
         return len(self.corpus) - before
@@ -386,23 +367,14 @@ class Run:
         `layers` are globs of those that count. Raises HeadwaterError for an unknown id.
         """
         assert (example_id is None) != (text is None), "give an example's id, or a text"
-        example = self.example(example_id) if example_id is not None else self._read([text or ""])[0]
-        scene = self._scene(AskOptions(damping=damping))
-        chosen = {layer.name for layer in scene.chosen(AskOptions(layers=layers))}
-        sequences = [token for part, _ in question.parts for token in part.token_sequences()]
-        by_token = preconditioned(self.lm, scene.curvature, sequences)
-        sweep = Sweep("token map", self.lm, scene.curvature.layers, [example.sequence])
-        (shares,) = fold(sweep, lambda: TokenScores(by_token, by_layer=True)).values
-        counting = [layer.name in chosen for layer in scene.curvature.layers]
-        signs = [sign for part, sign in question.parts for _ in part.token_sequences()]
-        values = shares[counting].sum(0) * torch.tensor(signs)
-        return TokenMapAnswer(
-            example.id,
-            [piece for part, _ in question.parts for piece in part.selected_pieces],
-            example.pieces,
-            values.t().tolist(),
-            contrast_tokens=signs.count(-1),
+        example = (
+            self.example(example_id)
+            if example_id is not None
+            else examples_of(self.lm, self.manifest.corpus, [text or ""])[0]
         )
+        scene = self._scene(AskOptions(damping=damping))
+        counting = {layer.name for layer in scene.chosen(AskOptions(layers=layers))}
+        return token_map(scene, question, example, counting)
 
     def example(self, example_id: str) -> Example:
         """The training example of that id. Raises HeadwaterError where there is none."""
@@ -420,14 +392,7 @@ class Run:
         `<query id>.tokens`, the influence of every token. Interrupted, the same call goes on where it stopped.
         `query_rank` reduces every query's gradient to that rank in each layer, which is cheaper where layers are wide.
         """
-        check_query_ids([question.id for question in questions])
-        curvature = self.curvature(damping)
-        settings = {"tokens": str(tokens), "query_rank": str(query_rank)}
-        binding = json.dumps(self._scan_binding(questions, curvature) | settings, sort_keys=True)
-        queries = of_rank(question_gradients(self.lm, curvature.layers, questions, curvature), query_rank)
-        scan = Scan(self.corpus, [question.id for question in questions], queries, tokens, binding)
-        sweep = Sweep("scan", self.lm, curvature.layers, self.corpus.sequences(), engine=self.engine)
-        scan_corpus(scan, sweep, Path(output), self.report)
+        whole.scan(self._whole(damping), questions, Path(output), tokens, query_rank)
         return Path(output)
 
     def scan_checkpoints(
@@ -446,48 +411,17 @@ class Run:
         """
         if damping is not None and method != "ekfac":
             raise HeadwaterError(f"--damping: {method} is not damped. Leave it out, or choose --method ekfac.")
-        curvature = self.curvature(damping)
+        made = self._whole(damping)
+        refit = Refit(self.curvature_path, self.corpus, self.engine, self.report)
+        at = partial(refit_at, refit, self.path / "checkpoints", made.scene.curvature.damping)
         history = History(
-            self.lm, curvature.layers, self.corpus.sequences(), questions, read_checkpoints(checkpoints),
-            partial(self._refit, curvature.damping),
-        )  # fmt: skip
-        binding = self._scan_binding(questions, curvature)
-        scan = CheckpointScan(self.corpus, history, method, binding, query_rank, self.engine, self.report)
-        scan_checkpoints(scan, Path(output))
+            self.lm, made.scene.curvature.layers, self.corpus.sequences(), questions, read_checkpoints(checkpoints), at
+        )
+        binding = made.asking(questions)
+        scan_checkpoints(
+            CheckpointScan(self.corpus, history, method, binding, query_rank, self.engine, self.report), Path(output)
+        )
         return Path(output)
-
-    def _scan_binding(self, questions: Sequence[Question], curvature: Curvature) -> dict[str, str]:
-        """What exact scores of the questions depend on."""
-        asked = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
-        queries = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-        return self._scores_binding(curvature) | {"queries": queries}
-
-    def _scores_binding(self, curvature: Curvature) -> dict[str, str]:
-        """What exact scores of the corpus depend on, whatever they are of."""
-        return read_metadata(self.curvature_path) | {
-            "damping": curvature.damping.describe(),
-            "examples": self.corpus.fingerprint,
-        }
-
-    def _refit(self, damping: Damping, checkpoint: TrainingCheckpoint, lm: LanguageModel) -> EigenCurvature:
-        """EK-FAC of the model at a checkpoint, fitted as the run's own curvature was, and kept."""
-        settings = json.loads(read_metadata(self.curvature_path)["settings"])
-        layers = self.curvature().layers
-        binding = self.manifest.binding() | {"model": lm.fingerprint, "settings": json.dumps(settings, sort_keys=True)}
-        options = FitOptions(**settings)
-        sequences = self.corpus.base.sequences(options.chosen(self.corpus.counts.examples))
-        labels = labels_of(options.fisher, options.seed)
-        sweep = Sweep("curvature", lm, layers, sequences, labels, engine=self.engine)
-        folder = self.path / "checkpoints" / f"step-{checkpoint.step}"
-
-        def report(step: Step) -> None:
-            self.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
-
-        with alone(self.path):
-            path = fit_kept("ekfac", sweep, folder, binding, report, options.block_width)
-        found = load_curvature(path, damping, str(lm.device))[0]
-        assert isinstance(found, EigenCurvature)
-        return found
 
     def rank(
         self, questions: Sequence[Question] | None = None, *, aggregate: Aggregate = "mean",
@@ -501,44 +435,26 @@ class Run:
         wrong. `lowest` begins with the lowest. Scores are kept in the run, and an interrupted pass goes on where it
         stopped. Raises HeadwaterError for an empty list of questions.
         """
-        curvature = self.curvature(damping)
+        made = self._whole(damping)
         read = ReadOptions(**self.manifest.corpus.options)
         if questions is None:
-            return Ranking(self.corpus, read, self.self_influence(curvature) / learned_tokens(self.corpus), lowest)
+            return Ranking(self.corpus, read, whole.self_influence(made) / learned_tokens(self.corpus), lowest)
         if not questions:
             raise HeadwaterError("There is no question to rank the examples by.")
-        binding = self._scan_binding(questions, curvature) | {"aggregate": aggregate, "query_rank": str(query_rank)}
-        name = hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()[:16]
-
-        def reducers() -> Callable[[], Scores | SelfInfluence]:
-            return aggregated(self.lm, curvature, questions, aggregate, query_rank)
-
-        scores = self._kept_scores(f"rank-{name}", binding, "scores", reducers)
+        scores = whole.aggregate(made, questions, aggregate, query_rank)
         if rank_by == "relative":
-            scores = scores / np.maximum(np.sqrt(self.self_influence(curvature)), 1e-30)
+            scores = whole.relative(scores, whole.self_influence(made))
         return Ranking(self.corpus, read, scores, lowest)
 
     def self_influence(self, curvature: Curvature) -> NDArray[Any]:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
-        binding = self._scores_binding(curvature)
-        return self._kept_scores("self_influence", binding, "self-influence", lambda: partial(SelfInfluence, curvature))
+        made = self._whole()
+        return whole.self_influence(replace(made, scene=replace(made.scene, curvature=curvature)))
 
-    def _kept_scores(
-        self,
-        name: str,
-        binding: dict[str, str],
-        stage: str,
-        reducers: Callable[[], Callable[[], Scores | SelfInfluence]],
-    ) -> NDArray[Any]:
-        """[N] one score an example, by the reducers that `reducers` makes ready where it is not kept."""
-
-        def compute(checkpoint: Checkpoint) -> torch.Tensor:
-            layers = self.curvature().layers
-            sweep = Sweep(stage, self.lm, layers, self.corpus.sequences(), engine=self.engine)
-            return fold(sweep, reducers(), checkpoint, self.report).values
-
-        path = self.path / "scores" / f"{name}.parquet"
-        return kept_scores(path, json.dumps(binding, sort_keys=True), self.corpus, compute)
+    def _whole(self, damping: str | float | None = None) -> Whole:
+        """What exact scores of the whole corpus are made with."""
+        scene = self._scene(AskOptions(damping=damping))
+        return Whole(scene, self.path / "scores", read_metadata(self.curvature_path))
 
 
 def _binding_of(metadata: dict[str, str]) -> dict[str, str]:

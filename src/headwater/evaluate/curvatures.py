@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, CurvatureKind
 from headwater.curvature.store import load_curvature
 from headwater.evaluate.scene import EvalScene
-from headwater.files import read_metadata
-from headwater.influence.fit import labels_of
-from headwater.influence.refit import fit_kept
+from headwater.files import write_text
+from headwater.influence.refit import Refit
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ def tracked(scene: EvalScene, layers: str = "") -> tuple[TrackedLayer, ...]:
 
 
 def fitted(scene: EvalScene, fit: Fit, damping: str = "") -> Curvature:
-    """The curvature, on all examples and with the labels that the run's own was fitted with.
+    """The curvature, on the examples and with the labels that the run's own was fitted with.
 
     Interrupted, fitting goes on where it stopped. Raises HeadwaterError where the run has no curvature.
     """
@@ -51,20 +48,29 @@ def fitted(scene: EvalScene, fit: Fit, damping: str = "") -> Curvature:
 
 def ready(scene: EvalScene, fit: Fit) -> Path:
     """The file of the curvature, fitted where it is not there yet."""
-    return fit_at(scene, fit, scene.run.lm, scene.work / "curvatures" / fit.name)
+    folder = scene.work / "curvatures" / fit.name
+    path, spent = folder / "curvature.safetensors", _cost_file(scene, fit)
+    if not spent.exists():
+        path.unlink(missing_ok=True)
+    before = path.stat().st_mtime_ns if path.exists() else None
+    start = time.process_time()
+    path = fit_at(scene, fit, scene.run.lm, folder)
+    if path.stat().st_mtime_ns != before:
+        write_text(spent, f"{time.process_time() - start:.2f}")
+    return path
 
 
 def cost(scene: EvalScene, fit: Fit) -> float:
     """CPU seconds that the fit took."""
-    return float(read_metadata(ready(scene, fit))["cpu_seconds"])
+    ready(scene, fit)
+    return float(_cost_file(scene, fit).read_text())
+
+
+def _cost_file(scene: EvalScene, fit: Fit) -> Path:
+    return scene.work / "curvatures" / fit.name / "cpu_seconds.txt"
 
 
 def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, folder: Path) -> Path:
     """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
-    settings: dict[str, Any] = json.loads(read_metadata(scene.run.curvature_path)["settings"])
-    layers = tracked(scene, fit.layers)
-    binding = scene.run.manifest.binding() | {"model": lm.fingerprint}
-    binding["settings"] = json.dumps([settings, fit.kind, [layer.name for layer in layers]])
-    labels = labels_of(settings["fisher"], settings["seed"])
-    sweep = Sweep("curvature", lm, layers, scene.run.corpus.sequences(), labels)
-    return fit_kept(fit.kind, sweep, folder, binding, scene.report, settings.get("block_width"))
+    refit = Refit(scene.run.curvature_path, scene.run.corpus, report=scene.report)
+    return refit.fit(lm, folder, fit.kind, tracked(scene, fit.layers))

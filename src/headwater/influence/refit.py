@@ -1,33 +1,56 @@
-"""A curvature beside the run's own: fitted once into a folder, and kept there for as long as it is of use."""
+"""Curvatures beside the run's own, fitted as it was: of other kinds and layers, or of the model at a checkpoint."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from headwater.alone import alone
+from headwater.corpus.corpus import Corpus
 from headwater.curvature.kinds import CurvatureKind
-from headwater.curvature.store import save_curvature
+from headwater.curvature.store import layers_of
 from headwater.files import read_metadata
-from headwater.influence.fit import Workbench, fit_curvature
+from headwater.influence.fit import FitOptions, Workbench, labels_of, write_curvature
+from headwater.lm.layers import TrackedLayer
+from headwater.lm.load import LanguageModel
 from headwater.sweep.progress import Report, silent
-from headwater.sweep.sweep import Sweep
+from headwater.sweep.sweep import HERE, Engine, Sweep
 
 
-def fit_kept(
-    kind: CurvatureKind, sweep: Sweep, folder: Path, binding: Mapping[str, str], report: Report = silent,
-    block_width: int | None = None,
-) -> Path:  # fmt: skip
-    """The file of the curvature in `folder`, fitted where there is none of this `binding`.
+@dataclass(frozen=True)
+class Refit:
+    """Fits on the examples, and with the labels, of the curvature at `own`."""
 
-    Its metadata says the CPU seconds that it took. Interrupted, fitting goes on where it stopped.
-    """
-    path = folder / "curvature.safetensors"
-    if not path.exists() or not binding.items() <= read_metadata(path).items():
-        start = time.process_time()
-        bench = Workbench(folder, json.dumps(dict(binding), sort_keys=True), report)
-        curvature = fit_curvature(kind, sweep, bench, block_width)
-        save_curvature(path, curvature, {**binding, "cpu_seconds": f"{time.process_time() - start:.2f}"})
-        bench.clear()
-    return path
+    own: Path
+    corpus: Corpus
+    engine: Engine = HERE
+    report: Report = silent
+
+    def fit(
+        self, lm: LanguageModel, folder: Path, kind: CurvatureKind = "ekfac",
+        layers: Sequence[TrackedLayer] | None = None,
+    ) -> Path:  # fmt: skip
+        """The file of a curvature in `folder`, fitted where there is none of these settings.
+
+        `lm` is the run's model or one like it; `layers` are by default those of `own`. Interrupted, fitting goes on
+        where it stopped. Raises HeadwaterError where another process is at work on the folder.
+        """
+        fitted = read_metadata(self.own)
+        settings = json.loads(fitted["settings"])
+        options = replace(FitOptions(**settings), curvature=kind)
+        tracked = tuple(layers or layers_of(fitted))
+        names = [layer.name for layer in tracked]
+        binding = {what: fitted[what] for what in ("tokenizer", "corpus")} | {"model": lm.fingerprint}
+        binding["settings"] = json.dumps([settings, kind, names], sort_keys=True)
+        path = folder / "curvature.safetensors"
+        if not path.exists() or not binding.items() <= read_metadata(path).items():
+            sequences = self.corpus.base.sequences(options.chosen(self.corpus.counts.examples))
+            labels = labels_of(options.fisher, options.seed)
+            sweep = Sweep("curvature", lm, tracked, sequences, labels, engine=self.engine)
+            with alone(folder):
+                write_curvature(
+                    path, options, sweep, Workbench(folder, json.dumps(binding, sort_keys=True), self.report), binding
+                )
+        return path

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,17 @@ from numpy.typing import NDArray
 
 from headwater.alone import alone
 from headwater.corpus.corpus import Corpus
+from headwater.curvature.damping import Damping
+from headwater.curvature.kinds import EigenCurvature
+from headwater.curvature.store import load_curvature
 from headwater.files import replacing
+from headwater.influence.refit import Refit
 from headwater.influence.scan import Scan, bound_to, check_query_ids, scan_corpus, undamaged
 from headwater.influence.scores import of_rank
+from headwater.lm.load import LanguageModel
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, Engine, Sweep
+from headwater.training.checkpoints import Checkpoint
 from headwater.training.lookback import METHODS, History, Method, View, examined
 
 
@@ -73,6 +79,18 @@ def scan_checkpoints(scan: CheckpointScan, output: Path) -> None:
             for table in _added_up(scan, folder, factors, schema):
                 writer.write_table(table)
     shutil.rmtree(folder)
+
+
+def refit_at(refit: Refit, folder: Path, damping: Damping, checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
+    """EK-FAC of the model at a checkpoint, fitted as the run's own curvature was, and kept in `folder`."""
+
+    def report(step: Step) -> None:
+        refit.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
+
+    path = replace(refit, report=report).fit(lm, folder / f"step-{checkpoint.step}")
+    found = load_curvature(path, damping, str(lm.device))[0]
+    assert isinstance(found, EigenCurvature)
+    return found
 
 
 def _binding(scan: CheckpointScan) -> str:
