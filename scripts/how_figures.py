@@ -118,6 +118,8 @@ class Loud(Picture):
     """How many times as loud the loudest example is as the median one."""
     stating: tuple[float, float]
     """The share that state some fact: of the loudest tenth, and of all."""
+    most: int
+    """By influence no example is among the top ten of more questions than so many."""
 
     @property
     def meaning(self) -> str:
@@ -128,7 +130,7 @@ class Loud(Picture):
             f"{self.questions} questions, and the quietest tenth {by[0]:.0%}; ranked by relative influence "
             f"{relative[-1]:.0%} and {relative[0]:.0%}. Not all of that is undue: {loudest:.0%} of the loudest tenth "
             f"state some fact, and {all_of_them:.0%} of all examples. The loudest is {self.spread:.1f} times as loud "
-            "as the median."
+            f"as the median; no example comes up for more than {self.most} questions."
         )
 
     def _drawn(self) -> Any:
@@ -158,7 +160,8 @@ def loud(scores: NDArray[np.float64], norms: NDArray[np.float64], stating: NDArr
 
     ways = {"influence": shares(scores), "relative": shares(scores / norms[:, None])}
     told = float(stating[tenth == TENTHS - 1].mean()), float(stating.mean())
-    return Loud(ways, scores.shape[1], float(norms.max() / np.median(norms)), told)
+    most = int(np.bincount(np.argsort(-scores, axis=0)[:10].ravel()).max())
+    return Loud(ways, scores.shape[1], float(norms.max() / np.median(norms)), told, most)
 
 
 @dataclass(frozen=True)
@@ -172,11 +175,11 @@ class Spectrum(Picture):
     @property
     def meaning(self) -> str:
         above = [float((values > self.factor).mean()) for values in self.layers.values()]
-        flat = [float((values < FLAT).mean()) for values in self.layers.values()]
+        flat = max(float((values < FLAT).mean()) for values in self.layers.values())
         return (
             f"From {min(above):.0%} to {max(above):.0%} of a layer's directions curve more than the default λ = "
-            f"{self.factor:g} × mean(Λ), and are divided by about their curvature. Along {min(flat):.0%} to "
-            f"{max(flat):.0%} nothing in the corpus moves the loss at all; there only λ keeps the inverse finite."
+            f"{self.factor:g} × mean(Λ), and are divided by about their curvature. Along about "
+            f"{flat:.0%} nothing in the corpus moves the loss at all: there only λ keeps the inverse finite."
         )
 
     def _drawn(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from headwater.plots.sheet import LIGHT, QUIET, SMALL, Picture, numbered, sheet
 CHEAPEST = 1e-3
 """Trainings, or a hundredth of a CPU second; what costs less is drawn there."""
 METRIC = "LDS"
+WIDE, HIGH, LETTER, ASIDE = 500.0, 280.0, 4.6, 6.0
+"""About how large the axes are, and a letter of a name, in points; names stand so far from their marks."""
 WORDS = ("bm25", "overlap", "planted", "random")
 """Methods that read the texts alone, without the model."""
 
@@ -73,21 +76,36 @@ class Costs(Picture):
                 list(map(self.spent, points)), [p.value for p in points], yerr=bars, fmt=marker, ms=5.5, color=colour,
                 elinewidth=0.9, capsize=2, label=label,
             )  # fmt: skip
-        for point in self.points:
-            axes.annotate(
-                point.method, (self.spent(point), point.value), (6, 3), textcoords="offset points", fontsize=SMALL
-            )
         if self.ceiling is not None:
             axes.axhline(self.ceiling, color=QUIET, ls="--", lw=0.9, label="noise ceiling")
         axes.axhline(0, color=QUIET, lw=0.6)
         axes.set_xscale("log")
         axes.margins(x=0.09)
+        self._name(axes)
         numbered(axes.xaxis)
         spent = "trainings of the model (CPU time)" if self.unit else "CPU seconds"
-        axes.set(xlabel=f"cost for all queries, fitting included: {spent}", ylabel="LDS, 95 % interval")
+        axes.set(xlabel=f"cost for all queries, fitting included: {spent}", ylabel="LDS, with its 95% interval")
         axes.grid()
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes.legend(loc="lower right", frameon=True, edgecolor=LIGHT.background)
         return figure
+
+    def _name(self, axes: Any) -> None:
+        """The methods' names to the right of their marks, moved down where another stands in the way."""
+        left, right = (math.log(end) for end in axes.get_xlim())
+        bottom, top = axes.get_ylim()
+        taken: list[tuple[float, float, float]] = []
+        for point in sorted(self.points, key=lambda point: -point.value):
+            x = WIDE * (math.log(self.spent(point)) - left) / (right - left) + ASIDE
+            wide, y = LETTER * len(point.method), HIGH * (point.value - bottom) / (top - bottom) + 3
+            lowered = y
+            for start, end, line in sorted(taken, key=lambda one: -one[2]):
+                if start < x + wide and x < end and abs(line - lowered) < SMALL + 1:
+                    lowered = line - SMALL - 1
+            taken.append((x, x + wide, lowered))
+            axes.annotate(
+                point.method, (self.spent(point), point.value), (ASIDE, 3 + lowered - y), textcoords="offset points",
+                fontsize=SMALL,
+            )  # fmt: skip
 
 
 def cost(points: Sequence[Point], unit: float | None = None, ceiling: float | None = None) -> Costs:

@@ -19,7 +19,7 @@ MOST = 4
 MARKS: dict[Group, tuple[str, str, str]] = {
     "proponent": ("o", LIGHT.raises_ink, LIGHT.raises_ink),
     "opponent": ("s", LIGHT.lowers_ink, LIGHT.lowers_ink),
-    "random": ("X", "none", QUIET),
+    "random": ("x", "none", QUIET),
 }
 """Of each group: marker, fill and edge."""
 
@@ -42,7 +42,12 @@ class Verified(Picture):
         count = len(self.comparisons)
         queries = {found.query.prompt + found.query.completion for found in self.comparisons}
         about = f": {shorten(one_line(queries.pop()), 80)}" if len(queries) == 1 else ""
-        figure = sheet(f"Predicted and measured{about}", self.meaning, 7.4 if count == 1 else 3.5 * count + 1.4, 4.3)
+        figure = sheet(
+            f"Predicted and measured{about}",
+            self.meaning,
+            6.6 if count == 1 else 3.2 * count + 1.8,
+            4.2 if count == 1 else 3.5,
+        )
         every = figure.subplots(1, count, squeeze=False)[0]
         for axes, found in zip(every, self.comparisons, strict=True):
             _draw(axes, found)
@@ -51,7 +56,7 @@ class Verified(Picture):
                 axes.set_title(what[:1].upper() + what[1:])
         every[0].set_ylabel("measured change of log p, nats")
         handles = {label: mark for axes in every for mark, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+        every[-1].legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1.02, 1.02))
         return figure
 
 
@@ -83,7 +88,7 @@ def _what(found: Comparison) -> str:
         return "a small step"
     if found.kind == "retrain":
         return "training again"
-    return "taken out whole" if found.weight == 1 else f"{found.weight:.3g} of it taken out"
+    return "taken out whole" if found.weight == 1 else f"{found.weight:.0%} of it taken out"
 
 
 def _agreement(found: Comparison) -> str:
