@@ -71,7 +71,7 @@ class Board:
                 f"Noise ceiling: trainings differ by chance, and a method that foretold their mean would have an LDS "
                 f"of about {ceiling:.2f} here."
             )
-        if self.truth is not None and not can_draw():
+        if self.truth is not None and "lds" in self.plan.metrics and not can_draw():
             found.append('For a plot of accuracy against cost: pip install "headwater[plots]"')
         return found
 
@@ -98,7 +98,7 @@ def write_all(board: Board) -> list[Path]:
     write_parquet(board.scene, board.results, written[0], _facts(board))
     notes = "".join(f"\n{note}\n" for note in board.notes)
     write_text(written[1], f"{board.title}\n\n{markdown(table(board.results, board.unit, board.reference))}{notes}")
-    if board.truth is not None and can_draw():
+    if board.truth is not None and "lds" in board.plan.metrics and can_draw():
         written.append(costs(board).save(work / "results.svg"))
     return written
 
