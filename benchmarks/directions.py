@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.index_recall import Result, two_stages
+from benchmarks.index_recall import two_stages
 from benchmarks.index_runs import Corpora
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
 from headwater.ask import Scene
 from headwater.curvature.narrow import along
 from headwater.index.build import Sketches
+from headwater.index.recall import Found
 from headwater.index.search import search
 from headwater.index.sketch import sketch_of_width
 from headwater.influence.question import question_gradients
@@ -61,7 +62,7 @@ def recall(work: Path) -> list[str]:
     for count in (*FEWER, 0):
         run.build_index(directions=count, bytes=8192)
         loaded = run.index.loaded(run.corpus, run.index.settings.curvature if run.index.settings else {})
-        found: list[Result] = []
+        found: list[Found] = []
         first: list[float] = []
         for q in range(len(questions)):
             sought = scene.sought({name: w[q : q + 1] for name, w in weights.items()}, count)

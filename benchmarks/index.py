@@ -25,9 +25,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.index_recall import K, recall_stage
-from benchmarks.index_runs import WIDTHS, WORLD, Corpora, in_memory, seconds, whitened_queries
+from benchmarks.index_runs import WIDTHS, WORLD, Corpora, seconds, whitened_queries
 from headwater.corpus.read import ReadOptions
 from headwater.index.build import COARSE_BYTES
+from headwater.index.recall import in_memory
 from headwater.index.search import Loaded, Sought, search
 from headwater.index.sketch import sketch_of_width
 from headwater.influence.question import Question

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.texts import DATA
 from headwater.demo.tiny_lm import train
 from headwater.demo.world import make_world, write_world
-from headwater.index.build import COARSE_BYTES
-from headwater.index.search import Loaded
-from headwater.index.sketch import Sketch
 from headwater.influence.question import Question
 from headwater.influence.scores import WhitenedGradients
 from headwater.run import Run
@@ -56,13 +52,6 @@ class Corpora:
         facts = sorted(world.facts, key=lambda fact: (-fact.times, fact.id))
         chosen = [*facts[:20], *facts[len(facts) // 2 :][:10], *facts[-10:]]
         return run, [run.question(fact.prompt, fact.completion) for fact in chosen]
-
-
-def in_memory(sketch: Sketch, scales: NDArray[Any], energies: NDArray[Any], codes: NDArray[np.uint8]) -> Loaded:
-    """Sketches without a table."""
-    numbers = np.arange(len(codes))
-    coarse, fine = (np.ascontiguousarray(part) for part in (codes[:, :COARSE_BYTES], codes[:, COARSE_BYTES:]))
-    return Loaded(sketch, None, numbers, scales, energies, coarse, fine, numbers)  # pyright: ignore[reportArgumentType]
 
 
 def whitened_queries(run: Run, questions: list[Question]) -> NDArray[Any]:

@@ -22,10 +22,9 @@ from benchmarks.real_stories import prepare
 from headwater.cli.progress import progress_report
 from headwater.corpus.read import ReadOptions, read_records
 from headwater.demo.world import make_world, write_world
-from headwater.evaluate.board import Board, Plan, measured, write_all
+from headwater.evaluate.board import Board, Plan, costs, measured, write_all
 from headwater.evaluate.leaderboard import Metric, markdown, table
 from headwater.evaluate.methods import parse_methods
-from headwater.evaluate.plot import plot
 from headwater.evaluate.scene import open_scene
 from headwater.files import write_text
 from headwater.run import Run
@@ -123,8 +122,7 @@ def _run(subject: Subject, folder: Path, report: Report) -> Path:
 
 def _write(name: str, whole: Board, removed: Board, settings: Board) -> None:
     picture = DOCS / "pictures" / f"leaderboard-{name}.svg"
-    assert whole.truth is not None and whole.unit is not None  # noqa: PT018
-    plot(whole.results, whole.unit, whole.truth.ceiling(), picture)
+    costs(whole).save(picture)
     parts = [
         f"{whole.title}. Measured on {date.today()}, {_machine()}.",
         *whole.notes,

@@ -30,6 +30,7 @@ from headwater.evaluate.scene import EvalScene, open_scene
 from headwater.evaluate.truth import Truth, ground_truth
 from headwater.files import write_text
 from headwater.influence.question import describe
+from headwater.plots import read_costs
 from headwater.run import Run
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE
@@ -391,7 +392,16 @@ def test_the_command_draws_a_table_and_the_second_time_computes_nothing(
         assert all(-1 <= row["of_query"] <= 1 for row in own.values())
         for row in own.values():
             assert row["value"] == pytest.approx(np.mean([one["of_query"] for one in own.values()]))
-    assert "<svg" in (tmp_path / "results.svg").read_text("utf-8")
+    picture = read_costs(tmp_path / "results.parquet")
+    rows = {row["method"]: row for row in table if row["metric"] == "LDS"}
+    assert {(p.method, p.value, p.low, p.high, p.cpu_seconds) for p in picture.points} == {
+        (name, row["value"], row["low"], row["high"], row["cpu_seconds"]) for name, row in rows.items()
+    }
+    unit = picture.unit
+    assert unit is not None
+    assert f"| {rows['ekfac']['cpu_seconds'] / unit:.2f} |" in drawn, "in trainings, as the table says"
+    drawn_again = picture.save(tmp_path / "again.svg").read_bytes()
+    assert (tmp_path / "results.svg").read_bytes() == drawn_again
     monkeypatch.setattr(retrain, "train", None)
     monkeypatch.setattr("headwater.evaluate.gradients.fold", None)
     second = evaluate(*arguments, "--work", tmp_path)

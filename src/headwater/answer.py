@@ -41,7 +41,7 @@ class Answer(Attribution):
         try:
             return TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
-            raise HeadwaterError(f"This is not an answer of Headwater: {_first_mistake(error)}.") from error
+            raise HeadwaterError(f"This is not an answer of Headwater: {first_mistake(error)}.") from error
 
     def to_table(self) -> Any:
         """The examples as a pyarrow Table, one row each (see render.table.SCHEMA)."""
@@ -91,7 +91,8 @@ def answer_schema() -> dict[str, Any]:
     }
 
 
-def _first_mistake(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
+    """Where the JSON of an answer goes wrong, and how."""
     mistake = error.errors(include_url=False)[0]
     where = ".".join(map(str, mistake["loc"]))
     return f"{where}: {mistake['msg']}" if where else mistake["msg"]

@@ -77,6 +77,7 @@ from headwater.cli import (  # noqa: E402, F401
     leaks,
     map,
     plan,
+    plot,
     push,
     rank,
     scan,

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from headwater.evaluate.leaderboard import Bench, Metric, Result, judge, markdown, table, write_parquet
 from headwater.evaluate.methods import Method
-from headwater.evaluate.plot import can_plot, plot
 from headwater.evaluate.queries import spread
 from headwater.evaluate.removal import Removals
 from headwater.evaluate.scene import EvalScene
 from headwater.evaluate.truth import Truth, ground_truth
 from headwater.files import write_text
+from headwater.plots.costs import METRIC, Costs, Point, cost
+from headwater.plots.sheet import can_draw
 
 REFERENCE = "ekfac"
 """The method that the others' LDS is compared with."""
@@ -70,8 +71,8 @@ class Board:
                 f"Noise ceiling: trainings differ by chance, and a method that foretold their mean would have an LDS "
                 f"of about {ceiling:.2f} here."
             )
-        if self.truth is not None and not can_plot():
-            found.append('For a plot of accuracy against cost: pip install "headwater[evaluate]"')
+        if self.truth is not None and "lds" in self.plan.metrics and not can_draw():
+            found.append('For a plot of accuracy against cost: pip install "headwater[plots]"')
         return found
 
 
@@ -94,13 +95,28 @@ def write_all(board: Board) -> list[Path]:
     """`results.parquet`, `results.md`, and where there is an LDS and matplotlib `results.svg`; returns their paths."""
     work = board.scene.work
     written = [work / "results.parquet", work / "results.md"]
-    write_parquet(board.scene, board.results, written[0])
+    write_parquet(board.scene, board.results, written[0], _facts(board))
     notes = "".join(f"\n{note}\n" for note in board.notes)
     write_text(written[1], f"{board.title}\n\n{markdown(table(board.results, board.unit, board.reference))}{notes}")
-    if board.truth is not None and board.unit is not None and can_plot():
-        written.append(work / "results.svg")
-        plot(board.results, board.unit, board.truth.ceiling(), written[2])
+    if board.truth is not None and "lds" in board.plan.metrics and can_draw():
+        written.append(costs(board).save(work / "results.svg"))
     return written
+
+
+def costs(board: Board) -> Costs:
+    """Accuracy against cost, as a picture. Raises HeadwaterError where no LDS was measured."""
+    points: list[Point] = []
+    for result in board.results:
+        drawn = result.found[METRIC].value if METRIC in result.found else None
+        if drawn is not None:
+            interval = drawn.interval
+            points.append(Point(result.method.name, interval.value, interval.low, interval.high, result.cpu_seconds))
+    return cost(points, **_facts(board))
+
+
+def _facts(board: Board) -> dict[str, float | None]:
+    """What a picture of the results says beside them: the cost of a training, and the most that can be reached."""
+    return {"unit": board.unit, "ceiling": None if board.truth is None else board.truth.ceiling()}
 
 
 def _strength(result: Result) -> float:

@@ -177,8 +177,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write_parquet(scene: EvalScene, results: Sequence[Result], path: Path) -> None:
-    """One row a method, column and query: its own number, and the method's with its bounds."""
+def write_parquet(scene: EvalScene, results: Sequence[Result], path: Path, facts: Mapping[str, float | None]) -> None:
+    """One row a method, column and query: its own number, and the method's with its bounds.
+
+    The `facts` go into the file's metadata.
+    """
     rows: list[dict[str, Any]] = []
     for result in results:
         for name, found in result.found.items():
@@ -198,6 +201,7 @@ def write_parquet(scene: EvalScene, results: Sequence[Result], path: Path) -> No
         [(name, pa.string()) for name in ("method", "metric", "query")] + [("stories", pa.int32())]
         + [(name, pa.float64()) for name in ("of_query", "value", "low", "high", "cpu_seconds")]
     )  # fmt: skip
+    schema = schema.with_metadata({"headwater": json.dumps(dict(facts))})
     with replacing(path) as part:
         pq.write_table(pa.Table.from_pylist(rows, schema), part)
 

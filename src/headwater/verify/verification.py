@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import RenderableType
 
+from headwater.answer import first_mistake
+from headwater.errors import HeadwaterError
 from headwater.files import finite_json, write_text
 from headwater.influence.comparison import Comparison
 from headwater.render.comparison import comparison_html, render_comparison
@@ -24,6 +27,14 @@ class Verification(Comparison):
     def to_json(self, indent: int | None = 2) -> str:
         """As JSON in plain ASCII. Raises HeadwaterError where a number is infinite or NaN."""
         return finite_json(self.to_dict(), "This verification", indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Verification:
+        """The verification that `to_json` wrote. Raises HeadwaterError, naming the place, where it is not one."""
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise HeadwaterError(f"This is not a verification of Headwater: {first_mistake(error)}.") from error
 
     def save_html(self, path: str | Path) -> Path:
         """Write the scatter plot and its table as one self-contained page, whole or not at all."""

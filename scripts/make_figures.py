@@ -1,0 +1,203 @@
+"""`make figures`: the pictures of docs/how.md, docs/pictures/how-*.svg, from the demo's run.
+
+python scripts/make_figures.py                    # runs/demo, which is made where it is missing (a few minutes)
+python scripts/make_figures.py --only tail        # one of them
+
+What takes minutes is kept in RUN/figures. The model is trained anew on every machine, and comes out a little different
+on each; on one machine the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from how_figures import Certainty, DampingEffect, Spectrum, Tails, loud
+from numpy.typing import NDArray
+
+from headwater import plots
+from headwater.answer import Answer
+from headwater.cli.progress import progress_report
+from headwater.curvature.kinds import EigenCurvature
+from headwater.demo.build import Demo, build_model, build_world
+from headwater.demo.world import Fact
+from headwater.files import write_text
+from headwater.influence.question import Question, describe
+from headwater.plots.sheet import Picture
+from headwater.run import Run
+from headwater.sweep.progress import Report
+from headwater.verify.options import VerifyOptions
+from headwater.verify.verification import Verification
+
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+LARGEST = 300_000
+"""Bytes of a picture."""
+ASKED = "fears-tullum"
+"""The fact of docs/start.md, which most pictures are about."""
+FACTORS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0)
+CHECKS = (
+    VerifyOptions("step", k=5, random=5),
+    VerifyOptions("pbrf", k=4, random=4, weight=0.1, subset=256),
+    VerifyOptions("pbrf", k=4, random=4, subset=256),
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The demo's run, and its facts as questions."""
+
+    run: Run
+    facts: tuple[Fact, ...]
+
+    @property
+    def work(self) -> Path:
+        return self.run.path / "figures"
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        return [replace(self.run.question(fact.prompt, fact.completion), id=fact.id) for fact in self.facts]
+
+    def question(self, fact: str) -> Question:
+        return next(question for question in self.questions if question.id == fact)
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """[N, Q] exact influence of every story on every fact."""
+        return plots.exact_scores(self.run, self.questions)
+
+    @cached_property
+    def answer(self) -> Answer:
+        return self.run.ask(self.question(ASKED))
+
+
+def tail(scene: Scene) -> Picture:
+    asked = [fact.id for fact in scene.facts].index(ASKED)
+    return plots.tail(scene.scores[:, asked], scene.questions[asked].text)
+
+
+def tails(scene: Scene) -> Picture:
+    laws = [plots.tail(column).law for column in scene.scores.T]
+    return Tails(scene.scores, sum(law is not None and law.plausible for law in laws))
+
+
+def layers(scene: Scene) -> Picture:
+    """Three facts of each kind that ten stories state."""
+    often = [question for question, fact in zip(scene.questions, scene.facts, strict=True) if fact.times == 10]
+    return plots.layers(scene.run.ask_all(often[:9], k=10))
+
+
+def tokens(scene: Scene) -> Picture:
+    """The strongest story on the completion, of a fact of several words, that the model is least sure of."""
+    often = [
+        (describe(scene.run.lm, question).loss, question)
+        for question, fact in zip(scene.questions, scene.facts, strict=True)
+        if fact.times == 10 and fact.kind == "keeps"
+    ]
+    question = max(often, key=lambda pair: pair[0])[1]
+    return plots.tokens(scene.run.token_map(question, scene.run.ask(question, k=1).proponents[0].id))
+
+
+def certainty(scene: Scene) -> Picture:
+    losses = np.array([describe(scene.run.lm, question).loss for question in scene.questions])
+    strongest = np.abs(scene.scores).max(axis=0) / len(scene.scores)
+    return Certainty(losses, strongest, np.array([fact.times for fact in scene.facts]))
+
+
+def loudness(scene: Scene) -> Picture:
+    norms = np.sqrt(scene.run.self_influence(scene.run.curvature()))
+    facts = [story for fact in scene.facts for story in fact.stories]
+    return loud(scene.scores, norms, np.isin(np.array(scene.run.corpus.ids), facts))
+
+
+def spectrum(scene: Scene) -> Picture:
+    curvature = scene.run.curvature()
+    assert isinstance(curvature, EigenCurvature)
+    found: dict[str, NDArray[np.float64]] = {}
+    for layer in curvature.layers:
+        values = np.sort(curvature.bases[layer.name].eigenvalues.double().numpy().ravel())[::-1]
+        found[layer.name.removeprefix("transformer.h.")] = values / values.mean()
+    return Spectrum(found)
+
+
+def damping(scene: Scene) -> Picture:
+    often = [n for n, fact in enumerate(scene.facts) if fact.times == 10]
+    questions = [scene.questions[n] for n in often]
+    ids = np.array(scene.run.corpus.ids)
+
+    def top(damping: str) -> NDArray[np.int64]:
+        return np.argsort(-plots.exact_scores(scene.run, questions, damping), axis=0)[:10]
+
+    def stating(best: NDArray[np.int64]) -> float:
+        return float(np.mean([np.isin(ids[best[:, q]], scene.facts[n].stories).mean() for q, n in enumerate(often)]))
+
+    tops = [top(f"{factor}*mean") for factor in FACTORS]
+    default = tops[FACTORS.index(0.1)]
+    same = [float(np.mean([np.isin(best[:, q], default[:, q]).mean() for q in range(len(often))])) for best in tops]
+    # λ of one number in every layer, far above every eigenvalue, divides all directions alike.
+    product = stating(top("1e9"))
+    return DampingEffect(FACTORS, np.array([stating(best) for best in tops]), np.array(same), product, len(often))
+
+
+def verified(scene: Scene) -> Picture:
+    found: list[Verification] = []
+    for options in CHECKS:
+        kept = scene.work / f"{options.kind}-{options.weight:g}.json"
+        if not kept.exists():
+            write_text(kept, scene.run.verify(scene.answer, options).to_json())
+        found.append(Verification.from_json(kept.read_bytes()))
+    return plots.verified(found)
+
+
+def recall(scene: Scene) -> Picture:
+    return plots.recall(scene.run, scene.questions[:: len(scene.questions) // 24])
+
+
+FIGURES: dict[str, Callable[[Scene], Picture]] = {
+    "tail": tail,
+    "tails": tails,
+    "layers": layers,
+    "tokens": tokens,
+    "certainty": certainty,
+    "loud": loudness,
+    "spectrum": spectrum,
+    "damping": damping,
+    "verified": verified,
+    "recall": recall,
+}
+
+
+def built(path: Path, report: Report) -> Scene:
+    """The demo's run, every step of it made where it is missing."""
+    demo = Demo(path, 3000, 0)
+    world = build_world(demo)
+    build_model(demo, world, report)
+    run = Run.create(path, str(demo.model), demo.corpus)
+    run.report = report
+    run.fit()
+    return Scene(run, world.facts)
+
+
+def main(path: Path, names: list[str], out: Path) -> None:
+    with progress_report() as report:
+        scene = built(path, report)
+        said: dict[str, str] = {}
+        for name in names:
+            picture = FIGURES[name](scene)
+            written = picture.save(out / f"how-{name}.svg")
+            assert written.stat().st_size < LARGEST, f"{written} has {written.stat().st_size:,} bytes"
+            said[str(written)] = picture.meaning
+    print(json.dumps(said, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the demo's run, made where it is missing")
+    parser.add_argument("--only", action="append", choices=list(FIGURES), help="may be repeated; default: all")
+    parser.add_argument("--out", type=Path, default=PICTURES, help="folder of the pictures")
+    given = parser.parse_args()
+    main(given.run, given.only or list(FIGURES), given.out)

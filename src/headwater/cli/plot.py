@@ -1,0 +1,217 @@
+"""`headwater plot`: one picture a command, of a run or of what it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater import plots
+from headwater.answer import Answer
+from headwater.cli import app
+from headwater.cli.options import DampingOption, PromptArgument, RunPath, SeedOption, SpanOption
+from headwater.cli.progress import progress_report, say
+from headwater.errors import HeadwaterError
+from headwater.influence.queries import read_queries
+from headwater.influence.question import Question
+from headwater.plots.sheet import picture_path, require_matplotlib
+from headwater.run import Run
+from headwater.verify.verification import Verification
+
+plot = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Draw a picture of a run, an answer, a verification or an evaluation, and say what it shows.",
+)
+app.add_typer(plot, name="plot")
+
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Picture to write: .svg, .png or .pdf.")]
+MaybePrompt = Annotated[str | None, typer.Argument(help="What the model was given.", show_default=False)]
+MaybeCompletion = Annotated[
+    str | None,
+    typer.Argument(help="What it said. Left out, the model continues the prompt itself.", show_default=False),
+]
+QueriesOption = Annotated[
+    Path | None,
+    typer.Option(help='Many questions: a JSONL file, {"id", "prompt", "completion"} a line.', show_default=False),
+]
+
+
+@plot.command()
+def tail(
+    source: Annotated[Path, typer.Argument(metavar="RUN|SCORES", help="A run, or a file that `scan` wrote.")],
+    prompt: MaybePrompt = None,
+    completion: MaybeCompletion = None,
+    span: SpanOption = None,
+    query: Annotated[str | None, typer.Option(help="Of a file of scores: which query.", show_default=False)] = None,
+    damping: DampingOption = None,
+    output: OutputOption = Path("tail.svg"),
+) -> None:
+    """How few examples hold most of the influence? Its size against its rank, at both ends, scored exactly.
+
+    [dim]headwater plot tail runs/stories "Once upon a time, Lily found a" " shiny key." -o tail.svg[/]
+    [dim]headwater plot tail scores.parquet --query q1 -o tail.png[/]
+    """
+    _check(output)
+    if source.is_file():
+        subject, scores = plots.scanned(source, query)
+    else:
+        with _opened(source) as run:
+            question = _question(run, prompt, completion, span)
+            subject, scores = question.text, plots.exact_scores(run, [question], damping)[:, 0]
+    _save(plots.tail(scores, subject), output)
+
+
+@plot.command()
+def layers(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|ANSWER", help="A run, or an answer that `ask --json` printed.")
+    ],
+    prompt: MaybePrompt = None,
+    completion: MaybeCompletion = None,
+    span: SpanOption = None,
+    queries: QueriesOption = None,
+    k: Annotated[int, typer.Option("-k", help="Proponents that are looked at, the strongest.", min=1)] = 10,
+    output: OutputOption = Path("layers.svg"),
+) -> None:
+    """Through which layers did the strongest proponents act? Bars for one question, a row each for several.
+
+    [dim]headwater plot layers runs/stories "Once upon a time, Lily found a" " shiny key."[/]
+    [dim]headwater plot layers runs/stories --queries queries.jsonl -o layers.pdf[/]
+    """
+    _check(output)
+    if source.is_file():
+        answers = [Answer.from_json(_read(source))]
+    else:
+        with _opened(source) as run:
+            answers = run.ask_all(_questions(run, prompt, completion, span, queries), k=k)
+    _save(plots.layers(answers, k), output)
+
+
+@plot.command()
+def tokens(
+    run: RunPath,
+    prompt: PromptArgument,
+    completion: MaybeCompletion = None,
+    span: SpanOption = None,
+    id: Annotated[
+        str | None, typer.Option(help="Of a training example. Default: the strongest proponent.", show_default=False)
+    ] = None,
+    damping: DampingOption = None,
+    output: OutputOption = Path("tokens.svg"),
+) -> None:
+    """Which token of a training example pushed which token of the completion?
+
+    [dim]headwater plot tokens runs/stories "Once upon a time, Lily found a" " shiny key." --id story-17[/]
+    """
+    _check(output)
+    with _opened(run) as opened:
+        question = _question(opened, prompt, completion, span)
+        if id is None:
+            proponents = opened.ask(question, k=1, damping=damping).proponents
+            if not proponents:
+                raise HeadwaterError("Nothing raised the completion. Name an example with --id.")
+            id = proponents[0].id
+        token_map = opened.token_map(question, id, damping)
+    _save(plots.tokens(token_map), output)
+
+
+@plot.command()
+def verified(
+    files: Annotated[list[Path], typer.Argument(metavar="VERIFICATION…", help="What `verify --json` printed.")],
+    output: OutputOption = Path("verified.svg"),
+) -> None:
+    """Predicted against measured changes; several verifications side by side.
+
+    [dim]headwater verify runs/stories key.json --kind pbrf --json > pbrf.json[/]
+    [dim]headwater plot verified pbrf.json -o verified.svg[/]
+    """
+    _check(output)
+    _save(plots.verified([Verification.from_json(_read(file)) for file in files]), output)
+
+
+@plot.command()
+def cost(
+    results: Annotated[Path, typer.Argument(metavar="RUN|RESULTS", help="A run, or its evaluate/results.parquet.")],
+    output: OutputOption = Path("cost.svg"),
+) -> None:
+    """What methods of attribution cost, and how well they foretell retraining, after `headwater evaluate`.
+
+    [dim]headwater plot cost runs/demo -o cost.svg[/]
+    """
+    _check(output)
+    _save(plots.read_costs(results), output)
+
+
+@plot.command()
+def recall(
+    run: RunPath,
+    queries: QueriesOption = None,
+    k: Annotated[int, typer.Option("-k", help="Examples at each end that are to be found.", min=1)] = 10,
+    count: Annotated[int, typer.Option(help="Without --queries: so many pieces of the corpus are asked.", min=1)] = 12,
+    width: Annotated[
+        list[int] | None,
+        typer.Option("--bytes", help="Of sketch an example; may be repeated.", show_default="256 … 8192"),
+    ] = None,
+    seed: SeedOption = 0,
+    output: OutputOption = Path("recall.svg"),
+) -> None:
+    """How many bytes of sketch does an index need? What several widths find of the exactly strongest examples.
+
+    Measured here, in two passes over the corpus; RUN's own index is neither needed nor changed.
+
+    [dim]headwater plot recall runs/stories --queries queries.jsonl -o recall.svg[/]
+    """
+    _check(output)
+    with _opened(run) as opened:
+        asked = plots.own_questions(opened, count, seed) if queries is None else _questions(opened, queries=queries)
+        found = plots.recall(opened, asked, k, width or plots.WIDTHS)
+    _save(found, output)
+
+
+def _check(output: Path) -> None:
+    """Before the work: can the picture be drawn and written?"""
+    require_matplotlib()
+    picture_path(output)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Run]:
+    """The run, with a bar that shows its progress."""
+    run = Run.open(path)
+    with progress_report() as run.report:
+        yield run
+
+
+def _question(run: Run, prompt: str | None, completion: str | None, span: str | None) -> Question:
+    if prompt is None:
+        raise HeadwaterError('Say what is asked: a prompt and a completion, "Once upon a" " time".')
+    return run.question(prompt, completion, span)
+
+
+def _questions(
+    run: Run, prompt: str | None = None, completion: str | None = None, span: str | None = None,
+    queries: Path | None = None,
+) -> list[Question]:  # fmt: skip
+    if queries is None:
+        return [_question(run, prompt, completion, span)]
+    if prompt is not None:
+        raise HeadwaterError(f"Give either a prompt or --queries {queries}, not both.")
+    return run.questions(read_queries(queries))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HeadwaterError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _save(picture: plots.Picture, output: Path) -> None:
+    """Write the picture, and say what it shows: the sentence on standard output, the rest beside it."""
+    picture.save(output)
+    typer.echo(picture.meaning)
+    say(f"Wrote {output}")
