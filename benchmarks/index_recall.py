@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index_runs import WIDTHS, Corpora, whitened_queries
-from headwater.ask import DEFAULT_CANDIDATES
+from headwater.choices import DEFAULT_CANDIDATES
 from headwater.index.recall import Found, found_by, recall_of, sketched
 from headwater.index.rescore import Budget
 from headwater.index.search import Loaded, Sought

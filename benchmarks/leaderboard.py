@@ -23,7 +23,7 @@ from headwater.cli.progress import progress_report
 from headwater.corpus.read import ReadOptions, read_records
 from headwater.demo.world import make_world, write_world
 from headwater.evaluate.board import Board, Plan, costs, measured, write_all
-from headwater.evaluate.leaderboard import Metric, markdown, table
+from headwater.evaluate.leaderboard import markdown, table
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.scene import open_scene
 from headwater.files import write_text
@@ -58,7 +58,7 @@ class Subject:
     """Writes corpus.jsonl and queries.jsonl into a folder."""
     recipe: Recipe
     plan: Plan
-    removed: tuple[Metric, ...]
+    removed: tuple[str, ...]
     """What is measured by one step of training, and by taking examples out."""
     settings: tuple[str, ...]
     """Methods with settings of which only the LDS is measured."""
@@ -97,7 +97,7 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
                 settings = measured(
                     scene, parse_methods([*SETTINGS, *subject.settings]), replace(plan, metrics=("lds",))
                 )
-                metrics: tuple[Metric, ...] = ("tail-patch",) if quick else subject.removed
+                metrics: tuple[str, ...] = ("tail-patch",) if quick else subject.removed
                 removed = measured(scene, parse_methods(REMOVED), replace(plan, metrics=metrics))
             write_all(whole)
             _write(subject.name, whole, removed, settings)

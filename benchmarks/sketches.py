@@ -34,7 +34,8 @@ from headwater.corpus.tokenize import tokenize
 from headwater.curvature.kinds import Curvature
 from headwater.gradient import FactoredGradient
 from headwater.index.kernels import BLOCK, look_up
-from headwater.index.sketch import Sketch, hadamard, sketch_of_width
+from headwater.index.planes import Planes, hadamard, planes_of_width
+from headwater.index.sketch import Sketch
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.influence.scores import Rows
 from headwater.lm.capture import Labels
@@ -147,13 +148,13 @@ def norms(rows: Numbers) -> Numbers:
 
 def count_sketch(dimensions: int, size: int) -> Encoder:
     """D coordinates added up with random signs in K places: the same fold that our sketch begins with."""
-    sketch = Sketch(dimensions, size // BLOCK, 1)
+    sketch = Planes(dimensions, size // BLOCK, 1)
     return lambda rows: sketch.fold(rows).reshape(len(rows), -1)
 
 
 def rotation(dimensions: int) -> Encoder:
     """D coordinates dealt out to blocks of 128, and a signed Hadamard rotation of each."""
-    sketch = Sketch(dimensions, -(-dimensions // BLOCK), 1)
+    sketch = Planes(dimensions, -(-dimensions // BLOCK), 1)
     return lambda rows: (
         np.ascontiguousarray(sketch.fold(rows) * sketch.signs[0]).reshape(-1, BLOCK) @ hadamard()
     ).reshape(len(rows), -1)
@@ -311,7 +312,7 @@ def variants(data: Whitened, exact: Numbers) -> list[Variant]:
     def add(family: str, name: str, size: int, estimate: Callable[..., Numbers], *arguments: Any) -> None:
         found.append(Variant(family, name, size, partial(estimate, data, *arguments)))
 
-    for sketch in (sketch_of_width(D, 1 << k) for k in range(9, 15)):
+    for sketch in (planes_of_width(D, 1 << k, 0) for k in range(9, 15)):
         add("ours", f"{sketch.blocks:,} blocks, planes: {sketch.planes}", sketch.bytes, ours, sketch)
     for k in (1024, 4096, 16384):
         add("floats", f"{k:,}", 4 * k, coded, count_sketch(D, k), whole)

@@ -219,8 +219,8 @@ def test_conjugate_gradients_score_as_a_question_with_that_solver(scene: EvalSce
 def test_lissa_comes_to_what_conjugate_gradients_come_to(scene: EvalScene) -> None:
     """Over all examples and damped well, so that both arrive; by random batches it strays, the same for one seed."""
     solved = method("cg:iterations=40,subset=12,damping=20*mean").score(scene)
-    near(method("lissa:steps=40,batch=12,damping=20*mean").score(scene), solved, 0.01)
-    few = method("lissa:steps=4,batch=3,damping=20*mean")
+    near(method("lissa:iterations=40,batch=12,damping=20*mean").score(scene), solved, 0.01)
+    few = method("lissa:iterations=4,batch=3,damping=20*mean")
     once, again, other = few.score(scene), few.score(scene), few.score(replace(scene, seed=1))
     np.testing.assert_array_equal(once, again)
     assert np.abs(once - other).max() > 0.01 * np.abs(solved).max()

@@ -97,7 +97,7 @@ def test_an_index_is_described_and_up_to_date(run: Run) -> None:
     found = describe_run(run.path)
     assert found.index is not None
     assert found.index.current
-    assert (found.index.examples, found.index.seed) == (30, 7)
+    assert (found.index.examples, found.index.sketch["seed"]) == (30, 7)
     assert found.index.bytes_each == run.index.settings.sketch.bytes  # pyright: ignore[reportOptionalMemberAccess]
     assert "kind" in found.index.columns
     assert found.index.bytes is not None

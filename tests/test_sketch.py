@@ -12,17 +12,24 @@ from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
 from headwater.index.kernels import BLOCK, look_up
-from headwater.index.sketch import LARGEST, MOST_PLANES, Sketch, hadamard, sketch_of_width
+from headwater.index.planes import LARGEST, MOST_PLANES, Planes, hadamard
+from headwater.index.sketch import sketch_of_width
 
 
-def estimates(sketch: Sketch, rows: NDArray[Any], query: NDArray[Any]) -> NDArray[np.float64]:
+def of_width(dimensions: int, width: int, seed: int = 0) -> Planes:
+    sketch = sketch_of_width(dimensions, width, seed)
+    assert isinstance(sketch, Planes)
+    return sketch
+
+
+def estimates(sketch: Planes, rows: NDArray[Any], query: NDArray[Any]) -> NDArray[np.float64]:
     codes = sketch.encode(rows)
     sums = np.zeros(len(rows), np.float32)
     look_up(codes.codes, np.arange(len(rows)), sketch.table(query), sums)
     return sums.astype(np.float64) * codes.scales
 
 
-def decoded(sketch: Sketch, codes: NDArray[np.uint8]) -> NDArray[np.float64]:
+def decoded(sketch: Planes, codes: NDArray[np.uint8]) -> NDArray[np.float64]:
     """[n, blocks, 128] what the codes stand for, by the definition: a step along one signed row of a Hadamard matrix a
     plane."""
     total = np.zeros((len(codes), sketch.blocks, BLOCK))
@@ -39,7 +46,7 @@ shapes = st.tuples(st.integers(1, 3000), st.integers(64, 2048), st.integers(0, 5
 @settings(max_examples=25)
 def test_an_estimate_is_the_dot_product_with_what_the_code_stands_for(shape: tuple[int, int, int]) -> None:
     dimensions, width, seed = shape
-    sketch = sketch_of_width(dimensions, width, seed)
+    sketch = of_width(dimensions, width, seed)
     assert sketch.bytes <= width
     rng = np.random.default_rng(seed)
     rows, query = rng.standard_normal((3, dimensions)), rng.standard_normal(dimensions)
@@ -60,7 +67,7 @@ def test_an_estimate_is_the_dot_product_with_what_the_code_stands_for(shape: tup
 @settings(max_examples=25)
 def test_every_byte_names_the_largest_rotated_coordinate_of_what_is_left(shape: tuple[int, int, int]) -> None:
     dimensions, width, seed = shape
-    sketch = sketch_of_width(dimensions, width, seed)
+    sketch = of_width(dimensions, width, seed)
     rows = np.random.default_rng(seed).standard_normal((2, dimensions))
     codes = sketch.encode(rows).codes.reshape(2, sketch.planes, sketch.blocks).astype(int)
     energy = np.square(rows).sum(axis=1)
@@ -75,7 +82,7 @@ def test_every_byte_names_the_largest_rotated_coordinate_of_what_is_left(shape: 
 
 
 def test_folding_keeps_every_coordinate_once() -> None:
-    sketch = Sketch(dimensions=1000, blocks=3, planes=1)
+    sketch = Planes(dimensions=1000, blocks=3, planes=1)
     weights = np.stack([sketch.fold(row[None])[0].ravel() for row in np.eye(1000)])
     assert (np.abs(weights).sum(axis=1) == 1).all()
     assert np.abs(weights).sum(axis=0).max() <= -(-1000 // sketch.coordinates)
@@ -88,7 +95,7 @@ def test_the_noise_of_an_estimate_is_what_the_sketch_says(width: int) -> None:
     dimensions = 40_000
     query = rng.standard_normal(dimensions)
     rows = 0.1 * query + rng.standard_normal((400, dimensions))
-    sketch = sketch_of_width(dimensions, width)
+    sketch = of_width(dimensions, width)
     exact = rows @ query
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
     errors = (estimates(sketch, rows, query) - exact) / norms
@@ -97,24 +104,24 @@ def test_the_noise_of_an_estimate_is_what_the_sketch_says(width: int) -> None:
 
 
 def test_more_bytes_are_less_noise_and_the_same_seed_the_same_bytes() -> None:
-    noises = [sketch_of_width(100_000, width).noise for width in (256, 512, 1024, 2048, 4096, 8192)]
+    noises = [of_width(100_000, width).noise for width in (256, 512, 1024, 2048, 4096, 8192)]
     assert noises == sorted(noises, reverse=True)
     rows = np.random.default_rng(0).standard_normal((5, 5000))
-    codes = [sketch_of_width(5000, 512, seed).encode(rows).codes for seed in (0, 0, 1)]
+    codes = [of_width(5000, 512, seed).encode(rows).codes for seed in (0, 0, 1)]
     assert (codes[0] == codes[1]).all()
     assert (codes[0] != codes[2]).any()
 
 
 def test_a_width_gives_planes_up_to_sixteen_and_folds_what_has_no_room() -> None:
-    assert sketch_of_width(1_000_000_000, 8192).coordinates == 8192 * BLOCK
-    assert sketch_of_width(1000, 8192).planes == MOST_PLANES
-    assert sketch_of_width(148_416, 8192).planes == 7
+    assert of_width(1_000_000_000, 8192).coordinates == 8192 * BLOCK
+    assert of_width(1000, 8192).planes == MOST_PLANES
+    assert of_width(148_416, 8192).planes == 7
     with pytest.raises(HeadwaterError, match="between 64 and"):
         sketch_of_width(1000, 10)
 
 
 def test_a_gradient_of_zeros_is_estimated_as_zero() -> None:
-    sketch = sketch_of_width(1000, 256)
+    sketch = of_width(1000, 256)
     rows = np.zeros((2, 1000))
     rows[1, 3] = 2.0
     found = estimates(sketch, rows, np.ones(1000))

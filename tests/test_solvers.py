@@ -22,9 +22,10 @@ from headwater.influence.fit import Workbench, fit_curvature
 from headwater.influence.question import loss_gradients
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers, shape_of
-from headwater.solvers.conjugate_gradient import damped_product, solve
+from headwater.solvers.conjugate_gradient import solve
 from headwater.solvers.gauss_newton import gauss_newton_product
 from headwater.solvers.lissa import neumann_series
+from headwater.solvers.solver import Problem, damped_product
 from headwater.sweep.sweep import Sweep
 from tests.models import ARCHITECTURES, VOCABULARY, plain_model, tiny_lm
 from tests.oracle import assert_near, random_sequences
@@ -96,6 +97,10 @@ class Dense:
     H: Tensor
     """[P, P] the Gauss–Newton matrix."""
 
+    @property
+    def problem(self) -> Problem:
+        return Problem(self.curvature, self.sweep, self.gradients)
+
     def damped(self, curvature: EigenCurvature) -> Tensor:
         """H + λI with the curvature's λ."""
         layers = curvature.layers
@@ -122,7 +127,7 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Dense:
 
 
 def test_one_iteration_is_the_curvatures_answer_at_its_best_length_for_each_question(dense: Dense) -> None:
-    found = _flat(solve(dense.curvature, dense.sweep, dense.gradients, 1).gradients)
+    found = _flat(solve(dense.problem, 1).gradients)
     answer, target = _flat(dense.curvature.precondition(dense.gradients)), _flat(dense.gradients)
     moved = answer @ dense.damped(dense.curvature)
     best = (target * answer).sum(1) / (moved * answer).sum(1)  # the least of ½ xᵀ(H + λI)x − xᵀ∇L along the answer
@@ -138,7 +143,7 @@ def test_every_iteration_of_conjugate_gradients_comes_closer_to_the_dense_soluti
         error = _flat(found) - exact
         return ((error @ matrix) * error).sum(1).sqrt()
 
-    solved = {n: solve(dense.curvature, dense.sweep, dense.gradients, n) for n in (1, 2, 3, 5, 12, 80)}
+    solved = {n: solve(dense.problem, n) for n in (1, 2, 3, 5, 12, 80)}
     distances = torch.stack([away(solution.gradients) for solution in solved.values()])
     assert bool((distances[1:] < distances[:-1]).all())
     assert bool((distances[0] < away(dense.curvature.precondition(dense.gradients))).all())
@@ -190,10 +195,10 @@ def test_what_cannot_be_solved_is_refused(tmp_path: Path) -> None:
     layers = choose_layers(lm.model)[:1]
     sweep, gradients = Sweep("", lm, layers, CORPUS), loss_gradients(lm, layers, QUERIES)
     with pytest.raises(HeadwaterError, match="a damping above zero"):
-        solve(identity(layers), sweep, gradients, 3)
+        solve(Problem(identity(layers), sweep, gradients), 3)
     curvature = fit_curvature("ekfac", Sweep("fit", lm, layers, CORPUS, Labels("sampled")), Workbench(tmp_path, "test"))
     with pytest.raises(HeadwaterError, match="at least one"):
-        solve(curvature, sweep, gradients, 0)
+        solve(Problem(curvature, sweep, gradients), 0)
 
 
 def _flat(gradients: Gradients) -> Tensor:

@@ -16,8 +16,8 @@ from headwater.ask import AskOptions
 from headwater.curvature.damping import Damping
 from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import load_curvature, save_curvature
+from headwater.index.planes import Planes
 from headwater.index.settings import IndexOptions
-from headwater.index.sketch import Sketch
 from headwater.influence.fit import Workbench, fit_curvature
 from headwater.influence.question import preconditioned
 from headwater.influence.scores import Scores, TokenScores
@@ -65,7 +65,7 @@ def store(job: Job) -> Callable[[], None]:
     run = _run(job)
     shutil.rmtree(run.path / "index", ignore_errors=True)  # that of an earlier round would be kept
     _warm(run.lm)
-    Sketch(128, 1, 1).encode(np.ones((1, 128)))
+    Planes(128, 1, 1).encode(np.ones((1, 128)))
     return lambda: _discard(run.build_index(IndexOptions()))
 
 

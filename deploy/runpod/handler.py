@@ -15,6 +15,7 @@ from typing import Any
 
 import runpod
 
+from headwater.logs import Manner, set_up
 from headwater.serverless import Send, answer_event, open_worker, stream_event
 
 LAST_WORDS = 2.0
@@ -39,6 +40,7 @@ def settle() -> None:
 
 
 def main() -> None:
+    set_up(Manner("json" if os.environ.get("HEADWATER_LOG") == "json" else "text"))
     worker = open_worker(os.environ.get("HEADWATER_RUN", "/runpod-volume/run"), os.environ.get("HEADWATER_RUN_HUB"))
     config: dict[str, Any] = {"return_aggregate_stream": True}
 

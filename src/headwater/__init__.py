@@ -1,6 +1,9 @@
 """Headwater: which training examples made this language model say that?"""
 
+import logging
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 # Waiting threads that spin make every small operation crawl as soon as another program wants the same cores. Measured
 # on two cores against GNU OpenMP's own default, training the demo's model: as fast alone, 25 times faster beside a
@@ -8,16 +11,41 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from headwater.answer import Answer
-from headwater.ask import AskOptions
-from headwater.client import Client
 from headwater.errors import HeadwaterError
-from headwater.index.settings import IndexOptions
 from headwater.memory import keep_freed_memory
-from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.version import __version__
 
+if TYPE_CHECKING:
+    from headwater.answer import Answer
+    from headwater.ask import AskOptions
+    from headwater.client import Client
+    from headwater.index.settings import IndexOptions
+    from headwater.run import CorpusOptions, FitOptions, Run
+
 keep_freed_memory()
+logging.getLogger("headwater").addHandler(logging.NullHandler())
+
+_HOMES = {
+    "Answer": "headwater.answer",
+    "AskOptions": "headwater.ask",
+    "Client": "headwater.client",
+    "CorpusOptions": "headwater.run",
+    "FitOptions": "headwater.run",
+    "IndexOptions": "headwater.index.settings",
+    "Run": "headwater.run",
+}
+"""Where the public names are, which are loaded when they are first used: torch and transformers take seconds."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headwater' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Answer",

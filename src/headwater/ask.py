@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.answer import Answer
+from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.curvature.kinds import Curvature
@@ -27,13 +28,9 @@ from headwater.influence.rank import Detail, both_ends, scored, scored_example, 
 from headwater.influence.scores import Scores, SelfInfluence, TokenScores, Weights, of_rank
 from headwater.lm.layers import TrackedLayer, named
 from headwater.lm.load import LanguageModel
-from headwater.solvers.conjugate_gradient import solve
+from headwater.solvers.solver import Problem, solver_of
 from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, Engine, Sweep, fold
-
-DEFAULT_CANDIDATES = 256
-DEFAULT_ITERATIONS, DEFAULT_SUBSET = 10, 1024
-Solver = Literal["curvature", "cg"]
 
 
 @dataclass(frozen=True)
@@ -60,21 +57,23 @@ class AskOptions:
     """Rank that the query's gradient is reduced to in every layer; None keeps it whole."""
     layers: tuple[str, ...] | None = None
     """Globs of the layers whose part of the influence counts; None is all that are tracked."""
-    solver: Solver = "curvature"
-    """What stands for (H + λI)⁻¹: the fitted curvature, or conjugate gradients on the true Gauss–Newton matrix."""
-    iterations: int = DEFAULT_ITERATIONS
-    """Of conjugate gradients, at most."""
+    solver: str = "curvature"
+    """What stands for (H + λI)⁻¹: the fitted curvature, or a solver on the true Gauss–Newton matrix, such as conjugate
+    gradients, `cg` (see plugins.SOLVERS)."""
+    iterations: int | None = None
+    """Of the solver, at most; None is as many as it sees fit."""
     subset: int | None = DEFAULT_SUBSET
     """Examples that the Gauss–Newton matrix is taken over, a seeded random choice; None is all of them."""
 
     def check(self) -> None:
-        """Raises HeadwaterError for numbers that ask for nothing."""
+        """Raises HeadwaterError for numbers that ask for nothing, and for a solver that there is not."""
+        solver_of(self.solver)
         if self.k < 1:
             raise HeadwaterError(f"k is {self.k}: ask for at least one example.")
         if self.candidates < 1:
             raise HeadwaterError(f"--candidates {self.candidates}: score at least one example.")
         if self.subset is not None and self.subset < 1:
-            raise HeadwaterError(f"--subset {self.subset}: conjugate gradients need at least one example.")
+            raise HeadwaterError(f"--subset {self.subset}: a solver needs at least one example.")
 
     @property
     def selection(self) -> str | None:
@@ -109,16 +108,29 @@ class Scene:
     def _solved(self, questions: Sequence[Question], options: AskOptions) -> Gradients:
         """(H + λI)⁻¹ applied to the gradients of the questions, by the solver that is asked for."""
         layers = self.curvature.layers
-        if options.solver == "curvature":
+        if options.solver == "curvature":  # as its solver does, but without the gradients in between
             return question_gradients(self.lm, layers, questions, self.curvature)
+        given = {} if options.iterations is None else {"iterations": options.iterations}
+        return self.solved(questions, options.solver, options.subset, given)
+
+    def solved(
+        self, questions: Sequence[Question], name: str, subset: int | None, given: Mapping[str, int], seed: int = 0
+    ) -> Gradients:
+        """(H + λI)⁻¹ ∇L(q) by the solver of that name with the options `given`, H over a `subset` of the examples.
+
+        Raises HeadwaterError where there is no such solver, or it has no such option.
+        """
+        solver = solver_of(name)
+        if unknown := given.keys() - solver.options.keys():
+            raise HeadwaterError(f"The solver {name} has no {', '.join(sorted(unknown))} that could be set.")
         total = len(self.corpus)
         chosen: Sequence[int] = range(total)
-        if options.subset is not None and options.subset < total:
-            chosen = np.sort(np.random.default_rng(0).choice(total, options.subset, replace=False)).tolist()
-        lm = self.lm.precise
-        sweep = Sweep("conjugate gradients", lm, layers, self.corpus.sequences(chosen))
-        gradients = question_gradients(lm, layers, questions)
-        return solve(self.curvature, sweep, gradients, options.iterations, self.report).gradients
+        if subset is not None and subset < total:
+            chosen = np.sort(np.random.default_rng(0).choice(total, subset, replace=False)).tolist()
+        lm, layers = self.lm.precise, self.curvature.layers
+        sweep = Sweep(name, lm, layers, self.corpus.sequences(chosen))
+        problem = Problem(self.curvature, sweep, question_gradients(lm, layers, questions), self.report, seed)
+        return solver.solve(problem, **{**solver.options, **given})
 
     def sought(self, weights: Weights, directions: int = 0) -> Sought:
         """What sketches of so many directions are compared with for the one question that `weights` are of."""
@@ -235,7 +247,7 @@ def _answer(
         rank_by=options.rank_by,
         examples=len(scene.corpus),
         examples_scored=scored,
-        curvature=scene.curvature.kind + (" + cg" if options.solver == "cg" else ""),
+        curvature=scene.curvature.kind + ("" if options.solver == "curvature" else f" + {options.solver}"),
         damping=scene.curvature.damping.describe(),
         model=scene.lm.name,
         examples_searched=searched,

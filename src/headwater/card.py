@@ -85,7 +85,7 @@ def _curvature(found: CurvatureInfo | None) -> str:
 def _index(found: IndexInfo | None) -> str:
     if found is None:
         return "none"
-    return f"{found.examples:,} examples, {found.bytes_each:,} bytes of sketch each, {found.planes} planes"
+    return f"{found.examples:,} examples, {found.bytes_each:,} bytes of sketch each ({found.kind})"
 
 
 def _use(name: str, found: RunInfo) -> str:

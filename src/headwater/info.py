@@ -76,8 +76,10 @@ class IndexInfo:
     """Rows of the table."""
     bytes_each: int
     """Of a sketch."""
-    planes: int
-    seed: int
+    kind: str
+    """Of the sketch."""
+    sketch: Mapping[str, int]
+    """Its numbers: the seed, and what else it is made of."""
     columns: tuple[str, ...]
     """Names that --where may use."""
     words: bool
@@ -188,8 +190,8 @@ def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None
     settings = parse_settings(table.binding)
     there = table.keys()
     return IndexInfo(
-        url=url, examples=len(table), bytes_each=settings.sketch.bytes, planes=settings.sketch.planes,
-        seed=settings.sketch.seed, columns=tuple(table.columns), words=table.has_words, version=table.version,
+        url=url, examples=len(table), bytes_each=settings.sketch.bytes, sketch=asdict(settings.sketch),  # pyright: ignore[reportArgumentType]
+        kind=settings.kind, columns=tuple(table.columns), words=table.has_words, version=table.version,
         bytes=size_of(folder / "index") if manifest.store is None else None,
         missing=len(np.setdiff1d(corpus.keys, there)), surplus=len(np.setdiff1d(there, corpus.keys)),
         stale=_stale(folder, manifest, table),

@@ -1,4 +1,4 @@
-"""The command line: one small file a command."""
+"""The command line: one small file a command, none of which loads torch before it is run."""
 
 # pyright: reportUnusedImport=false
 
@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
+from headwater import logs
+from headwater.cli.examples import examples
 from headwater.errors import HeadwaterError
-from headwater.files import is_disk_full
 from headwater.version import __version__
 
 app = typer.Typer(
@@ -31,13 +31,33 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog=examples(
+        "headwater demo",
+        "headwater --quiet fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl",
+        "headwater --log json index runs/stories 2> index.log",
+    )
+)
 def root(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version and stop.", callback=_version, is_eager=True
-    ),
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only results and errors: no progress.", envvar="HEADWATER_QUIET")
+    ] = False,
+    log: Annotated[
+        logs.Form,
+        typer.Option(
+            help="What is said beside results, on standard error: for a person, or one JSON object a line.",
+            envvar="HEADWATER_LOG",
+        ),
+    ] = "text",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also what other libraries log, and requests to a server.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Which training examples made this language model say that?"""
+    logs.set_up(logs.Manner(log, quiet, verbose))
 
 
 def main() -> None:
@@ -48,19 +68,19 @@ def main() -> None:
     except HeadwaterError as mistake:
         _fail(str(mistake))
     except Exception as failure:
+        from headwater.files import is_disk_full
+
         if not is_disk_full(failure):
             raise
         _fail(f"The disk is full ({failure}). What is finished is kept: make room, and run the same command again.")
     except KeyboardInterrupt:
-        again = "\nInterrupted. Run the same command again to go on where it stopped."
-        Console(stderr=True).print(again, highlight=False)
+        logs.tell("\nInterrupted. Run the same command again to go on where it stopped.", "interrupted")
         sys.exit(130)
 
 
 def _fail(message: str) -> NoReturn:
-    error = Console(stderr=True)
-    error.print("[bold red]error[/]", end=" ")
-    error.print(message, markup=False, highlight=False, soft_wrap=True)
+    logs.ready()
+    logs.tell(message, "error", logs.ERROR)
     sys.exit(1)
 
 
@@ -69,6 +89,7 @@ from headwater.cli import (  # noqa: E402, F401
     check,
     cloud,
     demo,
+    doctor,
     estimate,
     evaluate,
     fit,

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headwater.ask import DEFAULT_CANDIDATES, DEFAULT_ITERATIONS, DEFAULT_SUBSET, AskOptions, Solver
+from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
 from headwater.cli import app
+from headwater.cli.complete import complete_name
 from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.examples import examples
 from headwater.cli.options import (
     DampingOption,
     HtmlOption,
@@ -20,12 +22,16 @@ from headwater.cli.options import (
     SpanOption,
 )
 from headwater.cli.progress import progress_report, say
-from headwater.influence.attribution import RankBy
-from headwater.influence.question import Sampling
-from headwater.run import Run
+from headwater.plugins import SOLVERS
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'headwater ask runs/stories "Once upon a time, Lily found a" " shiny key in the garden." --span "shiny key"',
+        'headwater ask runs/stories "Once upon a time" --contains "silver key" --where "tokens < 200"',
+        'headwater ask runs/stories "Once upon a time" --exact --engine ray --workers 8',
+    )
+)
 @with_engine
 def ask(
     run: RunPath,
@@ -63,11 +69,18 @@ def ask(
     damping: DampingOption = None,
     query_rank: QueryRankOption = None,
     solver: Annotated[
-        Solver, typer.Option(help="cg goes on from the curvature by conjugate gradients: slower, and closer.")
+        str,
+        typer.Option(
+            help="cg goes on from the curvature by conjugate gradients: slower, and closer. lissa is for reference.",
+            autocompletion=complete_name(SOLVERS),
+        ),
     ] = "curvature",
-    iterations: Annotated[int, typer.Option(help="Of conjugate gradients, at most.", min=1)] = DEFAULT_ITERATIONS,
+    iterations: Annotated[
+        int | None,
+        typer.Option(help="Of the solver, at most. Default: as many as it sees fit.", show_default=False, min=1),
+    ] = None,
     subset: Annotated[
-        int, typer.Option(help="Examples that conjugate gradients take the curvature over; 0 is all.", min=0)
+        int, typer.Option(help="Examples that the solver takes the curvature over; 0 is all.", min=0)
     ] = DEFAULT_SUBSET,
     max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24,
     temperature: Annotated[float, typer.Option(help="0 continues greedily; above it, samples.", min=0.0)] = 0.0,
@@ -76,12 +89,11 @@ def ask(
     html: HtmlOption = None,
     engine: EngineOptions = EngineOptions(),
 ) -> None:
-    """Rank the training examples that pushed COMPLETION up and down after PROMPT, with the responsible tokens shaded.
+    """Rank the training examples that pushed COMPLETION up and down after PROMPT, with responsible tokens shaded."""
+    from headwater.ask import AskOptions
+    from headwater.influence.question import Sampling
+    from headwater.run import Run
 
-    [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key in the garden." --span "shiny key"[/]
-    [dim]headwater ask runs/stories "Once upon a time" --contains "silver key" --where "tokens < 200"[/]
-    [dim]headwater ask runs/stories "Once upon a time" --exact --engine ray --workers 8[/]
-    """
     opened = Run.open(run)
     question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed), contrast)
     only = tuple(layers) if layers else None

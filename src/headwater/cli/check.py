@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headwater.check import check_run
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
 from headwater.cli.progress import say
 
 
-@app.command()
+@app.command(epilog=examples("headwater check runs/stories"))
 def check(
     run: RunPath,
     repair: Annotated[bool, typer.Option(help="Delete what is damaged and can be made anew.")] = False,
@@ -23,9 +23,9 @@ def check(
     """Compare every file of a run with its checksum or fingerprint, and say how to mend what is damaged.
 
     Ends with code 1 where something is. Loads no model.
-
-    [dim]headwater check runs/stories[/]
     """
+    from headwater.check import check_run
+
     grid = Table.grid(padding=(0, 2, 0, 0))
     wrong = 0
     for finding in check_run(run, repair=repair):

@@ -8,15 +8,16 @@ from typing import Annotated, Any, cast
 import typer
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
 from headwater.cli.progress import say
 from headwater.cloud import API_URL, Cloud, FitPod, api_key, create_request, send, stop_request
 from headwater.errors import HeadwaterError
-from headwater.hub import fetch_run
 
 cloud = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
+    epilog=examples("headwater cloud fetch you/stories-influence runs/stories"),
     help="Rent a Runpod pod for a fit, stop it; fetch a run from the hub.",
 )
 app.add_typer(cloud, name="cloud")
@@ -27,7 +28,14 @@ ApiUrlOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the request and send nothing.")]
 
 
-@cloud.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@cloud.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog=examples(
+        "headwater cloud fit runs/ts --model you/model --corpus you/corpus --volume VOLUME --image you/headwater",
+        "headwater cloud fit runs/ts --model you/model --corpus you/corpus --volume VOLUME --image you/headwater "
+        "--limit 20000 --dry-run",
+    ),
+)
 def fit(
     context: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Directory of the run on the volume.")],
@@ -56,9 +64,6 @@ def fit(
     """Fit RUN on a rented Runpod pod with a network volume; the pod stops itself when it is done.
 
     Options of `headwater fit` may follow. Needs RUNPOD_API_KEY in the environment, except for a dry run.
-
-    [dim]headwater cloud fit runs/ts --model roneneldan/TinyStories-1M --corpus roneneldan/TinyStories \\
-      --volume VOLUME --image you/headwater --limit 20000 --dry-run[/]
     """
     arguments = ("--model", model, "--corpus", corpus, *context.args)
     pod = FitPod(
@@ -85,7 +90,7 @@ def fit(
     )
 
 
-@cloud.command()
+@cloud.command(epilog=examples("headwater cloud stop 4xk2t9", "headwater cloud stop --dry-run 4xk2t9"))
 def stop(
     pod: Annotated[
         str, typer.Argument(metavar="POD", help="Id of the pod. Default: the one this runs on.", envvar="RUNPOD_POD_ID")
@@ -102,7 +107,7 @@ def stop(
     say(f"Pod {pod} is stopping.")
 
 
-@cloud.command()
+@cloud.command(epilog=examples("headwater cloud fetch you/stories-influence runs/stories"))
 def fetch(
     repository: Annotated[
         str, typer.Argument(metavar="REPOSITORY", help="owner/name, or model:owner/name; @revision.")
@@ -110,6 +115,8 @@ def fetch(
     run: RunPath,
 ) -> None:
     """Fetch a finished run from the Hugging Face hub into RUN. Needs HF_TOKEN where it is private."""
+    from headwater.hub import fetch_run
+
     say(f"Fetching {repository} into {run} …")
     fetch_run(repository, Path(run))
 

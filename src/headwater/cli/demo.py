@@ -12,17 +12,17 @@ import typer
 from rich.console import Console
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import DEFAULT_PORT, PortOption, SeedOption
 from headwater.cli.progress import progress_report, say
 from headwater.cli.serve import require_extra
 from headwater.errors import HeadwaterError
-from headwater.run import Run
 
 if TYPE_CHECKING:
     from headwater.demo.build import Learned
 
 
-@app.command()
+@app.command(epilog=examples("headwater demo"))
 def demo(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the demo's run.")] = Path("runs/demo"),
     stories: Annotated[int, typer.Option(help="How many stories its world has.")] = 3000,
@@ -37,11 +37,10 @@ def demo(
 
     The first time takes a few minutes, later ones take seconds: every step is kept in RUN. Where no terminal is
     attached it stops after the answers.
-
-    [dim]headwater demo[/]
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
     from headwater.demo.build import SHOWN, Demo, answers, build_model, build_world, examples, found, write_questions
+    from headwater.run import Run
 
     where = Demo(run, stories, seed)
     with progress_report() as report:

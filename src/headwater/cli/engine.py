@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from headwater.errors import HeadwaterError
-from headwater.sweep.ray_engine import RayEngine, Workers
-from headwater.sweep.sweep import HERE, Engine
+
+if TYPE_CHECKING:
+    from headwater.sweep.sweep import Engine
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class EngineOptions:
 
         Raises HeadwaterError where a cluster's address is given but not its engine.
         """
+        from headwater.sweep.sweep import HERE
+
         if self.engine == "ray":
+            from headwater.sweep.ray_engine import RayEngine, Workers
+
             workers = Workers(self.workers, self.gpus_per_worker, self.cpus_per_worker)
             with RayEngine(workers, self.address) as engine:
                 yield engine

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from headwater.choices import Dtype
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import (
     BlockWidthOption,
     LayersOption,
@@ -16,12 +18,17 @@ from headwater.cli.options import (
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import say
 from headwater.cli.words import in_time
-from headwater.lm.load import Dtype
-from headwater.plan.paper import PaperOptions, PaperPlan, plan_on_paper
 from headwater.sizes import in_bytes, parse_bytes
 
+if TYPE_CHECKING:
+    from headwater.plan.paper import PaperPlan
 
-@app.command()
+
+@app.command(
+    epilog=examples(
+        "headwater estimate org/model-7b --examples 10000000 --tokens 512 --workers 8 --memory 80GB --directions 256"
+    )
+)
 def estimate(
     model: Annotated[str, typer.Argument(help="Path or hub name of a model; only its configuration is read.")],
     examples: Annotated[int, typer.Option(help="Examples of the corpus.", min=1)],
@@ -46,9 +53,9 @@ def estimate(
 
     Nothing is measured and nothing is loaded but the model's configuration. For a model and corpus that are here,
     `headwater plan` measures.
-
-    [dim]headwater estimate org/model-7b --examples 10000000 --tokens 512 --workers 8 --memory 80GB --directions 256[/]
     """
+    from headwater.plan.paper import PaperOptions, plan_on_paper
+
     options = PaperOptions(
         examples, tokens, tuple(layers) if layers else None, fit_examples, dtype, block_width, bytes_, directions,
         workers, None if memory is None else parse_bytes(memory), rate * 1e12,

@@ -12,19 +12,30 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.cli import app
+from headwater.cli.complete import complete_among, complete_name
 from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.examples import examples
 from headwater.cli.options import (
     RunPath,
     SeedOption,
 )
 from headwater.cli.progress import progress_report, say
-from headwater.errors import HeadwaterError
+from headwater.plugins import CURVATURES, METRICS, SOLVERS
 
+METHODS = (
+    "ekfac", "kfac", "diagonal", "exact", "cg", "lissa", "relative", "dot", "cosine", "trackstar", "sketch", "tracin",
+    "adam", "source", "bm25", "overlap", "planted", "random",
+)  # fmt: skip
+"""Our own, said without loading them; plugins may bring more."""
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 DEFAULT_METRICS = ("lds", "trace")
 
 
-@app.command()
+def _methods() -> list[str]:
+    return [*METHODS, *(name for group in (CURVATURES, SOLVERS) for name in group.names() if name not in group.ours)]
+
+
+@app.command(epilog=examples("headwater evaluate runs/demo --method ekfac --method bm25 --subsets 64"))
 @with_engine
 def evaluate(
     run: RunPath,
@@ -32,17 +43,18 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A method, with options where it has some (cg:iterations=20,damping=1*mean); may be given several "
-            "times: ekfac, kfac, diagonal, exact, cg, lissa, relative, dot, cosine, trackstar, sketch, tracin, adam, "
-            f"source, bm25, overlap, planted, random. Default: {', '.join(DEFAULT)}.",
+            f"times: {', '.join(METHODS)}, or a curvature or solver of a plugin. Default: {', '.join(DEFAULT)}.",
             show_default=False,
+            autocompletion=complete_among(_methods),
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is measured; may be given several times: lds, trace, qld, tail-patch, brittleness. Default: "
-            f"{', '.join(DEFAULT_METRICS)}.",
+            help=f"What is measured; may be given several times: {', '.join(METRICS.ours)}, or what a plugin brings. "
+            f"Default: {', '.join(DEFAULT_METRICS)}.",
             show_default=False,
+            autocompletion=complete_name(METRICS),
         ),
     ] = None,
     queries: Annotated[
@@ -79,24 +91,23 @@ def evaluate(
     loss rises without a method's top 1 % than without a random 1 %. [b]tail-patch[/]: does a step of training on what
     it found help? [b]brittleness[/]: how many removals flip the completion? Stop it at any time; the same command goes
     on where it stopped, and a new method costs no retraining for lds.
-
-    [dim]headwater evaluate runs/demo --method ekfac --method bm25 --subsets 64[/]
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
     from headwater.evaluate.board import Plan, measured, write_all
-    from headwater.evaluate.leaderboard import METRICS, table
+    from headwater.evaluate.leaderboard import table
+    from headwater.evaluate.measures import metric_of
     from headwater.evaluate.methods import parse_methods
     from headwater.evaluate.scene import open_scene
 
     asked = list(dict.fromkeys(metric or DEFAULT_METRICS))
     for name in asked:
-        if name not in METRICS:
-            raise HeadwaterError(f"--metric {name}: there is no such metric. Choose among {', '.join(METRICS)}.")
+        metric_of(name)
     chosen = parse_methods(method or DEFAULT)
     scene = replace(
         open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
-    plan = Plan([name for name in METRICS if name in asked], subsets, seeds, removed, jobs or os.cpu_count() or 1)
+    metrics = [name for name in METRICS.names() if name in asked]
+    plan = Plan(metrics, subsets, seeds, removed, jobs or os.cpu_count() or 1)
     with engine.start() as scene.run.engine, progress_report() as report:
         board = measured(replace(scene, report=report), chosen, plan)
     header, *rows = table(board.results, board.unit, board.reference)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headwater.choices import DeviceMap, Dtype, Fisher, LongTexts
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.examples import examples
 from headwater.cli.options import (
     BlockWidthOption,
+    CurvatureOption,
     DampingOption,
     LayersOption,
     MemoryOption,
@@ -20,19 +23,15 @@ from headwater.cli.options import (
     SeedOption,
 )
 from headwater.cli.progress import progress_report, say
-from headwater.corpus.read import ReadOptions, Skipped
-from headwater.corpus.tokenize import LongTexts
-from headwater.curvature.kinds import CurvatureKind
-from headwater.curvature.store import curvature_files, layers_of
 from headwater.errors import HeadwaterError
-from headwater.files import read_metadata
-from headwater.influence.fit import Fisher
-from headwater.lm.load import DeviceMap, Dtype, Loading
-from headwater.run import CorpusOptions, FitOptions, Run
 from headwater.sizes import in_bytes, parse_bytes, size_of
 
+if TYPE_CHECKING:
+    from headwater.corpus.read import Skipped
+    from headwater.run import Run
 
-@app.command()
+
+@app.command(epilog=examples("headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl"))
 @with_engine
 def fit(
     run: RunPath,
@@ -44,7 +43,7 @@ def fit(
             "or a URL, which is streamed."
         ),
     ] = None,
-    curvature: Annotated[CurvatureKind, typer.Option(help="How the curvature is approximated.")] = "ekfac",
+    curvature: CurvatureOption = "ekfac",
     layers: LayersOption = None,
     fit_examples: Annotated[
         int | None,
@@ -108,9 +107,15 @@ def fit(
     """Fit an influence function: curvature of MODEL over CORPUS, kept in RUN.
 
     Stop it at any time; the same command goes on where it stopped.
-
-    [dim]headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl[/]
     """
+    from headwater.corpus.read import ReadOptions
+    from headwater.curvature.kind import kind_of
+    from headwater.curvature.store import curvature_files, layers_of
+    from headwater.files import read_metadata
+    from headwater.lm.load import Loading
+    from headwater.run import CorpusOptions, FitOptions, Run
+
+    kind_of(curvature)  # before the corpus is read, which may take long
     read = ReadOptions(
         text_field, id_field, limit, skip_bad, split, prompt_field, messages_field, separator, offsets_field, stream
     )
@@ -131,6 +136,8 @@ def fit(
 
 
 def _open(run: Path, model: str | None, corpus: str | None, create: Callable[..., Run]) -> Run:
+    from headwater.run import Run
+
     if model is None and corpus is None and (run / "manifest.json").exists():
         return Run.open(run)
     if model is None or corpus is None:

@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
+from headwater.cli.complete import complete_name
 from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.examples import examples
 from headwater.cli.options import DirectionsOption, RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
-from headwater.corpus.changes import read_ids
-from headwater.corpus.sources import place_of
-from headwater.run import Run
+from headwater.plugins import SKETCHES
 
 
-@app.command()
+@app.command(epilog=examples("headwater index runs/stories", "headwater index runs/stories --add more.jsonl"))
 @with_engine
 def index(
     run: RunPath,
@@ -30,6 +30,15 @@ def index(
         ),
     ] = None,
     directions: DirectionsOption = None,
+    sketch: Annotated[
+        str | None,
+        typer.Option(
+            help="How gradients are sketched: planes, or what a plugin brings. Default: what the index has, or else "
+            "planes.",
+            show_default=False,
+            autocompletion=complete_name(SKETCHES),
+        ),
+    ] = None,
     add: Annotated[
         str | None, typer.Option(help="Append the examples of a file to the corpus first. The curvature stays.")
     ] = None,
@@ -46,10 +55,11 @@ def index(
     """Sketch every example's gradient, so that a question is answered in about a second.
 
     Stop it at any time; the same command goes on where it stopped. What is indexed already is not done again.
-
-    [dim]headwater index runs/stories[/]
-    [dim]headwater index runs/stories --add more.jsonl[/]
     """
+    from headwater.corpus.changes import read_ids
+    from headwater.corpus.sources import place_of
+    from headwater.run import Run
+
     opened = Run.open(run)
     if add is not None:
         say(f"Added {opened.add(place_of(add)):,} examples of {add} to the corpus.")
@@ -57,7 +67,7 @@ def index(
         say(f"Took {opened.remove(read_ids(remove)):,} examples out of the corpus.")
     start = time.monotonic()
     with engine.start() as opened.engine, progress_report() as opened.report:
-        changes = opened.build_index(bytes=bytes_, directions=directions, store=store, seed=seed)
+        changes = opened.build_index(bytes=bytes_, directions=directions, store=store, seed=seed, sketch=sketch)
     settings = opened.index.settings
     assert settings is not None
     if changes.replaced:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,20 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
-from headwater.info import CorpusInfo, CurvatureInfo, IndexInfo, RunInfo, describe_run
 from headwater.sizes import in_bytes
 
+if TYPE_CHECKING:
+    from headwater.info import CorpusInfo, CurvatureInfo, IndexInfo, RunInfo
 
-@app.command()
+
+@app.command(epilog=examples("headwater info runs/stories"))
 def info(
     run: RunPath,
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show what is fitted and indexed in a run, with sizes, settings and fingerprints. Loads no model.
+    """Show what is fitted and indexed in a run, with sizes, settings and fingerprints. Loads no model."""
+    from headwater.info import describe_run
 
-    [dim]headwater info runs/stories[/]
-    """
     found = describe_run(run)
     if json:
         typer.echo(found.to_json())
@@ -99,9 +101,10 @@ def _index(found: RunInfo) -> list[str]:
     if made is None:
         return [f"none; headwater index {found.path}"]
     size = made.url if made.bytes is None else in_bytes(made.bytes)
+    numbers = ", ".join(f"{name} {number}" for name, number in made.sketch.items())
     return [
-        f"{made.examples:,} examples, {made.bytes_each:,} bytes of sketch each ({made.planes} planes, seed "
-        f"{made.seed}), {size}, version {made.version}",
+        f"{made.examples:,} examples, {made.bytes_each:,} bytes of sketch each, {size}, version {made.version}",
+        f"sketch {made.kind}: {numbers}",
         f"columns: {', '.join(made.columns)}",
         _state(made, found.path),
     ]

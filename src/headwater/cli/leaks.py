@@ -6,21 +6,22 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
 from headwater.cli.progress import progress_report, say
-from headwater.files import write_text
-from headwater.influence.leaks import FEWEST, WORDS, Passages
-from headwater.influence.queries import QueryLine, read_queries
-from headwater.run import Run
 from headwater.sweep.progress import Report, Step
 
+if TYPE_CHECKING:
+    from headwater.influence.queries import QueryLine
+    from headwater.run import Run
 
-@app.command()
+
+@app.command(epilog=examples("headwater leaks runs/stories dev.jsonl -o leaks.jsonl"))
 def leaks(
     run: RunPath,
     queries: Annotated[
@@ -34,9 +35,12 @@ def leaks(
     """Find training examples that share 13 words in a row, or more, with a query: evaluation text that leaked.
 
     A query of 8 to 12 words is looked for as a whole. Case and marks do not count.
-
-    [dim]headwater leaks runs/stories dev.jsonl -o leaks.jsonl[/]
     """
+    from headwater.files import write_text
+    from headwater.influence.leaks import FEWEST, WORDS, Passages
+    from headwater.influence.queries import read_queries
+    from headwater.run import Run
+
     passages = Passages({line.id: _text(line) for line in read_queries(queries)})
     opened = Run.open(run)
     with progress_report() as report:

@@ -8,12 +8,15 @@ import typer
 from rich.console import Console
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import DampingOption, HtmlOption, PromptArgument, RunPath, SpanOption
 from headwater.cli.progress import say
-from headwater.run import Run
 
 
-@app.command(name="map")
+@app.command(
+    name="map",
+    epilog=examples('headwater map runs/stories story-17 "Once upon a time, Lily found a" " shiny key in the garden."'),
+)
 def token_map(
     run: RunPath,
     example: Annotated[str, typer.Argument(help="Id of a training example, as `ask` shows it.")],
@@ -23,10 +26,9 @@ def token_map(
     damping: DampingOption = None,
     html: HtmlOption = None,
 ) -> None:
-    """Show token × token influence: which token of one training example pushed which token of COMPLETION.
+    """Show token × token influence: which token of one training example pushed which token of COMPLETION."""
+    from headwater.run import Run
 
-    [dim]headwater map runs/stories story-17 "Once upon a time, Lily found a" " shiny key in the garden."[/]
-    """
     opened = Run.open(run)
     found = opened.token_map(opened.question(prompt, completion, span), example, damping)
     if html is not None:

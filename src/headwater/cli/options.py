@@ -7,9 +7,18 @@ from typing import Annotated
 
 import typer
 
+from headwater.cli.complete import complete_name, complete_run
+from headwater.plugins import CURVATURES
 from headwater.serve.settings import DEFAULT_PORT as DEFAULT_PORT
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.", autocompletion=complete_run)]
+CurvatureOption = Annotated[
+    str,
+    typer.Option(
+        help="How the curvature is approximated: ekfac, kfac, diagonal, identity, exact, or what a plugin brings.",
+        autocompletion=complete_name(CURVATURES),
+    ),
+]
 PromptArgument = Annotated[str, typer.Argument(help="What the model was given.")]
 SpanOption = Annotated[str | None, typer.Option(help="Explain only these words of the completion.")]
 HtmlOption = Annotated[Path | None, typer.Option(help="Also write one self-contained page.")]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from headwater.influence.sections import Section
 from headwater.sizes import in_bytes
+
+if TYPE_CHECKING:
+    from headwater.influence.sections import Section
 
 
 def parts_table(parts: Sequence[Section]) -> Table:

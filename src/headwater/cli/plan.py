@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from headwater.choices import LongTexts
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import (
     BlockWidthOption,
+    CurvatureOption,
     DirectionsOption,
     LayersOption,
     MemoryOption,
@@ -19,24 +22,26 @@ from headwater.cli.options import (
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import progress_report, say
 from headwater.cli.words import in_time
-from headwater.corpus.read import ReadOptions
-from headwater.corpus.tokenize import LongTexts
-from headwater.curvature.kinds import CurvatureKind
 from headwater.errors import HeadwaterError
-from headwater.plan.estimates import Plan, StagePlan
-from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
-from headwater.run import CorpusOptions, FitOptions
 from headwater.sizes import in_bytes, parse_bytes
 
+if TYPE_CHECKING:
+    from headwater.plan.estimates import Plan, StagePlan
 
-@app.command()
+
+@app.command(
+    epilog=examples(
+        "headwater plan runs/stories",
+        "headwater plan --model roneneldan/TinyStories-1M --corpus stories.jsonl --layers all-linear",
+    )
+)
 def plan(
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run; or give --model and --corpus.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None,
     corpus: Annotated[str | None, typer.Option(help="Training text, as for fit.")] = None,
-    curvature: Annotated[CurvatureKind, typer.Option(help="How the curvature is approximated.")] = "ekfac",
+    curvature: CurvatureOption = "ekfac",
     layers: LayersOption = None,
     fit_examples: Annotated[int | None, typer.Option(help="Fit the curvature on this many examples.")] = None,
     bytes_: Annotated[
@@ -56,10 +61,13 @@ def plan(
     """Estimate memory, disk and time of fit, index, scan and a question, from a probe of some seconds.
 
     Nothing is left behind: the probe works in a temporary folder.
-
-    [dim]headwater plan runs/stories[/]
-    [dim]headwater plan --model roneneldan/TinyStories-1M --corpus stories.jsonl --layers all-linear[/]
     """
+    from headwater.corpus.read import ReadOptions
+    from headwater.curvature.kind import kind_of
+    from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
+    from headwater.run import CorpusOptions, FitOptions
+
+    kind_of(curvature)
     most = None if memory is None else parse_bytes(memory)
     globs = tuple(layers) if layers else None
     fits = FitOptions(curvature, globs, fit_examples, block_width=block_width, memory=most)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headwater import plots
-from headwater.answer import Answer
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import DampingOption, PromptArgument, RunPath, SeedOption, SpanOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
-from headwater.influence.queries import read_queries
-from headwater.influence.question import Question
-from headwater.plots.sheet import picture_path, require_matplotlib
-from headwater.run import Run
-from headwater.verify.verification import Verification
+
+if TYPE_CHECKING:
+    from headwater.influence.question import Question
+    from headwater.plots import Picture
+    from headwater.run import Run
 
 plot = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
+    epilog=examples('headwater plot layers runs/stories "Once upon a time, Lily found a" " shiny key."'),
     help="Draw a picture of a run, an answer, a verification or an evaluation, and say what it shows.",
 )
 app.add_typer(plot, name="plot")
@@ -40,7 +40,12 @@ QueriesOption = Annotated[
 ]
 
 
-@plot.command()
+@plot.command(
+    epilog=examples(
+        'headwater plot tail runs/stories "Once upon a time, Lily found a" " shiny key." -o tail.svg',
+        "headwater plot tail scores.parquet --query q1 -o tail.png",
+    )
+)
 def tail(
     source: Annotated[Path, typer.Argument(metavar="RUN|SCORES", help="A run, or a file that `scan` wrote.")],
     prompt: MaybePrompt = None,
@@ -50,11 +55,9 @@ def tail(
     damping: DampingOption = None,
     output: OutputOption = Path("tail.svg"),
 ) -> None:
-    """How few examples hold most of the influence? Its size against its rank, at both ends, scored exactly.
+    """How few examples hold most of the influence? Its size against its rank, at both ends, scored exactly."""
+    from headwater import plots
 
-    [dim]headwater plot tail runs/stories "Once upon a time, Lily found a" " shiny key." -o tail.svg[/]
-    [dim]headwater plot tail scores.parquet --query q1 -o tail.png[/]
-    """
     _check(output)
     if source.is_file():
         subject, scores = plots.scanned(source, query)
@@ -65,7 +68,12 @@ def tail(
     _save(plots.tail(scores, subject), output)
 
 
-@plot.command()
+@plot.command(
+    epilog=examples(
+        'headwater plot layers runs/stories "Once upon a time, Lily found a" " shiny key."',
+        "headwater plot layers runs/stories --queries queries.jsonl -o layers.pdf",
+    )
+)
 def layers(
     source: Annotated[
         Path, typer.Argument(metavar="RUN|ANSWER", help="A run, or an answer that `ask --json` printed.")
@@ -77,13 +85,13 @@ def layers(
     k: Annotated[int, typer.Option("-k", help="Proponents that are looked at, the strongest.", min=1)] = 10,
     output: OutputOption = Path("layers.svg"),
 ) -> None:
-    """Through which layers did the strongest proponents act? Bars for one question, a row each for several.
+    """Through which layers did the strongest proponents act? Bars for one question, a row each for several."""
+    from headwater import plots
 
-    [dim]headwater plot layers runs/stories "Once upon a time, Lily found a" " shiny key."[/]
-    [dim]headwater plot layers runs/stories --queries queries.jsonl -o layers.pdf[/]
-    """
     _check(output)
     if source.is_file():
+        from headwater.answer import Answer
+
         answers = [Answer.from_json(_read(source))]
     else:
         with _opened(source) as run:
@@ -91,7 +99,9 @@ def layers(
     _save(plots.layers(answers, k), output)
 
 
-@plot.command()
+@plot.command(
+    epilog=examples('headwater plot tokens runs/stories "Once upon a time, Lily found a" " shiny key." --id story-17')
+)
 def tokens(
     run: RunPath,
     prompt: PromptArgument,
@@ -103,10 +113,9 @@ def tokens(
     damping: DampingOption = None,
     output: OutputOption = Path("tokens.svg"),
 ) -> None:
-    """Which token of a training example pushed which token of the completion?
+    """Which token of a training example pushed which token of the completion?"""
+    from headwater import plots
 
-    [dim]headwater plot tokens runs/stories "Once upon a time, Lily found a" " shiny key." --id story-17[/]
-    """
     _check(output)
     with _opened(run) as opened:
         question = _question(opened, prompt, completion, span)
@@ -119,34 +128,37 @@ def tokens(
     _save(plots.tokens(token_map), output)
 
 
-@plot.command()
+@plot.command(
+    epilog=examples(
+        "headwater verify runs/stories key.json --kind pbrf --json > pbrf.json",
+        "headwater plot verified pbrf.json -o verified.svg",
+    )
+)
 def verified(
     files: Annotated[list[Path], typer.Argument(metavar="VERIFICATION…", help="What `verify --json` printed.")],
     output: OutputOption = Path("verified.svg"),
 ) -> None:
-    """Predicted against measured changes; several verifications side by side.
+    """Predicted against measured changes; several verifications side by side."""
+    from headwater import plots
+    from headwater.verify.verification import Verification
 
-    [dim]headwater verify runs/stories key.json --kind pbrf --json > pbrf.json[/]
-    [dim]headwater plot verified pbrf.json -o verified.svg[/]
-    """
     _check(output)
     _save(plots.verified([Verification.from_json(_read(file)) for file in files]), output)
 
 
-@plot.command()
+@plot.command(epilog=examples("headwater plot cost runs/demo -o cost.svg"))
 def cost(
     results: Annotated[Path, typer.Argument(metavar="RUN|RESULTS", help="A run, or its evaluate/results.parquet.")],
     output: OutputOption = Path("cost.svg"),
 ) -> None:
-    """What methods of attribution cost, and how well they foretell retraining, after `headwater evaluate`.
+    """What methods of attribution cost, and how well they foretell retraining, after `headwater evaluate`."""
+    from headwater import plots
 
-    [dim]headwater plot cost runs/demo -o cost.svg[/]
-    """
     _check(output)
     _save(plots.read_costs(results), output)
 
 
-@plot.command()
+@plot.command(epilog=examples("headwater plot recall runs/stories --queries queries.jsonl -o recall.svg"))
 def recall(
     run: RunPath,
     queries: QueriesOption = None,
@@ -162,9 +174,9 @@ def recall(
     """How many bytes of sketch does an index need? What several widths find of the exactly strongest examples.
 
     Measured here, in two passes over the corpus; RUN's own index is neither needed nor changed.
-
-    [dim]headwater plot recall runs/stories --queries queries.jsonl -o recall.svg[/]
     """
+    from headwater import plots
+
     _check(output)
     with _opened(run) as opened:
         asked = plots.own_questions(opened, count, seed) if queries is None else _questions(opened, queries=queries)
@@ -174,6 +186,8 @@ def recall(
 
 def _check(output: Path) -> None:
     """Before the work: can the picture be drawn and written?"""
+    from headwater.plots.sheet import picture_path, require_matplotlib
+
     require_matplotlib()
     picture_path(output)
 
@@ -181,6 +195,8 @@ def _check(output: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Run]:
     """The run, with a bar that shows its progress."""
+    from headwater.run import Run
+
     run = Run.open(path)
     with progress_report() as run.report:
         yield run
@@ -200,6 +216,8 @@ def _questions(
         return [_question(run, prompt, completion, span)]
     if prompt is not None:
         raise HeadwaterError(f"Give either a prompt or --queries {queries}, not both.")
+    from headwater.influence.queries import read_queries
+
     return run.questions(read_queries(queries))
 
 
@@ -210,7 +228,7 @@ def _read(path: Path) -> bytes:
         raise HeadwaterError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _save(picture: plots.Picture, output: Path) -> None:
+def _save(picture: Picture, output: Path) -> None:
     """Write the picture, and say what it shows: the sentence on standard output, the rest beside it."""
     picture.save(output)
     typer.echo(picture.meaning)

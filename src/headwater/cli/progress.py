@@ -9,28 +9,40 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from headwater.sweep.progress import Report, Step
-
-
-def console() -> Console:
-    return Console(stderr=True, highlight=False)
+from headwater import logs
+from headwater.sweep.progress import Report, Step, silent
 
 
 def say(text: str) -> None:
-    """Print a plain line; the terminal breaks it where it must, a pipe nowhere."""
-    console().print(text, markup=False, soft_wrap=True)
+    """A plain line; the terminal breaks it where it must, a pipe nowhere."""
+    logs.ready()
+    logs.tell(text)
 
 
 @contextmanager
 def progress_report() -> Iterator[Report]:
-    """A Report that draws one bar a stage: examples done, tokens a second, time left."""
+    """A Report in the manner that was asked for: a bar, events, or nothing."""
+    logs.ready()
+    manner = logs.manner()
+    if manner.quiet:
+        yield silent
+    elif manner.form == "json":
+        yield logs.progress()
+    else:
+        with _bars() as report:
+            yield report
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
+    """One bar a stage: examples done, tokens a second, time left."""
     bar = Progress(
         TextColumn("{task.description:<16}"),
         BarColumn(bar_width=32, complete_style="#67A9CF", finished_style="#67A9CF"),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
-        console=console(),
+        console=Console(stderr=True, highlight=False),
     )
     stages: dict[str, _Stage] = {}
 

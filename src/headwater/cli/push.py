@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from headwater.card import card_of, manifest_of
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
 from headwater.cli.progress import say
-from headwater.hub import push_run
 
 
-@app.command()
+@app.command(epilog=examples("headwater push runs/stories you/stories-influence"))
 def push(
     run: RunPath,
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset repository on the hub.")],
@@ -23,9 +22,10 @@ def push(
 
     The texts of the corpus go with it, unless they are streamed, and the model does not. Open it elsewhere with
     Run.from_hub(OWNER/NAME, RUN), or fetch it with headwater cloud fetch.
-
-    [dim]headwater push runs/stories you/stories-influence[/]
     """
+    from headwater.card import card_of, manifest_of
+    from headwater.hub import push_run
+
     texts = {"README.md": card_of(run, repository), "manifest.json": manifest_of(run)}
     say(f"Sending {run} to {repository} …")
     say(f"It is at {push_run(run, repository, texts, public=public)}")

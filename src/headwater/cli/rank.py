@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headwater.choices import Aggregate, RankBy
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.examples import examples
 from headwater.cli.options import DampingOption, QueryRankOption, RunPath
 from headwater.cli.progress import progress_report, say
-from headwater.curate import Ranking, count_of, parse_keep
 from headwater.errors import HeadwaterError
-from headwater.influence.aggregate import Aggregate
-from headwater.influence.attribution import RankBy
-from headwater.influence.queries import read_queries
-from headwater.influence.question import Question
-from headwater.render.visible import one_line, shorten
-from headwater.run import Run
+
+if TYPE_CHECKING:
+    from headwater.curate import Ranking
+    from headwater.influence.question import Question
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "headwater rank runs/stories --queries dev.jsonl --keep 0.5 -o kept.jsonl",
+        "headwater rank runs/stories --queries dev.jsonl --lowest --keep 100 -o inspect.jsonl",
+        "headwater rank runs/stories --by self-influence --keep 200 -o suspects.jsonl",
+    )
+)
 @with_engine
 def rank(
     run: RunPath,
@@ -59,11 +64,11 @@ def rank(
     """Rank every training example by what it did to all of some queries, and write the best of them as a corpus.
 
     Scores are exact. Stop it at any time; the same command goes on where it stopped, and another --keep costs no pass.
-
-    [dim]headwater rank runs/stories --queries dev.jsonl --keep 0.5 -o kept.jsonl[/]
-    [dim]headwater rank runs/stories --queries dev.jsonl --lowest --keep 100 -o inspect.jsonl[/]
-    [dim]headwater rank runs/stories --by self-influence --keep 200 -o suspects.jsonl[/]
     """
+    from headwater.curate import count_of, parse_keep
+    from headwater.influence.queries import read_queries
+    from headwater.run import Run
+
     if (queries is None) == (by is None):
         raise HeadwaterError("Say what to rank by: either --queries dev.jsonl, or --by self-influence.")
     if keep is not None and output is None:
@@ -88,6 +93,8 @@ def rank(
 
 
 def _table(ranking: Ranking, k: int) -> Table:
+    from headwater.render.visible import one_line, shorten
+
     table = Table("rank", "score", "id", "text", box=None, header_style="dim", pad_edge=False)
     for place, (score, example) in enumerate(ranking.top(k), start=1):
         text = Text(one_line(shorten(example.text, 200)), no_wrap=True, overflow="ellipsis")

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from headwater.choices import Method
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.examples import examples
 from headwater.cli.options import (
     DampingOption,
     QueryRankOption,
@@ -16,13 +18,14 @@ from headwater.cli.options import (
 )
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
-from headwater.influence.queries import read_queries
-from headwater.influence.scan import check_query_ids
-from headwater.run import Run
-from headwater.training.lookback import Method
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "headwater scan runs/stories queries.jsonl -o scores.parquet",
+        "headwater scan runs/stories queries.jsonl --checkpoints models/stories/checkpoints --method source",
+    )
+)
 @with_engine
 def scan(
     run: RunPath,
@@ -61,10 +64,11 @@ def scan(
 
     With --checkpoints: what every example did at each checkpoint of the training, a column '<query id>@<step>' for
     each beside the sum, so that one sees when in training an example acted.
-
-    [dim]headwater scan runs/stories queries.jsonl -o scores.parquet[/]
-    [dim]headwater scan runs/stories queries.jsonl --checkpoints models/stories/checkpoints --method source[/]
     """
+    from headwater.influence.queries import read_queries
+    from headwater.influence.scan import check_query_ids
+    from headwater.run import Run
+
     if checkpoints is None and method is not None:
         raise HeadwaterError(f"--method {method} looks back at a training: name its checkpoints with --checkpoints.")
     if checkpoints is not None and tokens:

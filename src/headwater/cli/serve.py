@@ -8,12 +8,17 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import DEFAULT_PORT, PortOption, RunPath
 from headwater.cli.progress import say
 from headwater.errors import HeadwaterError
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "headwater serve runs/stories", "HEADWATER_TOKEN=secret headwater serve runs/stories --host 0.0.0.0"
+    )
+)
 def serve(
     run: RunPath,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is all of this machine's.")] = "127.0.0.1",
@@ -34,9 +39,6 @@ def serve(
     """Serve a page on which to ask RUN questions, and the API behind it, until Ctrl-C.
 
     Where the environment variable HEADWATER_TOKEN is set, callers of the API must bring it.
-
-    [dim]headwater serve runs/stories[/]
-    [dim]HEADWATER_TOKEN=secret headwater serve runs/stories --host 0.0.0.0[/]
     """
     require_extra()
     from headwater.serve.server import serve as serve_run

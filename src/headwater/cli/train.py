@@ -8,13 +8,18 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.progress import progress_report, say
-from headwater.corpus.read import ReadOptions, read_records
 from headwater.errors import HeadwaterError
 from headwater.sweep.progress import Step
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "headwater train stories.jsonl runs/stories-model --checkpoints 4",
+        "headwater fit runs/stories --model runs/stories-model --corpus stories.jsonl",
+    )
+)
 def train(
     corpus: Annotated[
         str, typer.Argument(metavar="CORPUS", help="Training text, in any form that `headwater fit` reads.")
@@ -40,10 +45,8 @@ def train(
 
     Its recipe, train.json, is kept beside it; `headwater evaluate` and `headwater verify --kind retrain` train it again
     on a part of the corpus.
-
-    [dim]headwater train stories.jsonl runs/stories-model --checkpoints 4[/]
-    [dim]headwater fit runs/stories --model runs/stories-model --corpus stories.jsonl[/]
     """
+    from headwater.corpus.read import ReadOptions, read_records
     from headwater.training.make import Design, make_model
     from headwater.training.recipe import Recipe, read_recipe
     from headwater.training.train import reporting

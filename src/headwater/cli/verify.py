@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from headwater.answer import Answer
+from headwater.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import HtmlOption, RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
-from headwater.influence.comparison import CheckKind
-from headwater.run import Run
-from headwater.verify.options import DEFAULT_ITERATIONS, DEFAULT_SUBSET, VerifyOptions
+
+if TYPE_CHECKING:
+    from headwater.answer import Answer
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'headwater ask runs/stories "Once upon a time, Lily found a" " shiny key." --json > key.json',
+        "headwater verify runs/stories key.json --kind pbrf --weight 0.1 --html key.html",
+    )
+)
 def verify(
     run: RunPath,
     answer: Annotated[Path, typer.Argument(metavar="ANSWER", help="An answer that `ask --json` printed.")],
@@ -39,8 +45,8 @@ def verify(
     ] = 1.0,
     subset: Annotated[
         int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)
-    ] = DEFAULT_SUBSET,
-    iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = DEFAULT_ITERATIONS,
+    ] = HELD_FAST,
+    iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = RESPONSE_ITERATIONS,
     seeds: Annotated[int, typer.Option(help="retrain: trainings of every set.", min=1)] = 3,
     recipe: Annotated[
         Path | None,
@@ -59,10 +65,10 @@ def verify(
     A step takes seconds and checks the gradients; a response takes a minute an example and checks the curvature too;
     retraining takes as many trainings as it says, needs the model's recipe, and is what really happens. It goes on
     where it was stopped.
-
-    [dim]headwater ask runs/stories "Once upon a time, Lily found a" " shiny key." --json > key.json[/]
-    [dim]headwater verify runs/stories key.json --kind pbrf --weight 0.1 --html key.html[/]
     """
+    from headwater.run import Run
+    from headwater.verify.options import VerifyOptions
+
     options = VerifyOptions(
         kind, k, random, weight, subset or None, iterations, seeds, jobs or os.cpu_count() or 1, seed
     )
@@ -82,6 +88,8 @@ def verify(
 
 
 def _read(path: Path) -> Answer:
+    from headwater.answer import Answer
+
     try:
         return Answer.from_json(path.read_bytes())
     except OSError as error:

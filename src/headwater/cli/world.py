@@ -8,21 +8,20 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
+from headwater.cli.examples import examples
 from headwater.cli.options import SeedOption
 from headwater.cli.progress import say
-from headwater.demo.world import make_world, write_world
 
 
-@app.command()
+@app.command(epilog=examples("headwater world --stories 50000 -o world.jsonl"))
 def world(
     stories: Annotated[int, typer.Option(help="How many stories to write.")] = 3000,
     output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")] = Path("world.jsonl"),
     seed: SeedOption = 0,
 ) -> None:
-    """Write a world of small stories with planted facts, and beside it the list of which story states which fact.
+    """Write a world of small stories with planted facts, and beside it the list of which story states which fact."""
+    from headwater.demo.world import make_world, write_world
 
-    [dim]headwater world --stories 50000 -o world.jsonl[/]
-    """
     made = make_world(stories, seed)
     write_world(made, output)
     facts = output.with_name(f"{output.stem}.facts.jsonl")

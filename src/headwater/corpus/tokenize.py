@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from headwater.choices import LongTexts
 from headwater.errors import CorpusError
-
-LongTexts = Literal["truncate", "split"]
 
 
 @dataclass(frozen=True)

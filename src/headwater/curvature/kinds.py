@@ -1,11 +1,11 @@
-"""The curvature kinds behind one interface: ekfac, kfac, diagonal, identity, exact."""
+"""Curvatures behind one interface, and those of them that are diagonal in a Kronecker-factored basis."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,8 +15,6 @@ from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
 from headwater.gradient import Bases, FactoredGradient, laid_out, per_example, rotated, turned
 from headwater.lm.layers import TrackedLayer
-
-CurvatureKind = Literal["ekfac", "kfac", "diagonal", "identity", "exact"]
 
 
 class Curvature(Protocol):
@@ -103,7 +101,7 @@ class EigenCurvature:
     (bases None, Λ = 1, λ = 0: the plain gradient dot product).
     """
 
-    kind: CurvatureKind
+    kind: str
     layers: tuple[TrackedLayer, ...]
     bases: Mapping[str, Eigenbasis]
     damping: Damping

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headwater.evaluate.leaderboard import Bench, Metric, Result, judge, markdown, table, write_parquet
+from headwater.evaluate.leaderboard import Result, judge, markdown, table, write_parquet
+from headwater.evaluate.measures import Bench, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.queries import spread
 from headwater.evaluate.removal import Removals
@@ -24,7 +25,8 @@ REFERENCE = "ekfac"
 class Plan:
     """What is measured, and on how much."""
 
-    metrics: Sequence[Metric] = ("lds", "trace")
+    metrics: Sequence[str] = ("lds", "trace")
+    """Their names."""
     subsets: int = 64
     seeds: int = 1
     """Trainings on each subset."""
@@ -79,9 +81,10 @@ class Board:
 def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
     """Retrain what has not been retrained yet, score what has not been scored, and judge the methods."""
     truth, removals = None, None
-    if "lds" in plan.metrics:
+    metrics = [metric_of(name) for name in plan.metrics]
+    if any(metric.needs_truth for metric in metrics):
         truth = ground_truth(scene.retraining, plan.subsets, plan.seeds, plan.jobs, scene.report, scene.seed)
-    if set(plan.metrics) & {"qld", "brittleness"}:
+    if any(metric.needs_removals for metric in metrics):
         chosen = spread(scene.queries, plan.removed)
         removals = Removals(scene.retraining, chosen, plan.jobs, scene.report, scene.seed)
     bench = Bench(scene, plan.metrics, truth, removals)

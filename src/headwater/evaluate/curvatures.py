@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.curvature.damping import parse_damping
-from headwater.curvature.kinds import Curvature, CurvatureKind
+from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import load_curvature
 from headwater.evaluate.scene import EvalScene
 from headwater.files import write_text
@@ -20,7 +20,7 @@ from headwater.lm.load import LanguageModel
 class Fit:
     """One curvature."""
 
-    kind: CurvatureKind
+    kind: str
     layers: str = ""
     """A glob of the layers that are tracked; nothing is those that the run tracks."""
 

@@ -13,7 +13,6 @@ from headwater.curvature.damping import parse_damping
 from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature, identity
 from headwater.evaluate.curvatures import Fit, fitted, tracked
 from headwater.evaluate.scene import EvalScene, ScoreMatrix
-from headwater.gradient import Gradients
 from headwater.index.build import Sketches
 from headwater.index.kernels import look_up
 from headwater.index.sketch import sketch_of_width
@@ -21,53 +20,23 @@ from headwater.influence.question import question_gradients
 from headwater.influence.scores import Scores, SelfInfluence, Weights, sum_of
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
-from headwater.solvers.conjugate_gradient import damped_product
-from headwater.solvers.lissa import neumann_series
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.adam import kernel_moments, second_moments
 
 
-def ekfac(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """I(q, z)"""
-    return _influence(scene, fitted(scene, Fit("ekfac", layers), damping))
+def influence(scene: EvalScene, kind: str, damping: str = "", layers: str = "") -> ScoreMatrix:
+    """I(q, z) with a curvature of any kind, fitted as the run's own was."""
+    return _influence(scene, fitted(scene, Fit(kind, layers), damping))
 
 
-def kfac(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """I(q, z) with K-FAC's eigenvalues (Martens & Grosse 2015)."""
-    return _influence(scene, fitted(scene, Fit("kfac", layers), damping))
-
-
-def diagonal(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """I(q, z) with the Fisher's diagonal."""
-    return _influence(scene, fitted(scene, Fit("diagonal", layers), damping))
-
-
-def exact(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """I(q, z) with the dense Fisher. Raises HeadwaterError where the model is too large for it."""
-    return _influence(scene, fitted(scene, Fit("exact", layers), damping))
-
-
-def conjugate_gradients(
-    scene: EvalScene, iterations: int = 5, subset: int = 256, damping: str = "", layers: str = ""
+def solved(
+    scene: EvalScene, solver: str, subset: int, damping: str = "", layers: str = "", **options: int
 ) -> ScoreMatrix:
-    """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩ with the true Gauss–Newton matrix H; EK-FAC sets out the way."""
-    options = AskOptions(solver="cg", iterations=iterations, subset=subset)
-    options.check()
-    return _influence(scene, fitted(scene, Fit("ekfac", layers), damping), options)
-
-
-def lissa(scene: EvalScene, steps: int = 40, batch: int = 32, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """The same by a Neumann series over random batches, without EK-FAC but for the size of λ."""
+    """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩, H the true Gauss–Newton matrix over a `subset` (0: all); EK-FAC sets out the way."""
     curvature = fitted(scene, Fit("ekfac", layers), damping)
-    run, rng = scene.run, np.random.default_rng(scene.seed)
-
-    def product(vectors: Gradients) -> Gradients:
-        chosen = rng.choice(len(run.corpus), min(batch, len(run.corpus)), replace=False)
-        sweep = Sweep("LiSSA", run.lm, curvature.layers, run.corpus.sequences(np.sort(chosen).tolist()))
-        return damped_product(curvature, sweep, vectors)
-
-    gradients = question_gradients(run.lm, curvature.layers, scene.questions)
-    return products(scene, scene.run.lm, curvature.layers, neumann_series(product, gradients, steps, scene.report))
+    asker = Scene(scene.run.lm, scene.run.corpus, curvature, scene.report)
+    weights = asker.solved(scene.questions, solver, subset or None, options, scene.seed)
+    return products(scene, scene.run.lm, curvature.layers, weights)
 
 
 def relative(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
@@ -100,10 +69,10 @@ def trackstar(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMat
     return _cosines(scene, EigenCurvature("diagonal", chosen, bases, parse_damping(damping or None)))
 
 
-def sketch(scene: EvalScene, bytes: int = 8192) -> ScoreMatrix:
+def sketch(scene: EvalScene, bytes: int = 8192, kind: str = "planes") -> ScoreMatrix:
     """Influences as the sketches of an index estimate them, none scored exactly."""
     curvature = fitted(scene, Fit("ekfac"))
-    width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes)
+    width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes, kind=kind)
     sweep = Sweep("sketches", scene.run.lm, curvature.layers, scene.run.corpus.sequences(), engine=scene.run.engine)
     state = fold(sweep, lambda: Sketches(curvature, width), report=scene.report).state_dict()
     codes, scales = state["codes"].numpy(), state["numbers"].numpy()[:, 0]
@@ -123,9 +92,9 @@ def products(scene: EvalScene, lm: LanguageModel, layers: Sequence[TrackedLayer]
     return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()
 
 
-def _influence(scene: EvalScene, curvature: Curvature, options: AskOptions = AskOptions()) -> ScoreMatrix:
+def _influence(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
     asker = Scene(scene.run.lm, scene.run.corpus, curvature, scene.report)
-    return products(scene, scene.run.lm, curvature.layers, asker.weights(scene.questions, options))
+    return products(scene, scene.run.lm, curvature.layers, asker.weights(scene.questions, AskOptions()))
 
 
 def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:

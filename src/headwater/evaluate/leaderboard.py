@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,16 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from headwater.evaluate import curvatures
+from headwater.evaluate.measures import Bench, Found, metric_of
 from headwater.evaluate.methods import Method
-from headwater.evaluate.metrics import Drawn, correlations, lds, mean, trace
-from headwater.evaluate.removal import Removals, completed, loss_increase, removals_to_flip
+from headwater.evaluate.metrics import Drawn
 from headwater.evaluate.scene import EvalScene
-from headwater.evaluate.tail_patch import tail_patch
-from headwater.evaluate.truth import Truth
 from headwater.files import load_tensors, read_metadata, replacing, save_tensors
-
-Metric = Literal["lds", "trace", "qld", "tail-patch", "brittleness"]
-METRICS: tuple[Metric, ...] = ("lds", "trace", "qld", "tail-patch", "brittleness")
 
 
 @dataclass(frozen=True)
@@ -39,16 +34,6 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Found:
-    """One number about a method."""
-
-    value: Drawn | None
-    """None where there is nothing to measure it on."""
-    by_query: Mapping[int, float | None]
-    """Query's position -> its own number."""
-
-
-@dataclass(frozen=True)
 class Result:
     """How one method did."""
 
@@ -56,18 +41,6 @@ class Result:
     cpu_seconds: float
     found: Mapping[str, Found] = field(default_factory=dict[str, Found])
     """Name of a column -> what was found."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What methods are measured on."""
-
-    scene: EvalScene
-    metrics: Sequence[Metric]
-    truth: Truth | None
-    """For the linear datamodeling score."""
-    removals: Removals | None
-    """For what retraining without the top examples says."""
 
 
 def score(scene: EvalScene, method: Method) -> Scored:
@@ -91,58 +64,10 @@ def score(scene: EvalScene, method: Method) -> Scored:
 def judge(bench: Bench, method: Method) -> Result:
     """What is measured of the method's scores."""
     scored = score(bench.scene, method)
-    ways: dict[Metric, Callable[[Bench, NDArray[Any]], dict[str, Found]]] = {
-        "lds": _lds, "trace": _trace, "qld": _qld, "tail-patch": _tail_patch, "brittleness": _brittleness
-    }  # fmt: skip
     found: dict[str, Found] = {}
     for metric in bench.metrics:
-        found |= ways[metric](bench, scored.scores)
+        found |= metric_of(metric).measure(bench, scored.scores)
     return Result(method, scored.cpu_seconds, found)
-
-
-def _lds(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    assert bench.truth is not None, "the truth is measured before methods are judged by it"
-    members, losses = bench.truth.members, bench.truth.losses
-    each = correlations(scores, members, losses)[0].tolist()
-    return {"LDS": Found(lds(scores, members, losses, bench.scene.seed), dict(enumerate(each)))}
-
-
-def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    """MRR over all queries, and recall@10 by how many examples state them."""
-    stating, seed = bench.scene.stating, bench.scene.seed
-    known = [q for q in range(stating.shape[1]) if stating[:, q].any()]
-    traced = {q: trace(scores[:, q], stating[:, q], seed=seed) for q in known}
-    ranks = {q: one.reciprocal_rank for q, one in traced.items()}
-    found = {"MRR": Found(mean(list(ranks.values()), seed) if ranks else None, ranks)}
-    for times in sorted({int(stating[:, q].sum()) for q in known}):
-        shares = {q: traced[q].recall for q in known if int(stating[:, q].sum()) == times}
-        found[f"recall@10, {times}×"] = Found(mean(list(shares.values()), seed), shares)
-    return found
-
-
-def _qld(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    assert bench.removals is not None, "removals are chosen before methods are judged by them"
-    rises = loss_increase(bench.removals, scores)
-    return {"QLD, nats": Found(mean(rises, bench.scene.seed), dict(zip(bench.removals.queries, rises, strict=True)))}
-
-
-def _tail_patch(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    changes = tail_patch(bench.scene, scores)
-    return {"tail patch, nats": Found(mean(changes, bench.scene.seed), dict(enumerate(changes)))}
-
-
-def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    """The share of known completions that taking out a hundredth flips, and the fewest removals that flip each."""
-    assert bench.removals is not None, "removals are chosen before methods are judged by them"
-    removals = replace(bench.removals, queries=completed(bench.removals))
-    fewest = removals_to_flip(removals, scores) if removals.queries else []
-    flipped = [float(count is not None and count <= removals.count) for count in fewest]
-    each = dict(zip(removals.queries, [None if count is None else float(count) for count in fewest], strict=True))
-    return {
-        "flipped by 1 %": Found(mean(flipped, bench.scene.seed) if flipped else None,
-                                dict(zip(removals.queries, flipped, strict=True))),
-        "removals to flip": Found(None, each),
-    }  # fmt: skip
 
 
 def columns(results: Sequence[Result]) -> list[str]:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from headwater.curvature.kinds import CurvatureKind
+from headwater.curvature.kind import kind_of
 from headwater.errors import HeadwaterError
 from headwater.evaluate import gradients, words
 from headwater.evaluate.curvatures import Fit
 from headwater.evaluate.lookback import look_back
 from headwater.evaluate.scene import EvalScene, ScoreMatrix
+from headwater.plugins import CURVATURES, SOLVERS
+from headwater.solvers.solver import solver_of
 
 Option = int | str
 DAMPED: Mapping[str, Option] = {"damping": "", "layers": ""}
@@ -29,7 +31,7 @@ class Family:
     """Of a scene, and of every option by its name."""
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     """Their defaults, which also say their types."""
-    fits: CurvatureKind | None = None
+    fits: str | None = None
     """The curvature that it needs, whose fit is part of its cost."""
 
 
@@ -69,17 +71,11 @@ def _random(scene: EvalScene) -> ScoreMatrix:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "ekfac": Family(gradients.ekfac, DAMPED, "ekfac"),
-    "kfac": Family(gradients.kfac, DAMPED, "kfac"),
-    "diagonal": Family(gradients.diagonal, DAMPED, "diagonal"),
-    "exact": Family(gradients.exact, DAMPED, "exact"),
-    "cg": Family(gradients.conjugate_gradients, {"iterations": 5, "subset": 256, **DAMPED}, "ekfac"),
-    "lissa": Family(gradients.lissa, {"steps": 40, "batch": 32, **DAMPED}, "ekfac"),
     "relative": Family(gradients.relative, DAMPED, "ekfac"),
     "dot": Family(gradients.dot_product, {"layers": ""}),
     "cosine": Family(gradients.cosine, {"layers": ""}),
     "trackstar": Family(gradients.trackstar, DAMPED),
-    "sketch": Family(gradients.sketch, {"bytes": 8192}, "ekfac"),
+    "sketch": Family(gradients.sketch, {"bytes": 8192, "kind": "planes"}, "ekfac"),
     "tracin": Family(partial(look_back, method="tracin")),
     "adam": Family(partial(look_back, method="adam")),
     "source": Family(partial(look_back, method="source")),
@@ -88,6 +84,32 @@ FAMILIES: Mapping[str, Family] = {
     "planted": Family(_planted),
     "random": Family(_random),
 }
+"""The methods that are neither a curvature nor a solver by itself."""
+UNUSED = ("identity", "curvature")
+"""A curvature and a solver that other methods say by other names: `dot`, and the curvature itself."""
+SUBSET = 256
+CHEAPER: Mapping[str, Mapping[str, Option]] = {"cg": {"iterations": 5}, "lissa": {"subset": 0}}
+"""Settings of solvers, where others suit many queries than suit one; a subset of 0 is all examples."""
+
+
+def method_names() -> list[str]:
+    """Of all methods: every curvature, every solver, and the others."""
+    return [name for name in (*CURVATURES.names(), *SOLVERS.names(), *FAMILIES) if name not in UNUSED]
+
+
+def family_of(name: str) -> Family:
+    """The family of that name. Raises HeadwaterError where there is none, or more than one, or it cannot be loaded."""
+    if name not in method_names():
+        raise HeadwaterError(f"--method {name}: there is no such method. Choose among {', '.join(method_names())}.")
+    if method_names().count(name) > 1:
+        raise HeadwaterError(f"--method {name}: more than one of the curvatures, solvers and methods has that name.")
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if name in CURVATURES.names():
+        kind_of(name)
+        return Family(partial(gradients.influence, kind=name), DAMPED, name)
+    options = {**solver_of(name).options, "subset": SUBSET, **CHEAPER.get(name, {}), **DAMPED}
+    return Family(partial(gradients.solved, solver=name), options, "ekfac")
 
 
 def parse_methods(specs: Sequence[str]) -> list[Method]:
@@ -100,9 +122,7 @@ def parse_methods(specs: Sequence[str]) -> list[Method]:
 
 def _parse(spec: str) -> Method:
     name, _, settings = spec.partition(":")
-    if name not in FAMILIES:
-        raise HeadwaterError(f"--method {name}: there is no such method. Choose among {', '.join(FAMILIES)}.")
-    family = FAMILIES[name]
+    family = family_of(name)
     options: dict[str, Option] = dict(family.options)
     for setting in filter(None, settings.split(",")):
         key, _, value = setting.partition("=")
@@ -119,7 +139,8 @@ def _value(spec: str, key: str, value: str, default: Option) -> Option:
     try:
         number = int(value)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise HeadwaterError(f"--method {spec}: {key} must be a whole number of 1 or more, not {value!r}.")
+        number = -1
+    least = min(1, default)
+    if number < least:
+        raise HeadwaterError(f"--method {spec}: {key} must be a whole number of {least} or more, not {value!r}.")
     return number

@@ -30,8 +30,9 @@ from headwater.index.table import (
     table_schema,
 )
 from headwater.lm.load import LanguageModel
+from headwater.reducer import LayerGradients
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import HERE, Engine, LayerGradients, Shard, Sweep, each_shard
+from headwater.sweep.sweep import HERE, Engine, Shard, Sweep, each_shard
 
 COARSE_BYTES = 1024
 """Of every sketch, so many bytes are looked at first."""

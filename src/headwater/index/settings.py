@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from headwater.errors import HeadwaterError
-from headwater.index.sketch import DEFAULT_BYTES, Sketch, sketch_of_width
+from headwater.index.sketch import DEFAULT_BYTES, DEFAULT_KIND, Sketch, sketch_kind, sketch_of_width
+from headwater.plugins import SKETCHES
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class IndexOptions:
     there has, or else all."""
     seed: int = 0
     """Of the sketch's random signs."""
+    sketch: str | None = None
+    """The kind of sketch (see plugins.SKETCHES); None is that of the index there, or else planes."""
     store: str | None = None
     """URL of an object store's folder for the table; None is the run's own directory, or where it was before."""
 
@@ -34,10 +37,16 @@ class IndexSettings:
     sketch: Sketch
     directions: int = 0
     """Of every layer's inputs and outputs, so many were sketched; 0 is all."""
+    kind: str = DEFAULT_KIND
+    """Of the sketch."""
 
     def to_json(self) -> str:
-        kept = {"directions": self.directions} if self.directions else {}
-        return json.dumps({"curvature": self.curvature, "sketch": asdict(self.sketch)} | kept, sort_keys=True)
+        kept: dict[str, object] = {"curvature": self.curvature, "sketch": asdict(self.sketch)}  # pyright: ignore
+        if self.directions:
+            kept["directions"] = self.directions
+        if self.kind != DEFAULT_KIND:
+            kept |= {"kind": self.kind, "package": SKETCHES.package(self.kind)}
+        return json.dumps(kept, sort_keys=True)
 
 
 def settings_for(
@@ -50,19 +59,25 @@ def settings_for(
     directions = options.directions
     if directions is None:
         directions = there.directions if there is not None else 0
-    numbers = dimensions(directions)
-    if options.bytes is None and there is not None and there.sketch.dimensions == numbers:
-        return IndexSettings(dict(curvature), replace(there.sketch, seed=options.seed), directions)
-    return IndexSettings(
-        dict(curvature), sketch_of_width(numbers, options.bytes or DEFAULT_BYTES, options.seed), directions
-    )
+    numbers, kind = dimensions(directions), options.sketch
+    if kind is None:
+        kind = there.kind if there is not None else DEFAULT_KIND
+    if options.bytes is None and there is not None and (there.kind, there.sketch.dimensions) == (kind, numbers):
+        sketch = replace(there.sketch, seed=options.seed)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    else:
+        sketch = sketch_of_width(numbers, options.bytes or DEFAULT_BYTES, options.seed, kind)
+    return IndexSettings(dict(curvature), sketch, directions, kind)
 
 
 def parse_settings(text: str) -> IndexSettings:
     """The settings that `to_json` wrote. Raises HeadwaterError where the index was written by something else."""
     try:
         found = json.loads(text)
-        return IndexSettings(found["curvature"], Sketch(**found["sketch"]), found.get("directions", 0))
+        kind = found.get("kind", DEFAULT_KIND)
+        sketch = sketch_kind(kind, found.get("package", "")).read(**found["sketch"])
+        return IndexSettings(found["curvature"], sketch, found.get("directions", 0), kind)
+    except HeadwaterError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise HeadwaterError(
             "The index was not written by this version of Headwater. Build it again: headwater index RUN"

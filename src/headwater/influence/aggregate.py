@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from headwater.choices import Aggregate
 from headwater.corpus.batches import Batch
 from headwater.curvature.kinds import Curvature
 from headwater.gradient import Gradients
@@ -20,8 +20,6 @@ from headwater.influence.question import Question, question_gradients
 from headwater.influence.scores import Scores, of_rank
 from headwater.lm.load import LanguageModel
 
-Aggregate = Literal["mean", "max"]
-"""Of an example's scores on all queries."""
 TOGETHER = 16
 """Queries whose gradients are normalised at a time."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-RankBy = Literal["influence", "relative"]
+from headwater.choices import RankBy
+
 Scalar = str | int | float | bool | None
 
 

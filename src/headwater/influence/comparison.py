@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.choices import CheckKind
 from headwater.influence.attribution import Query
 
-CheckKind = Literal["step", "pbrf", "retrain"]
 Group = Literal["proponent", "opponent", "random"]
 GROUPS: tuple[Group, ...] = ("proponent", "opponent", "random")
 

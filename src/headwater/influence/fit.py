@@ -9,29 +9,28 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from headwater import aligned
+from headwater.choices import Fisher
 from headwater.curvature.covariances import Covariances
-from headwater.curvature.damping import Damping
-from headwater.curvature.eigen import Eigenbases, Eigenvalues, eigendecompose
-from headwater.curvature.exact import DenseFisher, ExactCurvature, refuse_if_large
-from headwater.curvature.kinds import Curvature, CurvatureKind, Eigenbasis, EigenCurvature, identity
+from headwater.curvature.eigen import Eigenbases, eigendecompose
+from headwater.curvature.kind import kind_of
+from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import delete_strays, save_curvature, save_sections
 from headwater.errors import HeadwaterError
 from headwater.files import load_tensors, read_metadata, save_tensors
-from headwater.gradient import Bases
 from headwater.influence.sections import Section, sections_of
 from headwater.lm.capture import Labels
+from headwater.lm.layers import TrackedLayer
+from headwater.reducer import R
 from headwater.sweep.kept import Kept, kept_in
 from headwater.sweep.pace import Pace
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import Checkpoint, Engine, R, Sweep, fold
+from headwater.sweep.sweep import Checkpoint, Engine, Sweep, fold
 
-Fisher = Literal["sampled", "empirical"]
 _GRADIENTS = "gradients-"
 """Begins the names of folders of kept gradients."""
 _PART = "part-"
@@ -73,7 +72,8 @@ class Workbench:
 class FitOptions:
     """Which curvature is fitted, over which layers, from which examples."""
 
-    curvature: CurvatureKind = "ekfac"
+    curvature: str = "ekfac"
+    """The name of its kind (see plugins.CURVATURES)."""
     layers: tuple[str, ...] | None = None
     """Globs of layer names; None is every MLP linear."""
     fit_examples: int | None = None
@@ -120,8 +120,8 @@ def write_curvature(
     Where memory does not suffice for all layers together, a few are fitted at a time and each such section is written
     before the next is begun. The model runs once more for each of them; the numbers are the same.
     """
-    kind, factored = options.curvature, options.curvature in ("ekfac", "kfac")
-    parts = sections_of(sweep, options.memory, options.block_width) if factored else []
+    kind = options.curvature
+    parts = sections_of(sweep, options.memory, options.block_width) if kind_of(kind).in_sections else []
     if len(parts) > 1:
         save_sections(path, kind, _write_parts(path, options, sweep, bench, binding, parts), binding)
     else:
@@ -149,38 +149,42 @@ def _write_parts(
     return written
 
 
-def fit_curvature(kind: CurvatureKind, sweep: Sweep, bench: Workbench, block_width: int | None = None) -> Curvature:
+def fit_curvature(kind: str, sweep: Sweep, bench: Workbench, block_width: int | None = None) -> Curvature:
     """Fit `kind` on the sequences of `sweep`, whose labels decide the Fisher.
 
     Covariances wider than `block_width` are taken for block-diagonal, as Grosse et al. 2023 do in their largest model.
     Interrupted, it goes on from the last finished shard. The returned curvature carries the default damping.
     """
-    layers = tuple(sweep.layers)
-    if kind == "identity":
-        return identity(layers, str(sweep.lm.device))
-    if kind == "exact":
-        refuse_if_large(layers)
-        fisher = _fold(sweep, "fisher", lambda: DenseFisher(layers), bench)
-        return ExactCurvature(layers, fisher.total / fisher.examples, Damping())
-    if kind == "diagonal":
-        return _eigen_curvature(kind, sweep, {layer.name: (None, None) for layer in layers}, bench)
-    if kind == "ekfac" and sweep.lm.device.type == "cpu":  # a GPU makes them again sooner than a disk gives them back
-        sweep = replace(sweep, kept=bench.kept(sweep))
-    covariances = _fold(sweep, "covariances", lambda: Covariances(layers, block_width), bench)
-    found = _eigenbases(sweep.engine, covariances, bench)
-    bases = found.pairs(layers)
-    if kind == "kfac":  # Λ = T̄ · λ_S λ_Aᵀ: tokens taken as independent, so that their number multiplies
-        products = {x.name: found.outer(x) * covariances.tokens_per_example for x in layers}
-        return EigenCurvature(kind, layers, {x: Eigenbasis(*bases[x], products[x]) for x in bases}, Damping())
-    return _eigen_curvature(kind, sweep, bases, bench)
+    return kind_of(kind).fit(_Passes(kind, sweep, bench, block_width))
 
 
-def _eigen_curvature(kind: CurvatureKind, sweep: Sweep, bases: Bases, bench: Workbench) -> EigenCurvature:
-    """Λ of every layer in the given bases."""
-    layers = tuple(sweep.layers)
-    found = _fold(sweep, "eigenvalues", lambda: Eigenvalues(layers, bases), bench)
-    fitted = {name: Eigenbasis(*bases[name], found.mean(name)) for name in bases}
-    return EigenCurvature(kind, layers, fitted, Damping())
+@dataclass(frozen=True)
+class _Passes:
+    """A Fitting, by sweeps."""
+
+    kind: str
+    sweep: Sweep
+    bench: Workbench
+    block_width: int | None
+
+    @property
+    def layers(self) -> tuple[TrackedLayer, ...]:
+        return tuple(self.sweep.layers)
+
+    @property
+    def device(self) -> str:
+        return str(self.sweep.lm.device)
+
+    def fold(self, stage: str, make: Callable[[], R]) -> R:
+        return fold(replace(self.sweep, stage=stage), make, self.bench.checkpoint(stage), self.bench.report)
+
+    def eigenbases(self, covariances: Covariances) -> Eigenbases:
+        return _eigenbases(self.sweep.engine, covariances, self.bench)
+
+    def keeping(self) -> _Passes:
+        if self.sweep.lm.device.type != "cpu":  # a GPU makes them again sooner than a disk gives them back
+            return self
+        return replace(self, sweep=replace(self.sweep, kept=self.bench.kept(self.sweep)))
 
 
 def _eigenbases(engine: Engine, covariances: Covariances, bench: Workbench) -> Eigenbases:
@@ -218,7 +222,3 @@ def _decomposed(named: tuple[str, Tensor]) -> tuple[str, Tensor, Tensor]:
     owner, side, _ = name.rsplit(".", 2)
     whose = "the inputs of" if side == "A" else "the gradients of"
     return name, *eigendecompose(covariance, f"{whose} {owner}")
-
-
-def _fold(sweep: Sweep, stage: str, make: Callable[[], R], bench: Workbench) -> R:
-    return fold(replace(sweep, stage=stage), make, bench.checkpoint(stage), bench.report)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from headwater.alone import alone
 from headwater.corpus.corpus import Corpus
-from headwater.curvature.kinds import CurvatureKind
 from headwater.curvature.store import layers_of
 from headwater.files import read_metadata
 from headwater.influence.fit import FitOptions, Workbench, labels_of, write_curvature
@@ -29,7 +28,7 @@ class Refit:
     report: Report = silent
 
     def fit(
-        self, lm: LanguageModel, folder: Path, kind: CurvatureKind = "ekfac",
+        self, lm: LanguageModel, folder: Path, kind: str = "ekfac",
         layers: Sequence[TrackedLayer] | None = None,
     ) -> Path:  # fmt: skip
         """The file of a curvature in `folder`, fitted where there is none of these settings.

@@ -8,26 +8,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from headwater.choices import DeviceMap, Dtype
 from headwater.errors import ModelError, first_line
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
 from headwater.lm.placement import each_weight, is_offloaded
 from headwater.lm.quantised import dequantised, is_quantised, keep_differentiable, quantisation
-
-Dtype = Literal["fp32", "bf16", "int8", "nf4"]
-"""What a model runs in. Whatever is summed over tokens or examples is in float32 all the same.
-
-With int8 and nf4 the weights of the linears have 8 or 4 bits; the rest is in bfloat16."""
-DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"]
-"""How accelerate spreads a model over the devices there are."""
 
 
 @dataclass(frozen=True)

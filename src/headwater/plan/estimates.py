@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-from headwater.curvature.kinds import CurvatureKind
 from headwater.index.build import COARSE_BYTES
 from headwater.index.search import MEMORY_SHARE
 from headwater.index.sketch import Sketch
@@ -49,7 +48,7 @@ class Plan:
     """What the stages will take, each from nothing, and what that was estimated from."""
 
     model: str
-    curvature: CurvatureKind
+    curvature: str
     layers: int
     parameters: int
     """D: tracked parameters."""

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from headwater.corpus.batches import make_batches
 from headwater.curvature.covariances import Covariances
-from headwater.curvature.damping import Damping
-from headwater.curvature.eigen import Eigenvalues
-from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature
+from headwater.curvature.eigen import Eigenbases
+from headwater.curvature.kind import kind_of
+from headwater.curvature.kinds import Curvature
 from headwater.curvature.store import save_curvature
 from headwater.files import save_tensors
-from headwater.influence.fit import Workbench, fit_curvature
+from headwater.influence.fit import Workbench
 from headwater.influence.sections import Section, sections_of
 from headwater.lm.capture import Capture, Labels
+from headwater.lm.layers import TrackedLayer
 from headwater.peak import Peak
 from headwater.plan.bases import probe_bases
 from headwater.plan.layout import Layout
 from headwater.plan.miniature import Miniature
 from headwater.plan.timing import Clock, SweepCost, seconds_of
-from headwater.sweep.sweep import R, Sweep, fold
+from headwater.reducer import R
+from headwater.sweep.sweep import Sweep, fold
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,19 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     bench = Workbench(mini.folder / "curvature", "probe", clock)
     sweep = replace(mini.sweep, labels=Labels("sampled" if fit.fisher == "sampled" else "true", fit.seed))
     path = mini.folder / "curvature" / "curvature.safetensors"
-    parts = sections_of(sweep, fit.memory, fit.block_width) if fit.curvature in ("ekfac", "kfac") else []
-    stages = _Stages(mini, sweep, bench, clock)
+    kind = kind_of(fit.curvature)
+    parts = sections_of(sweep, fit.memory, fit.block_width) if kind.in_sections else []
+    probing = _Probing(fit.curvature, mini, sweep, bench, clock)
     with Peak() as peak:
-        curvature = stages.factored() if fit.curvature in ("ekfac", "kfac") else stages.plain()
-        stages.once += seconds_of(lambda: save_curvature(path, curvature, binding))
+        curvature = kind.fit(probing)
+        probing.once.append(seconds_of(lambda: save_curvature(path, curvature, binding)))
     checkpoints = [file.stat().st_size for file in bench.folder.glob("*.checkpoint.safetensors")]
     state = max(checkpoints, default=0)
-    kept = stages.sweep.kept
+    kept = probing.sweep.kept
     kept_per_token = kept.bytes / max(1, mini.layout.padded) if kept else 0.0
     bench.clear()
     return Fitted(
-        curvature, stages.sweeps, stages.once, peak.bytes, path.stat().st_size, sum(checkpoints), state,
+        curvature, probing.sweeps, sum(probing.once), peak.bytes, path.stat().st_size, sum(checkpoints), state,
         kept_per_token, kept.limit if kept else 0, tuple(parts), _per_pass(mini) if len(parts) > 1 else 0.0,
     )  # fmt: skip
 
@@ -94,14 +98,30 @@ def _per_pass(mini: Miniature) -> float:
         return seconds_of(lambda: [capture(batch) for batch in batches]) / mini.layout.padded
 
 
-class _Stages:
-    """The stages of a fit, each timed. They are those of influence.fit, but for wide bases that are not decomposed."""
+@dataclass
+class _Probing:
+    """A Fitting, each pass of it timed; wide covariances are not decomposed."""
 
-    def __init__(self, mini: Miniature, sweep: Sweep, bench: Workbench, clock: Clock) -> None:
-        self.mini, self.sweep, self.bench, self.clock = mini, sweep, bench, clock
-        self.layers = tuple(sweep.layers)
-        self.sweeps: list[SweepCost] = []
-        self.once = 0.0
+    kind: str
+    mini: Miniature
+    sweep: Sweep
+    bench: Workbench
+    clock: Clock
+    sweeps: list[SweepCost] = field(default_factory=list[SweepCost])
+    once: list[float] = field(default_factory=list[float])
+    """Seconds of what does not grow with the corpus."""
+
+    @property
+    def layers(self) -> tuple[TrackedLayer, ...]:
+        return tuple(self.sweep.layers)
+
+    @property
+    def block_width(self) -> int | None:
+        return self.mini.subject.fit.block_width
+
+    @property
+    def device(self) -> str:
+        return str(self.sweep.lm.device)
 
     def fold(self, stage: str, make: Callable[[], R]) -> R:
         start = time.perf_counter()
@@ -109,29 +129,15 @@ class _Stages:
         self.sweeps.append(self.mini.cost(self.clock, stage, start, time.perf_counter()))
         return reducer
 
-    def factored(self) -> EigenCurvature:
-        """EK-FAC, or K-FAC."""
-        layers, kind = self.layers, self.mini.subject.fit.curvature
-        if kind == "ekfac":
-            self.sweep = replace(self.sweep, kept=self.bench.kept(self.sweep))
-        block_width = self.mini.subject.fit.block_width
-        covariances = self.fold("covariances", lambda: Covariances(layers, block_width))
+    def eigenbases(self, covariances: Covariances) -> Eigenbases:
         probed = probe_bases(covariances)
+        covariances.sums.clear()
         checkpoint = self.bench.checkpoint("eigenbasis")
-        self.once += probed.seconds + seconds_of(lambda: save_tensors(checkpoint.path, probed.bases.tensors, {}))
-        del covariances
-        pairs = probed.bases.pairs(layers)
-        if kind == "kfac":
-            fitted = {x.name: Eigenbasis(*pairs[x.name], probed.bases.outer(x)) for x in layers}
-        else:
-            found = self.fold("eigenvalues", lambda: Eigenvalues(layers, pairs))
-            fitted = {name: Eigenbasis(*pairs[name], found.mean(name)) for name in pairs}
-        return EigenCurvature(kind, layers, fitted, Damping())
+        written = seconds_of(lambda: save_tensors(checkpoint.path, probed.bases.tensors, {}))
+        self.once.append(probed.seconds + written)
+        return probed.bases
 
-    def plain(self) -> Curvature:
-        """The kinds that need no decomposition."""
-        start = time.perf_counter()
-        curvature = fit_curvature(self.mini.subject.fit.curvature, self.sweep, self.bench)
-        end = time.perf_counter()
-        self.sweeps += [self.mini.cost(self.clock, stage, start, end) for stage in self.clock.stamps]
-        return curvature
+    def keeping(self) -> Self:
+        if self.sweep.lm.device.type == "cpu":  # as a fit does
+            self.sweep = replace(self.sweep, kept=self.bench.kept(self.sweep))
+        return self

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headwater import logs
 from headwater.serve.jobs import Job
+from headwater.serve.problems import path_of
 from headwater.version import __version__
 
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
@@ -67,7 +69,12 @@ class Measured:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
-                self.metrics.request(route, scope["method"], message["status"], time.monotonic() - start)
+                seconds = time.monotonic() - start
+                self.metrics.request(route, scope["method"], message["status"], seconds)
+                logs.tell(
+                    f"{scope['method']} {path_of(scope)} {message['status']}", "request", logs.DEBUG,
+                    method=scope["method"], path=path_of(scope), status=message["status"], seconds=seconds,
+                )  # fmt: skip
             await send(message)
 
         await self.app(scope, receive, counted)

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headwater.ask import DEFAULT_CANDIDATES, DEFAULT_ITERATIONS, DEFAULT_SUBSET, Solver
+from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
 from headwater.curvature.damping import parse_damping
 from headwater.influence.attribution import RankBy, Scalar
+from headwater.plugins import SOLVERS
 from headwater.serve.jobs import State
 from headwater.serve.limits import LIMITS
 from headwater.serve.problems import Problem
@@ -17,6 +18,12 @@ from headwater.verify.options import VerifyOptions
 
 def _damping(value: str | float | None) -> str | float | None:
     parse_damping(value)
+    return value
+
+
+def _solver(value: str) -> str:
+    if value not in SOLVERS.names():
+        raise ValueError(f"there is no such solver; choose among {', '.join(SOLVERS.names())}")
     return value
 
 
@@ -107,12 +114,13 @@ class InfluencesBody(QuestionBody):
     """Rank that the question's gradient is reduced to in every layer; null keeps it whole."""
     layers: Globs | None = None
     """Globs of the layers whose part of the influence counts; null is all."""
-    solver: Solver = "curvature"
-    """`cg` goes on from the curvature by conjugate gradients: slower, and closer."""
-    iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] = DEFAULT_ITERATIONS
-    """Of conjugate gradients, at most."""
+    solver: Annotated[Str, AfterValidator(_solver)] = "curvature"
+    """`cg` goes on from the curvature by conjugate gradients: slower, and closer. Or another solver that the server
+    has."""
+    iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] | None = None
+    """Of the solver, at most; null is as many as it sees fit."""
     subset: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = DEFAULT_SUBSET
-    """Examples that conjugate gradients take the curvature over; null is all."""
+    """Examples that a solver takes the curvature over; null is all."""
     texts: Annotated[list[Text], Field(min_length=1, max_length=LIMITS.texts)] | None = None
     """Score these in place of the corpus: what would they do if they were added to it?"""
 

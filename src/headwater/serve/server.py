@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from headwater import logs
 from headwater.errors import HeadwaterError
 from headwater.manifest import read_manifest
 from headwater.serve.app import create_app
@@ -22,11 +23,12 @@ GRACE_SECONDS = 5
 """That open connections are waited for, once every job has ended."""
 
 
-def serve(run: str | Path, settings: Settings = Settings(), say: Callable[[str], None] = print) -> None:
+def serve(run: str | Path, settings: Settings = Settings(), say: Callable[[str], None] = logs.tell) -> None:
     """Serve the run in the directory `run` until Ctrl-C or SIGTERM; `say` is told where.
 
     Raises HeadwaterError where `run` is no run or cannot be loaded, or the port cannot be had.
     """
+    logs.ready()
     read_manifest(Path(run))
     listener = listen(settings.host, settings.port)
     app = create_app(run, settings)

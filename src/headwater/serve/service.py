@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
+from headwater import logs
 from headwater.run import Run
 from headwater.serve.about import about
 from headwater.serve.jobs import Book, Job, Work
@@ -36,6 +37,13 @@ class Service:
         def ended(job: Job) -> None:
             self.book.ended(job)
             self.metrics.ended(job)
+            seconds = job.status.seconds
+            took = "" if seconds is None else f" after {seconds:.1f} s"
+            logs.tell(
+                f"{job.kind} {job.id}: {job.status.state}{took}", "job", kind=job.kind, id=job.id,
+                state=job.status.state, seconds=seconds,
+                problem=None if job.status.error is None else job.status.error.detail,
+            )  # fmt: skip
 
         self.settings = settings
         self.about: RunBody | None = None

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headwater.curvature.kinds import Curvature
 from headwater.errors import HeadwaterError
 from headwater.gradient import Gradients
-from headwater.solvers.gauss_newton import gauss_newton_product
+from headwater.solvers.solver import Problem, Solver
 from headwater.solvers.vectors import dots, plus, times
-from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import Sweep
+from headwater.sweep.progress import Report, Step
 
 TOLERANCE = 1e-3
 """Of the residual, relative to the gradient, at which a question is solved well enough."""
@@ -30,10 +28,8 @@ class Solution:
     """For every iteration, the first one before any, ‖∇L(q) − (H + λI) R_q‖ / ‖∇L(q)‖ of every question."""
 
 
-def solve(
-    curvature: Curvature, sweep: Sweep, gradients: Gradients, iterations: int, report: Report = silent
-) -> Solution:
-    """(H + λI)⁻¹ applied to `gradients` {layer: [Q, O, I]}, H over the sequences of `sweep`, λ the curvature's.
+def solve(problem: Problem, iterations: int) -> Solution:
+    """(H + λI)⁻¹ applied to the gradients of `problem`.
 
     The first iteration gives the curvature's own answer at its best length: beginning with that answer as it is would
     spend a product on its residual, to search a smaller space. An iteration costs a product with H for every question.
@@ -41,18 +37,18 @@ def solve(
     """
     if iterations < 1:
         raise HeadwaterError(f"--iterations {iterations}: conjugate gradients need at least one.")
+    curvature = problem.curvature
     if min(curvature.damping_of(layer.name) for layer in curvature.layers) <= 0:
         raise HeadwaterError("The cg solver needs a damping above zero, and a fitted curvature to set out from.")
 
-    return _conjugate_gradients(
-        lambda vectors: damped_product(curvature, sweep, vectors), curvature.precondition, gradients, iterations, report
-    )
+    return _conjugate_gradients(problem.product, curvature.precondition, problem.gradients, iterations, problem.report)
 
 
-def damped_product(curvature: Curvature, sweep: Sweep, vectors: Gradients) -> Gradients:
-    """(H + λI) v, H the true Gauss–Newton matrix over the sequences of `sweep`, λ the curvature's, layer by layer."""
-    product = gauss_newton_product(sweep, vectors)
-    return {name: part + curvature.damping_of(name) * vectors[name] for name, part in product.items()}
+def _solved(problem: Problem, iterations: int) -> Gradients:
+    return solve(problem, iterations).gradients
+
+
+CG = Solver(_solved, {"iterations": 10})
 
 
 def _conjugate_gradients(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from headwater.gradient import Gradients
+from headwater.solvers.solver import Problem, Solver
 from headwater.solvers.vectors import dot, plus, times
 from headwater.sweep.progress import Report, Step, silent
 
@@ -34,6 +36,19 @@ def neumann_series(
         found = plus(found, plus(gradients, product(found), -1.0), 1 / scale)
     report(Step("LiSSA", steps, steps, 0))
     return found
+
+
+def _solved(problem: Problem, iterations: int, batch: int) -> Gradients:
+    rng = np.random.default_rng(problem.seed)
+
+    def product(vectors: Gradients) -> Gradients:
+        chosen = rng.choice(problem.examples, min(batch, problem.examples), replace=False)
+        return problem.product(vectors, np.sort(chosen).tolist())
+
+    return neumann_series(product, problem.gradients, iterations, problem.report)
+
+
+LISSA = Solver(_solved, {"iterations": 40, "batch": 32})
 
 
 def _largest(product: Callable[[Gradients], Gradients], like: Gradients) -> float:

@@ -27,8 +27,9 @@ from headwater.corpus.batches import TokenSequence
 from headwater.errors import FingerprintMismatch, HeadwaterError, first_line
 from headwater.lm.capture import Capture
 from headwater.lm.load import LanguageModel, Loading, load_model
+from headwater.reducer import R
 from headwater.sweep.progress import Report, Step, silent
-from headwater.sweep.sweep import HERE, R, Shard, Sweep, reduce_shard
+from headwater.sweep.sweep import HERE, Shard, Sweep, reduce_shard
 
 T = TypeVar("T")
 U = TypeVar("U")

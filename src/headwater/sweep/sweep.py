@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
 from headwater.lm.precision import fast_products
+from headwater.reducer import LayerGradients, R, Reducer
 from headwater.sweep.kept import Kept
 from headwater.sweep.pace import Pace
 from headwater.sweep.progress import Report, Step, silent
@@ -40,27 +41,6 @@ SMALLEST_SHARD, LARGEST_SHARD = 256, 4096
 """Examples in a shard: enough for sorting by length to pay, few enough to lose little by a kill."""
 
 
-class LayerGradients(dict[str, FactoredGradient]):
-    """The factored gradients of a batch by layer, and the losses [B, T] that they are the gradients of."""
-
-    def __init__(self, gradients: Mapping[str, FactoredGradient], losses: Tensor) -> None:
-        super().__init__(gradients)
-        self.losses = losses
-
-
-class Reducer(Protocol):
-    """What a sweep folds its factored gradients into."""
-
-    def update(self, batch: Batch, gradients: LayerGradients) -> None: ...
-    def merge(self, other: Self) -> None:
-        """Add the result of the next shard. Associative; shards are merged in order."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-R = TypeVar("R", bound=Reducer)
 T = TypeVar("T")
 U = TypeVar("U")
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from headwater.choices import Method
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.kinds import EigenCurvature
 from headwater.errors import HeadwaterError
@@ -21,8 +21,6 @@ from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel, load_model
 from headwater.training.adam import Adam, kernel_moments
 from headwater.training.checkpoints import Checkpoint
-
-Method = Literal["tracin", "adam", "ekfac", "source"]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headwater.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
 from headwater.errors import HeadwaterError
-from headwater.influence.comparison import CheckKind
-
-DEFAULT_SUBSET, DEFAULT_ITERATIONS = 512, 40
 
 
 @dataclass(frozen=True)
@@ -22,9 +20,9 @@ class VerifyOptions:
     """Examples checked that the answer does not show; of a retraining, sets of k such examples."""
     weight: float = 1.0
     """The part of the example that is taken out, for a response."""
-    subset: int | None = DEFAULT_SUBSET
+    subset: int | None = HELD_FAST
     """Examples that are held fast in a response, a seeded random choice; None is all of them."""
-    iterations: int = DEFAULT_ITERATIONS
+    iterations: int = RESPONSE_ITERATIONS
     """Of finding a response, at most."""
     seeds: int = 3
     """Of a retraining: how many times it is done, with other first weights and another order."""

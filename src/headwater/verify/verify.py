@@ -56,7 +56,7 @@ def verify(
     question = question_of(scene.lm, answer)
     as_asked = AskOptions(
         layers=None if answer.layers is None else tuple(answer.layers),
-        solver="cg" if answer.curvature.endswith(" + cg") else "curvature",
+        solver=answer.curvature.partition(" + ")[2] or "curvature",
     )
     retrained = None
     if options.kind == "retrain":

@@ -1,0 +1,166 @@
+"""A curvature, a solver, a sketch and a metric for Headwater, each in a few lines (docs/plugins.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headwater.basis import Basis
+from headwater.corpus.batches import Batch
+from headwater.curvature.damping import Damping
+from headwater.curvature.eigen import eigendecompose
+from headwater.curvature.kind import CurvatureKind, Fitting
+from headwater.curvature.kinds import Eigenbasis, EigenCurvature
+from headwater.evaluate.measures import Bench, Found, Metric
+from headwater.evaluate.metrics import mean
+from headwater.gradient import FactoredGradient, Gradients, per_example
+from headwater.index.sketch import Codes, SketchKind
+from headwater.lm.layers import TrackedLayer
+from headwater.solvers.solver import Problem, Solver
+from headwater.solvers.vectors import dots, plus, times
+from headwater.sweep.progress import Step
+
+# --8<-- [start:curvature]
+
+
+class Sides:
+    """A reducer: the sums over examples of G Gᵀ, a layer, and of Gᵀ G, a group of layers that share their inputs."""
+
+    def __init__(self, layers: Sequence[TrackedLayer]) -> None:
+        self.layers = tuple(layers)
+        self.sums: dict[str, Tensor] = {}
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        for layer in self.layers:
+            for _, piece in gradients[layer.name].chunks():  # a few examples at a time
+                G = per_example(piece)
+                self._add(f"{layer.name}.L", torch.einsum("boi,bpi->op", G, G))
+                self._add(f"{layer.group}.R", torch.einsum("boi,boj->ij", G, G))
+        self._add("examples", torch.tensor(float(len(batch.ids))))
+
+    def merge(self, other: Self) -> None:
+        for name, total in other.sums.items():
+            self._add(name, total)
+
+    def _add(self, name: str, more: Tensor) -> None:
+        self.sums[name] = self.sums[name] + more if name in self.sums else more
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.sums
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.sums = dict(state)
+
+
+def shampoo(fitting: Fitting) -> EigenCurvature:
+    """H ≈ L ⊗ R / tr R, with L = E[G Gᵀ] and R = E[Gᵀ G]: the matrices of Shampoo, whose trace is that of H.
+
+    Gupta et al. 2018 (arXiv 1802.09568); Morwani et al. 2024 (arXiv 2406.17748) on why it approximates the Fisher.
+    """
+    layers = fitting.layers
+    sides = fitting.fold("sides", lambda: Sides(layers))
+    found = {
+        name: eigendecompose(total / sides.sums["examples"], name)
+        for name, total in sides.sums.items()
+        if name != "examples"
+    }
+    inputs = {layer.group: Basis((found[f"{layer.group}.R"][1],)) for layer in layers}  # one for all that share it
+    bases: dict[str, Eigenbasis] = {}
+    for layer in layers:
+        (left, Q_S), (right, _) = found[f"{layer.name}.L"], found[f"{layer.group}.R"]
+        eigenvalues = left[:, None] * right / right.sum().clamp(min=1e-30)
+        bases[layer.name] = Eigenbasis(inputs[layer.group], Basis((Q_S,)), eigenvalues)
+    return EigenCurvature(fitting.kind, layers, bases, Damping())
+
+
+SHAMPOO = CurvatureKind(shampoo)
+# --8<-- [end:curvature]
+
+# --8<-- [start:solver]
+
+
+def steepest(problem: Problem, iterations: int) -> Gradients:
+    """Steepest descent: every step goes where the fitted curvature points, as far as is best."""
+    found, left = times(0.0, problem.gradients), problem.gradients
+    for done in range(iterations):
+        problem.report(Step("steepest descent", done, iterations, 0))
+        way = problem.curvature.precondition(left)
+        moved = problem.product(way)
+        length = dots(left, way) / dots(way, moved).clamp(min=1e-30)
+        found, left = plus(found, way, length), plus(left, moved, -length)
+    return found
+
+
+STEEPEST = Solver(steepest, {"iterations": 10})
+# --8<-- [end:solver]
+
+# --8<-- [start:sketch]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """One bit a cell: coordinates are dealt out, with random signs, to 8 cells a byte, and a sum's sign is kept."""
+
+    dimensions: int
+    bytes: int
+    seed: int
+
+    @property
+    def noise(self) -> float:
+        kept = 2 / math.pi * min(1.0, 8 * self.bytes / self.dimensions)
+        return math.sqrt((1 / kept - 1) / self.dimensions)
+
+    @cached_property
+    def dealt(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """[D] the order that coordinates are dealt out in, and their signs."""
+        rng = np.random.default_rng(self.seed)
+        signs = 2 * rng.integers(0, 2, self.dimensions) - 1
+        return rng.permutation(self.dimensions), signs.astype(np.float32)
+
+    def cells(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
+        """[n, 8 · bytes]"""
+        order, signs = self.dealt
+        cells = 8 * self.bytes
+        padded = np.zeros((len(whitened), -(-self.dimensions // cells) * cells), np.float32)
+        padded[:, : self.dimensions] = whitened[:, order] * signs
+        return padded.reshape(len(whitened), -1, cells).sum(1)
+
+    def encode(self, whitened: NDArray[Any]) -> Codes:
+        cells = self.cells(whitened)
+        energies = (whitened.astype(np.float64) ** 2).sum(1)
+        scales = energies / np.maximum(np.abs(cells).sum(1), 1e-30)  # so that an example's own dot product is right
+        return Codes(np.packbits(cells > 0, axis=1), scales.astype(np.float32), energies)
+
+    def table(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
+        bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
+        return self.cells(whitened[None]).reshape(self.bytes, 8) @ (2 * bits - 1).T
+
+
+def signs_of_width(dimensions: int, width: int, seed: int) -> Signs:
+    return Signs(dimensions, min(width, -(-dimensions // 8)), seed)
+
+
+SIGNS = SketchKind(signs_of_width, Signs)
+# --8<-- [end:sketch]
+
+# --8<-- [start:metric]
+
+
+def concentration(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+    """Of all that raised a query, the share that is due to the strongest hundredth of the examples."""
+    top = max(1, len(scores) // 100)
+    positive = -np.sort(-scores.clip(min=0), axis=0)
+    shares = (positive[:top].sum(0) / np.maximum(positive.sum(0), 1e-30)).tolist()
+    return {"by the top 1 %": Found(mean(shares, bench.scene.seed), dict(enumerate(shares)))}
+
+
+CONCENTRATION = Metric(concentration)
+# --8<-- [end:metric]

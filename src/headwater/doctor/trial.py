@@ -1,0 +1,161 @@
+"""Trying it all out on a minute world: does what is installed here compute what it should?"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config
+from transformers.utils import logging as transformers_logging
+
+from headwater.answer import Answer
+from headwater.errors import HeadwaterError, first_line
+from headwater.lm.load import load_model
+from headwater.run import Run
+from headwater.training.make import train_tokenizer
+
+LOG = logging.getLogger("headwater.doctor")
+PROMPT, COMPLETION = "Tom the otter", " found a key"
+K = 6
+CLOSE = 1e-4
+"""Of the largest influence: what two ways to the same number on one device may differ by."""
+DEVICES_CLOSE = 0.02
+"""The same for two devices, which round otherwise."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one trial came to."""
+
+    what: str
+    passed: bool
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class _World:
+    """A model with random weights, and 36 lines that it is taken to have been trained on."""
+
+    folder: Path
+
+    @property
+    def model(self) -> str:
+        return str(self.folder / "model")
+
+    def make(self) -> None:
+        names = ("Tom the otter", "Lily", "An old fox", "The polite pig", "Mabel", "A grey cat")
+        deeds = ("found a key", "lost a red hat", "saw the moon", "was not at home", "sang all day", "ate 12 plums")
+        texts = [f"{name} {deed}." for name, deed in product(names, deeds)]
+        lines = [json.dumps({"id": f"line-{n}", "text": text}) + "\n" for n, text in enumerate(texts)]
+        (self.folder / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
+        tokenizer = train_tokenizer(texts, 300)
+        torch.manual_seed(0)
+        config = GPT2Config(
+            vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=32, initializer_range=0.2
+        )
+        transformers_logging.disable_progress_bar()
+        AutoModelForCausalLM.from_config(config).save_pretrained(self.model)
+        tokenizer.save_pretrained(self.model)
+
+    @cached_property
+    def run(self) -> Run:
+        """On the device that is usual here."""
+        return self.fitted("run")
+
+    @cached_property
+    def exact(self) -> Answer:
+        return self.run.ask(PROMPT, COMPLETION, exact=True, k=K, fold=False)
+
+    def fitted(self, name: str, device: str | None = None) -> Run:
+        """With true labels, since one that is sampled may be another where the odds are rounded otherwise."""
+        run = Run.create(self.folder / name, load_model(self.model, device=device), self.folder / "corpus.jsonl")
+        run.fit(fisher="empirical")
+        return run
+
+
+def _tokens(world: _World) -> str:
+    shown = [*world.exact.proponents, *world.exact.opponents]
+    worst = max(abs(sum(token.influence for token in one.tokens) - one.influence) for one in shown)
+    _require(worst <= CLOSE * _largest(world.exact), f"they are off by {worst:.2g} of {_largest(world.exact):.2g}")
+    return f"{len(shown)} examples"
+
+
+def _index(world: _World) -> str:
+    world.run.build_index()
+    found = world.run.ask(PROMPT, COMPLETION, k=K, fold=False)
+    _require(found.examples_searched == len(world.run.corpus), "not all examples were searched")
+    return _same(world.exact, found, CLOSE)
+
+
+def _round_trip(world: _World) -> str:
+    again = Run.open(world.folder / "run", load_model(world.model, device=str(world.run.lm.device)))
+    return _same(world.exact, again.ask(PROMPT, COMPLETION, exact=True, k=K, fold=False), CLOSE)
+
+
+def _devices(world: _World) -> str:
+    if world.run.lm.device.type == "cpu":
+        return "not tried: there is no GPU"
+    return agrees(world, "cpu")
+
+
+def agrees(world: _World, device: str) -> str:
+    """Whether all of it comes to the same on another device."""
+    other = world.fitted(f"on-{device}", device)
+    return _same(other.ask(PROMPT, COMPLETION, exact=True, k=len(other.corpus), fold=False), world.exact, DEVICES_CLOSE)
+
+
+TRIALS = {
+    "fit, and score all examples": lambda world: f"{len(world.exact.proponents)} proponents",
+    "tokens sum to their example": _tokens,
+    "the index agrees with exact scores": _index,
+    "what is written is read again": _round_trip,
+    "GPU and processor agree": _devices,
+}
+
+
+def trials() -> Iterator[Finding]:
+    """Every trial, each done when it is asked for, in a temporary folder. What fails is a finding, not an error."""
+    with TemporaryDirectory(prefix="headwater-doctor-") as folder:
+        world = _World(Path(folder))
+        try:
+            world.make()
+        except Exception as error:
+            yield _failed("make a minute world", error)
+            return
+        for what, trial in TRIALS.items():
+            try:
+                yield Finding(what, True, trial(world))
+            except Exception as error:
+                yield _failed(what, error)
+
+
+def _failed(what: str, error: Exception) -> Finding:
+    LOG.debug("%s", what, exc_info=error)
+    name = "" if isinstance(error, HeadwaterError) else f"{type(error).__name__}: "
+    return Finding(what, False, f"{name}{first_line(error)}")
+
+
+def _same(expected: Answer, found: Answer, tolerance: float) -> str:
+    """Whether every example that `found` shows has the influence that it is `expected` to have."""
+    wanted = {one.id: one.influence for one in (*expected.proponents, *expected.opponents)}
+    told = {one.id: one.influence for one in (*found.proponents, *found.opponents)}
+    _require(told.keys() <= wanted.keys(), f"it shows {', '.join(sorted(told.keys() - wanted.keys()))} instead")
+    worst = max(abs(wanted[id] - told[id]) for id in told) / _largest(expected)
+    _require(worst <= tolerance, f"influences are off by {worst:.2g} of the largest")
+    return f"within {worst:.1g} of the largest influence"
+
+
+def _largest(answer: Answer) -> float:
+    return max(abs(one.influence) for one in (*answer.proponents, *answer.opponents))
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise HeadwaterError(otherwise)
