@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RUNPOD := .venv-runpod
 PEERS := .venv-peers
 DOCS := .venv-docs
+WHEEL := .venv-wheel
 RACE ?= --write
 
 .PHONY: demo test check docs wheel docs-generated figures format bench-peers clean
@@ -45,13 +46,16 @@ figures: $(VENV)/.installed-dev
 bench-peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m benchmarks.peers.race $(RACE)
 
-# The wheel, in an environment that has nothing else, far from the source.
+# The source distribution, and from it the wheel, in an environment that has nothing else, far from the source.
 wheel:
-	rm -rf dist .venv-wheel
-	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
-	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
-	cd .venv-wheel && bin/headwater --version && bin/headwater demo demo --stories 200 --no-serve
+	rm -rf dist $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)/build
+	$(WHEEL)/build/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build
+	$(WHEEL)/build/bin/python -m build --outdir dist . > $(WHEEL)/build.log || { cat $(WHEEL)/build.log; exit 1; }
+	$(WHEEL)/build/bin/python scripts/check_wheel.py dist
+	$(PYTHON) -m venv $(WHEEL)/new
+	$(WHEEL)/new/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	sh scripts/try_wheel.sh $(WHEEL)/new
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headwater needs Python 3.11 or later: make PYTHON=python3.11")'
@@ -77,4 +81,4 @@ $(DOCS)/.installed: constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) .venv-wheel dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) $(WHEEL) dist site .pytest_cache .ruff_cache .hypothesis
