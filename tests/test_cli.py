@@ -48,7 +48,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def as_before() -> Iterator[None]:
     """Logging and warnings go on afterwards as they did before."""
     root, shown, level = logging.getLogger(), warnings.showwarning, logs.LOG.level
-    handlers = list(root.handlers)
+    handlers = [handler for handler in root.handlers if not isinstance(handler, logs._Handler)]
+    root.handlers[:] = handlers
     yield
     root.handlers[:] = handlers
     root.setLevel(logging.WARNING)

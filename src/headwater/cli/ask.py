@@ -9,7 +9,7 @@ from rich.console import Console
 
 from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
 from headwater.cli import app
-from headwater.cli.complete import complete_name
+from headwater.cli.complete import complete_name, known
 from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.examples import examples
 from headwater.cli.options import (
@@ -73,6 +73,7 @@ def ask(
         typer.Option(
             help="cg goes on from the curvature by conjugate gradients: slower, and closer. lissa is for reference.",
             autocompletion=complete_name(SOLVERS),
+            callback=known(SOLVERS),
         ),
     ] = "curvature",
     iterations: Annotated[

@@ -1,10 +1,12 @@
-"""What a shell is offered where Tab is pressed. None of it loads a model, or torch."""
+"""Names on the command line: what a shell is offered where Tab is pressed, and what is refused. Loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from glob import escape, glob
 from pathlib import Path
+
+import typer
 
 from headwater.plugins import Group
 
@@ -22,6 +24,17 @@ def complete_run(incomplete: str) -> list[str]:
 def complete_name(group: Group) -> Callable[[str], list[str]]:
     """Names of a group that begin so."""
     return complete_among(group.names)
+
+
+def known(group: Group) -> Callable[[str | None], str | None]:
+    """The callback of an option that names one of a group: refuses a name that nobody has, and loads nothing."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in group.names():
+            raise typer.BadParameter(f"there is no such {group.noun}. Choose among {', '.join(group.names())}.")
+        return value
+
+    return check
 
 
 def complete_among(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from headwater.cli import app
-from headwater.cli.complete import complete_name
+from headwater.cli.complete import complete_name, known
 from headwater.cli.engine import EngineOptions, with_engine
 from headwater.cli.examples import examples
 from headwater.cli.options import DirectionsOption, RunPath, SeedOption
@@ -37,6 +37,7 @@ def index(
             "planes.",
             show_default=False,
             autocompletion=complete_name(SKETCHES),
+            callback=known(SKETCHES),
         ),
     ] = None,
     add: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headwater.cli.complete import complete_name, complete_run
+from headwater.cli.complete import complete_name, complete_run, known
 from headwater.plugins import CURVATURES
 from headwater.serve.settings import DEFAULT_PORT as DEFAULT_PORT
 
@@ -17,6 +17,7 @@ CurvatureOption = Annotated[
     typer.Option(
         help="How the curvature is approximated: ekfac, kfac, diagonal, identity, exact, or what a plugin brings.",
         autocompletion=complete_name(CURVATURES),
+        callback=known(CURVATURES),
     ),
 ]
 PromptArgument = Annotated[str, typer.Argument(help="What the model was given.")]
