@@ -7,7 +7,7 @@ PEERS := .venv-peers
 DOCS := .venv-docs
 RACE ?= --write
 
-.PHONY: demo test check docs wheel docs-generated format bench-peers clean
+.PHONY: demo test check docs notebooks wheel docs-generated format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -36,6 +36,10 @@ docs-generated: $(VENV)/.installed-dev
 	$(BIN)/python scripts/write_cli_help.py
 	$(BIN)/python scripts/write_schema.py
 	$(BIN)/python scripts/write_openapi.py
+
+# Runs the notebooks of docs/guides and writes their outputs into them; `make notebooks ONLY="poison chat"` only these.
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python scripts/write_notebooks.py $(ONLY)
 
 # An evening on two cores; `make bench-peers RACE=--quick` takes five minutes and writes nothing.
 bench-peers: $(PEERS)/.installed
