@@ -8,7 +8,7 @@ DOCS := .venv-docs
 WHEEL := .venv-wheel
 RACE ?= --write
 
-.PHONY: demo test check docs wheel docs-generated figures format bench-peers clean
+.PHONY: demo test check docs notebooks wheel docs-generated figures format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
@@ -41,6 +41,10 @@ docs-generated: $(VENV)/.installed-dev
 # docs/pictures/how-*.svg from runs/demo; half an hour where that must be made first.
 figures: $(VENV)/.installed-dev
 	$(BIN)/python scripts/make_figures.py
+
+# Runs the notebooks of docs/guides and writes their outputs into them; `make notebooks ONLY="poison chat"` only these.
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python scripts/write_notebooks.py $(ONLY)
 
 # An evening on two cores; `make bench-peers RACE=--quick` takes five minutes and writes nothing.
 bench-peers: $(PEERS)/.installed

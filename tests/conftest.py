@@ -13,7 +13,7 @@ settings.register_profile("headwater", phases=[Phase.explicit, Phase.reuse, Phas
 settings.load_profile("headwater")
 torch.set_num_threads(1)  # the models of the tests are too small for a second thread to help
 
-SLOWEST = ("test_ray_engine.py", "test_faults.py")
+SLOWEST = ("test_examples.py", "test_ray_engine.py", "test_faults.py")
 """These begin first, so that no process is left with one of them at the end."""
 
 

@@ -71,8 +71,10 @@ class TokenMapAnswer(TokenMap):
         return write_text(Path(path), token_map_html(self))
 
     def _repr_html_(self) -> str:
+        # Pixels for headings and labels, for the example's text in lines of some 100 characters, and for the rows.
+        height = 340 + 27 * (1 + len("".join(self.example_tokens)) // 100) + 33 * len(self.query_tokens)
         page = escape(token_map_html(self))
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 36rem; border: 0"></iframe>'
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: {min(height, 800)}px; border: 0"></iframe>'
 
     def __rich__(self) -> RenderableType:
         return render_token_map(self)

@@ -39,19 +39,14 @@ def demo(
     attached it stops after the answers.
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.demo.build import SHOWN, Demo, answers, build_model, build_world, examples, found, write_questions
-    from headwater.run import Run
+    from headwater.demo.build import SHOWN, Demo, answers, build, examples, found, write_questions
 
     where = Demo(run, stories, seed)
     with progress_report() as report:
-        world = build_world(where)
-        learned = build_model(where, world, report)
-        opened = Run.create(run, str(where.model), where.corpus)
-        opened.report = report
-        opened.fit()
-        opened.build_index()
+        built = build(where, report)
+        world, learned = built.world, built.learned
         facts = examples(world, learned)
-        answered = answers(where, facts, opened)
+        answered = answers(where, facts, built.run)
         write_questions(where, facts)
     _say_what_it_learned(learned, len(world.stories))
     screen = Console()

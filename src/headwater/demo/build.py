@@ -20,7 +20,8 @@ from headwater.errors import HeadwaterError
 from headwater.files import write_text
 from headwater.lm.load import load_model
 from headwater.run import Run
-from headwater.sweep.progress import Report, Step
+from headwater.sweep.progress import Report, Step, silent
+from headwater.training.recipe import Recipe
 
 SHOWN = 3
 """Examples shown at each end of a demo answer."""
@@ -34,8 +35,9 @@ class Demo:
     """Where the demo lives and how large its world is."""
 
     path: Path
-    stories: int
-    seed: int
+    stories: int = 3000
+    seed: int = 0
+    epochs: int = Recipe().epochs
 
     @property
     def corpus(self) -> Path:
@@ -61,6 +63,29 @@ class Learned:
         return {times: sum(right) / len(right) for times, right in sorted(correct.items())}
 
 
+@dataclass(frozen=True)
+class Built:
+    """A demo in which everything is ready to be asked."""
+
+    world: World
+    learned: Learned
+    run: Run
+
+
+def build(demo: Demo, report: Report = silent) -> Built:
+    """The whole of it: the world, its model, and a fitted and indexed run; made where it is not there yet.
+
+    Raises HeadwaterError where another demo is there.
+    """
+    world = build_world(demo)
+    learned = build_model(demo, world, report)
+    run = Run.create(demo.path, str(demo.model), demo.corpus)
+    run.report = report
+    run.fit()
+    run.build_index()
+    return Built(world, learned, run)
+
+
 def build_world(demo: Demo) -> World:
     """The world of the demo's size and seed; written to disk where it is not there yet.
 
@@ -77,11 +102,20 @@ def build_world(demo: Demo) -> World:
     return world
 
 
-def build_model(demo: Demo, world: World, report: Report) -> Learned:
-    """Train the demo's model, or read what an earlier training left."""
+def build_model(demo: Demo, world: World, report: Report = silent) -> Learned:
+    """Train the demo's model, or read what an earlier training left.
+
+    Raises HeadwaterError where that was trained for more or fewer epochs.
+    """
     learned_file = demo.model / "learned.json"
     if learned_file.exists():
-        return TypeAdapter(Learned).validate_json(learned_file.read_bytes())
+        there = TypeAdapter(Learned).validate_json(learned_file.read_bytes())
+        if there.report.epochs != demo.epochs:
+            raise HeadwaterError(
+                f"The model in {demo.model} was trained for {there.report.epochs} epochs, not {demo.epochs}. "
+                "Give this demo a directory of its own, or delete that one."
+            )
+        return there
     part = demo.path / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     shutil.rmtree(demo.model, ignore_errors=True)
@@ -89,7 +123,7 @@ def build_model(demo: Demo, world: World, report: Report) -> Learned:
     def on_step(step: int, total: int, loss: float) -> None:
         report(Step("training", step, total, 0, f"loss {loss:.2f}"))
 
-    trained = train([story.text for story in world.stories], part, seed=demo.seed, on_step=on_step)
+    trained = train([story.text for story in world.stories], part, seed=demo.seed, epochs=demo.epochs, on_step=on_step)
     lm = load_model(str(part))
     learned = Learned(trained, recall(lm, world.facts))
     (part / "learned.json").write_text(json.dumps(asdict(learned), indent=2), encoding="utf-8")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from headwater.influence.attribution import Attribution, TokenMap
 from headwater.render.cards import cards, question
@@ -16,12 +18,19 @@ from headwater.render.palette import PALETTES, css_channels
 from headwater.render.summary import alike, made_with, meaning, probability, signed, subject, surprisal
 from headwater.render.visible import one_line, shorten
 
+
+def in_pixels(css: str) -> Markup:
+    """Lengths in rem as pixels: a fragment stands in a page of others, where a rem may be anything."""
+    return Markup(re.sub(r"(\d*\.?\d+)rem\b", lambda found: f"{16 * float(found[1]):g}px", css))  # noqa: S704
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "alike": alike,
     "signed": signed,
     "probability": probability,
     "one_line": one_line,
     "css_channels": css_channels,
+    "in_pixels": in_pixels,
 }
 
 

@@ -83,8 +83,10 @@ class RayEngine:
         if self._joined:
             try:
                 _knock(self.address)
+                # Without an address Ray would join whatever cluster was last started on this machine, whosever it is.
                 ray.init(
-                    address=self.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                    address=self.address or "local", include_dashboard=False, log_to_driver=False,
+                    logging_level=logging.ERROR,
                 )  # fmt: skip
             except (OSError, ValueError, RuntimeError) as error:
                 raise HeadwaterError(
