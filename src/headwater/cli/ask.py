@@ -10,8 +10,9 @@ from rich.console import Console
 from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
 from headwater.cli import app
 from headwater.cli.complete import complete_name, known
-from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
+from headwater.cli.grouped import with_groups
 from headwater.cli.options import (
     DampingOption,
     HtmlOption,
@@ -32,7 +33,7 @@ from headwater.plugins import SOLVERS
         'headwater ask runs/stories "Once upon a time" --exact --engine ray --workers 8',
     )
 )
-@with_engine
+@with_groups
 def ask(
     run: RunPath,
     prompt: PromptArgument,

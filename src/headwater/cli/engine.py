@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -52,26 +50,3 @@ class EngineOptions:
             raise HeadwaterError(f"--address {self.address} names a Ray cluster: add --engine ray.")
         else:
             yield HERE
-
-
-def with_engine(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the options of an engine in the place of a command's parameter `engine: EngineOptions`."""
-    hints = get_type_hints(EngineOptions, include_extras=True)
-    options = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(EngineOptions)
-    ]
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        chosen = EngineOptions(**{option.name: given.pop(option.name) for option in options})
-        command(**given, engine=chosen)
-
-    signature = inspect.signature(command, eval_str=True)
-    own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
-    place = [one.name for one in own].index("engine")
-    own[place : place + 1] = options
-    with_options.__signature__ = signature.replace(parameters=own)  # pyright: ignore[reportAttributeAccessIssue]
-    return with_options

@@ -11,10 +11,7 @@ from rich.table import Table
 from headwater.choices import Dtype
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.options import (
-    BlockWidthOption,
-    LayersOption,
-)
+from headwater.cli.options import BlockWidthOption, FitExamplesOption, LayersOption, TrustOption
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import say
 from headwater.cli.words import in_time
@@ -33,7 +30,7 @@ def estimate(
     model: Annotated[str, typer.Argument(help="Path or hub name of a model; only its configuration is read.")],
     examples: Annotated[int, typer.Option(help="Examples of the corpus.", min=1)],
     tokens: Annotated[int, typer.Option(help="Tokens of each example.", min=1)],
-    fit_examples: Annotated[int | None, typer.Option(help="Fit the curvature on this many examples.")] = None,
+    fit_examples: FitExamplesOption = None,
     layers: LayersOption = None,
     dtype: Annotated[Dtype, typer.Option(help="What the model would run in.")] = "bf16",
     block_width: BlockWidthOption = None,
@@ -46,7 +43,7 @@ def estimate(
     rate: Annotated[
         float, typer.Option(help="Trillion multiplications a second that each reaches in products of matrices.")
     ] = 100.0,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    trust_remote_code: TrustOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
 ) -> None:
     """Count what a fit and an index would come to, before there is a machine for it.

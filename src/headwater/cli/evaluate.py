@@ -13,8 +13,9 @@ from rich.table import Table
 
 from headwater.cli import app
 from headwater.cli.complete import complete_among, complete_name
-from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
+from headwater.cli.grouped import with_groups
 from headwater.cli.options import (
     RunPath,
     SeedOption,
@@ -36,7 +37,7 @@ def _methods() -> list[str]:
 
 
 @app.command(epilog=examples("headwater evaluate runs/demo --method ekfac --method bm25 --subsets 64"))
-@with_engine
+@with_groups
 def evaluate(
     run: RunPath,
     method: Annotated[

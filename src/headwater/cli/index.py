@@ -10,15 +10,16 @@ import typer
 
 from headwater.cli import app
 from headwater.cli.complete import complete_name, known
-from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
+from headwater.cli.grouped import with_groups
 from headwater.cli.options import DirectionsOption, RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
 from headwater.plugins import SKETCHES
 
 
 @app.command(epilog=examples("headwater index runs/stories", "headwater index runs/stories --add more.jsonl"))
-@with_engine
+@with_groups
 def index(
     run: RunPath,
     bytes_: Annotated[

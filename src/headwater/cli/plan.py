@@ -9,21 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headwater.choices import LongTexts
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.options import (
-    BlockWidthOption,
-    CurvatureOption,
-    DirectionsOption,
-    LayersOption,
-    MemoryOption,
-)
+from headwater.cli.flags import CorpusFlags, FitFlags, ModelFlags
+from headwater.cli.grouped import with_groups
+from headwater.cli.options import DirectionsOption
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import progress_report, say
 from headwater.cli.words import in_time
 from headwater.errors import HeadwaterError
-from headwater.sizes import in_bytes, parse_bytes
+from headwater.sizes import in_bytes
 
 if TYPE_CHECKING:
     from headwater.plan.estimates import Plan, StagePlan
@@ -35,49 +30,33 @@ if TYPE_CHECKING:
         "headwater plan --model roneneldan/TinyStories-1M --corpus stories.jsonl --layers all-linear",
     )
 )
+@with_groups
 def plan(
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run; or give --model and --corpus.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None,
-    corpus: Annotated[str | None, typer.Option(help="Training text, as for fit.")] = None,
-    curvature: CurvatureOption = "ekfac",
-    layers: LayersOption = None,
-    fit_examples: Annotated[int | None, typer.Option(help="Fit the curvature on this many examples.")] = None,
+    model: ModelFlags = ModelFlags(),
+    corpus: CorpusFlags = CorpusFlags(),
+    fits: FitFlags = FitFlags(),
     bytes_: Annotated[
         int | None, typer.Option("--bytes", help="Bytes of sketch an example in the index.", show_default="8192")
     ] = None,
     directions: DirectionsOption = None,
-    memory: MemoryOption = None,
-    block_width: BlockWidthOption = None,
     queries: Annotated[int, typer.Option(help="Queries of the scan.", min=1)] = 8,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest example in tokens, with --corpus.")] = None,
-    long: Annotated[LongTexts, typer.Option(help="What becomes of longer texts, with --corpus.")] = "truncate",
-    text_field: Annotated[str, typer.Option(help="Field that holds the text, with --corpus.")] = "text",
-    limit: Annotated[int | None, typer.Option(help="Read at most this many examples, with --corpus.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Estimate memory, disk and time of fit, index, scan and a question, from a probe of some seconds.
 
     Nothing is left behind: the probe works in a temporary folder.
     """
-    from headwater.corpus.read import ReadOptions
-    from headwater.curvature.kind import kind_of
     from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
-    from headwater.run import CorpusOptions, FitOptions
 
-    kind_of(curvature)
-    most = None if memory is None else parse_bytes(memory)
-    globs = tuple(layers) if layers else None
-    fits = FitOptions(curvature, globs, fit_examples, block_width=block_width, memory=most)
-    options = PlanOptions(fits, bytes_, queries, directions)
-    reading = CorpusOptions(ReadOptions(text_field, limit=limit), max_tokens, long)
+    options = PlanOptions(fits.options(), bytes_, queries, directions)
     with progress_report() as report:
-        if run is not None and model is None and corpus is None:
+        if run is not None and model.model is None and corpus.corpus is None:
             made = plan_run(run, options, report)
-        elif run is None and model is not None and corpus is not None:
-            made = plan_corpus(model, corpus, reading, options, report, trust_remote_code=trust_remote_code)
+        elif run is None and model.model is not None and corpus.corpus is not None:
+            made = plan_corpus(model.model, corpus.corpus, corpus.options(), options, report, loading=model.loading())
         else:
             raise HeadwaterError("Name a run to plan for, or give both --model and --corpus.")
     if json:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from headwater.choices import Aggregate, RankBy
 from headwater.cli import app
-from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
+from headwater.cli.grouped import with_groups
 from headwater.cli.options import DampingOption, QueryRankOption, RunPath
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         "headwater rank runs/stories --by self-influence --keep 200 -o suspects.jsonl",
     )
 )
-@with_engine
+@with_groups
 def rank(
     run: RunPath,
     queries: Annotated[

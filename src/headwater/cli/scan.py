@@ -9,8 +9,9 @@ import typer
 
 from headwater.choices import Method
 from headwater.cli import app
-from headwater.cli.engine import EngineOptions, with_engine
+from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
+from headwater.cli.grouped import with_groups
 from headwater.cli.options import (
     DampingOption,
     QueryRankOption,
@@ -26,7 +27,7 @@ from headwater.errors import HeadwaterError
         "headwater scan runs/stories queries.jsonl --checkpoints models/stories/checkpoints --method source",
     )
 )
-@with_engine
+@with_groups
 def scan(
     run: RunPath,
     queries: Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from headwater.cli import app
 from headwater.cli.examples import examples
+from headwater.cli.options import TextFieldOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 from headwater.sweep.progress import Step
@@ -38,7 +39,7 @@ def train(
         int, typer.Option(help="Most tokens of the tokenizer, which is made for CORPUS.", min=257)
     ] = 2048,
     checkpoints: Annotated[int, typer.Option(help="Models to keep on the way.", min=0)] = 0,
-    text_field: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
+    text_field: TextFieldOption = "text",
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
 ) -> None:
     """Train a small model on CORPUS from scratch, with everything written down that retraining it needs.

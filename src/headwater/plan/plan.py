@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from headwater.curvature.narrow import along
 from headwater.errors import HeadwaterError
 from headwater.index.settings import DEFAULT_BYTES
 from headwater.index.sketch import Sketch, sketch_of_width
-from headwater.lm.load import load_model
+from headwater.lm.load import Loading, load_model
 from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
 from headwater.plan.fitting import probe_fit
 from headwater.plan.miniature import make_miniature
@@ -65,7 +67,7 @@ def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Rep
 
 def plan_corpus(
     model: str, corpus: str | Path, reading: CorpusOptions = CorpusOptions(), options: PlanOptions = PlanOptions(),
-    report: Report = silent, *, trust_remote_code: bool = False,
+    report: Report = silent, *, loading: Loading = Loading(),
 ) -> Plan:  # fmt: skip
     """Plan the stages for a model and a corpus of which no run was made. Nothing is left on disk.
 
@@ -73,7 +75,7 @@ def plan_corpus(
     CorpusError, or HeadwaterError for layers, bytes or examples that cannot be had.
     """
     report(Step("opening", 0, 1, 0))
-    lm = load_model(model, trust_remote_code=trust_remote_code)
+    lm = load_model(model, loading)
     report(Step("opening", 1, 1, 0))
     with TemporaryDirectory(prefix="headwater-plan-") as folder:
         subject = subject_of_corpus(lm, corpus, reading, options.fit, Path(folder) / "run", report)
@@ -81,19 +83,29 @@ def plan_corpus(
     assert subject.reading is not None
     read = subject.reading
     first = StagePlan("corpus", read.seconds, read.memory, read.disk, working=read.disk)
-    return replace(plan, stages=(first, *plan.stages), next_command=_fit_command(model, corpus, reading, options.fit))
+    return replace(
+        plan,
+        stages=(first, *plan.stages),
+        next_command=_fit_command(model, corpus, (loading, reading.read, reading, options.fit)),
+    )
 
 
-def _fit_command(model: str, corpus: str | Path, reading: CorpusOptions, fit: FitOptions) -> str:
-    given = {
-        "--model": model, "--corpus": corpus, "--text-field": reading.read.text_field, "--limit": reading.read.limit,
-        "--max-tokens": reading.max_tokens, "--long": reading.long_texts, "--curvature": fit.curvature,
-        "--fit-examples": fit.fit_examples, "--memory": fit.memory, "--block-width": fit.block_width,
-    }  # fmt: skip
-    usual = {"--text-field": "text", "--long": "truncate", "--curvature": "ekfac"}
-    words = [word for name, value in given.items() if value not in (None, usual.get(name)) for word in (name, value)]
-    words += [word for glob in fit.layers or () for word in ("--layers", glob)]
-    return "headwater fit RUN " + shlex.join(map(str, words))
+def _fit_command(model: str, corpus: str | Path, options: Sequence[Any]) -> str:
+    """The command that makes the run, with what of its options is not as usual."""
+    words = ["--model", model, "--corpus", str(corpus)]
+    for one in options:
+        for field in fields(one):
+            value = getattr(one, field.name)
+            if value != field.default and not is_dataclass(value):
+                words += _flag("long" if field.name == "long_texts" else field.name, value)
+    return "headwater fit RUN " + shlex.join(words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    if value is True:
+        return [flag]
+    return [word for one in (value if isinstance(value, tuple) else [value]) for word in (flag, str(one))]
 
 
 def _sketch(subject: Subject, options: PlanOptions) -> Sketch:
