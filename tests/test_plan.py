@@ -136,7 +136,15 @@ def test_a_run_and_its_model_and_corpus_are_planned_alike(plan: Plan, place: Pat
         assert other.stage(name).disk == plan.stage(name).disk
     assert other.stage("corpus").seconds > 0
     assert other.records == other.sampled_records == 60
-    assert other.next_command.startswith("headwater fit RUN --model")
+    assert other.next_command == f"headwater fit RUN --model {place / 'model'} --corpus {place / 'corpus.jsonl'}"
+
+
+def test_the_next_command_has_every_option_that_was_planned_with(place: Path) -> None:
+    reading = CorpusOptions(ReadOptions(id_field="id", limit=20, skip_bad=True), max_tokens=12, long_texts="split")
+    fit = FitOptions("kfac", layers=("*.c_fc", "*.c_proj"), seed=3)
+    command = plan_corpus(str(place / "model"), place / "corpus.jsonl", reading, PlanOptions(fit)).next_command
+    flags = "--id-field id --limit 20 --skip-bad --max-tokens 12 --long split"
+    assert command.endswith(f"{flags} --curvature kfac --layers '*.c_fc' --layers '*.c_proj' --seed 3")
 
 
 def test_of_a_large_corpus_a_sample_is_tokenised_and_scaled(
