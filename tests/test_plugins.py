@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from dataclasses import replace
@@ -256,6 +257,15 @@ def test_all_of_ours_can_be_loaded() -> None:
         for name in group.ours:
             assert group.load(name) is not None
             assert group.package(name) == ""
+
+
+def test_the_page_shows_every_part_of_the_example() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    file = (EXAMPLE / "headwater_example.py").read_text(encoding="utf-8")
+    parts = re.findall(r"\[start:(\w+)\]", file)
+    assert len(parts) == len(GROUPS)
+    for part in parts:
+        assert f'\n--8<-- "examples/plugin/headwater_example.py:{part}"\n' in page
 
 
 def _flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
