@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 from rich.console import Console
@@ -25,6 +26,75 @@ from headwater.cli.options import (
 from headwater.cli.progress import progress_report, say
 from headwater.plugins import SOLVERS
 
+if TYPE_CHECKING:
+    from headwater.ask import AskOptions
+    from headwater.influence.question import Sampling
+
+
+@dataclass(frozen=True)
+class AnswerFlags:
+    """Which examples an answer names, and how it scores them."""
+
+    panel: ClassVar = "Answer"
+    k: Annotated[int, typer.Option("-k", help="How many examples to show at each end.", min=1)] = 10
+    rank_by: Annotated[RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z).")] = "influence"
+    where: Annotated[
+        str | None, typer.Option(help="Only examples that meet an SQL condition on the index's columns.")
+    ] = None
+    contains: Annotated[
+        str | None, typer.Option(help="Only examples with these words in their text, one after the other.")
+    ] = None
+    exact: Annotated[bool, typer.Option("--exact", help="Score every example, even where there is an index.")] = False
+    candidates: Annotated[int, typer.Option(help="Of those the index finds, score at most so many exactly.", min=1)] = (
+        DEFAULT_CANDIDATES
+    )
+    fold: Annotated[bool, typer.Option(help="Show near-duplicates once, with a count.")] = True
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Count only the influence through layers of this name or glob; may be repeated."),
+    ] = None
+    damping: DampingOption = None
+    query_rank: QueryRankOption = None
+    solver: Annotated[
+        str,
+        typer.Option(
+            help="cg goes on from the curvature by conjugate gradients: slower, and closer. lissa is for reference.",
+            autocompletion=complete_name(SOLVERS),
+            callback=known(SOLVERS),
+        ),
+    ] = "curvature"
+    iterations: Annotated[
+        int | None,
+        typer.Option(help="Of the solver, at most. Default: as many as it sees fit.", show_default=False, min=1),
+    ] = None
+    subset: Annotated[int, typer.Option(help="Examples that the solver takes the curvature over; 0 is all.", min=0)] = (
+        DEFAULT_SUBSET
+    )
+
+    def options(self) -> AskOptions:
+        from headwater.ask import AskOptions
+
+        return AskOptions(
+            self.k, self.rank_by, self.damping, self.exact, self.candidates, self.where, self.contains, self.fold,
+            self.query_rank, tuple(self.layers) if self.layers else None, self.solver, self.iterations,
+            self.subset or None,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ContinuationFlags:
+    """How the model continues a prompt that has no completion."""
+
+    panel: ClassVar = "Continuation"
+    max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24
+    temperature: Annotated[float, typer.Option(help="0 continues greedily; above it, samples.", min=0.0)] = 0.0
+    seed: SeedOption = 0
+
+    def sampling(self) -> Sampling:
+        from headwater.influence.question import Sampling
+
+        return Sampling(self.max_new_tokens, self.temperature, self.seed)
+
 
 @app.command(
     epilog=examples(
@@ -44,76 +114,22 @@ def ask(
     contrast: Annotated[
         str | None, typer.Option(help="Another completion: explain why the one rather than this one.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many examples to show at each end.", min=1)] = 10,
-    rank_by: Annotated[
-        RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z).")
-    ] = "influence",
-    where: Annotated[
-        str | None, typer.Option(help="Only examples that meet an SQL condition on the index's columns.")
-    ] = None,
-    contains: Annotated[
-        str | None, typer.Option(help="Only examples with these words in their text, one after the other.")
-    ] = None,
     against: Annotated[
         str | None,
         typer.Option(help="Score the texts of this file instead: what would they do if they were added?"),
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Score every example, even where there is an index.")] = False,
-    candidates: Annotated[
-        int, typer.Option(help="Of those the index finds, score at most so many exactly.", min=1)
-    ] = DEFAULT_CANDIDATES,
-    fold: Annotated[bool, typer.Option(help="Show near-duplicates once, with a count.")] = True,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="Count only the influence through layers of this name or glob; may be repeated."),
-    ] = None,
-    damping: DampingOption = None,
-    query_rank: QueryRankOption = None,
-    solver: Annotated[
-        str,
-        typer.Option(
-            help="cg goes on from the curvature by conjugate gradients: slower, and closer. lissa is for reference.",
-            autocompletion=complete_name(SOLVERS),
-            callback=known(SOLVERS),
-        ),
-    ] = "curvature",
-    iterations: Annotated[
-        int | None,
-        typer.Option(help="Of the solver, at most. Default: as many as it sees fit.", show_default=False, min=1),
-    ] = None,
-    subset: Annotated[
-        int, typer.Option(help="Examples that the solver takes the curvature over; 0 is all.", min=0)
-    ] = DEFAULT_SUBSET,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest continuation, when the model writes it.", min=1)] = 24,
-    temperature: Annotated[float, typer.Option(help="0 continues greedily; above it, samples.", min=0.0)] = 0.0,
-    seed: SeedOption = 0,
+    shown: AnswerFlags = AnswerFlags(),
+    continuation: ContinuationFlags = ContinuationFlags(),
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON (docs/answer.schema.json).")] = False,
     html: HtmlOption = None,
     engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Rank the training examples that pushed COMPLETION up and down after PROMPT, with responsible tokens shaded."""
-    from headwater.ask import AskOptions
-    from headwater.influence.question import Sampling
     from headwater.run import Run
 
     opened = Run.open(run)
-    question = opened.question(prompt, completion, span, Sampling(max_new_tokens, temperature, seed), contrast)
-    only = tuple(layers) if layers else None
-    options = AskOptions(
-        k,
-        rank_by,
-        damping,
-        exact,
-        candidates,
-        where,
-        contains,
-        fold,
-        query_rank,
-        only,
-        solver,
-        iterations,
-        subset or None,
-    )
+    question = opened.question(prompt, completion, span, continuation.sampling(), contrast)
+    options = shown.options()
     with engine.start() as opened.engine, progress_report() as opened.report:
         answer = opened.ask(question, options=options) if against is None else opened.ask_against(
             question, against, options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class EngineOptions:
     """What the command line says of the engine; every field is an option of its name."""
 
+    panel: ClassVar = "Engine"
     engine: Annotated[
         Literal["here", "ray"], typer.Option(help="Work in this process, or with the workers of a Ray cluster.")
     ] = "here"

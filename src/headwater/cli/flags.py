@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 class ModelFlags:
     """Which model, and how it is loaded."""
 
+    panel: ClassVar = "Model"
     model: Annotated[str | None, typer.Option(help="Path or hub name of a causal language model.")] = None
     dtype: Annotated[
         Dtype,
         typer.Option(help="What the model runs in, int8 and nf4 its linears alone; sums are in float32 all the same."),
     ] = "fp32"
     gradient_checkpointing: Annotated[
-        bool, typer.Option(help="Run each block again on the way back: less memory, the same results, more time.")
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Run each block again on the way back: less memory, the same results, more time.",
+        ),
     ] = False
     device_map: Annotated[
         DeviceMap | None, typer.Option(help="Spread the model over all devices there are. Default: one device.")
@@ -53,6 +58,7 @@ class ModelFlags:
 class CorpusFlags:
     """Which corpus, and how it is read and cut."""
 
+    panel: ClassVar = "Corpus"
     corpus: Annotated[
         str | None,
         typer.Option(
@@ -87,7 +93,9 @@ class CorpusFlags:
     ] = None
     split: Annotated[str, typer.Option(help="Split of a dataset read by name.")] = "train"
     limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None
-    skip_bad: Annotated[bool, typer.Option(help="Leave bad examples out, with a count and a list.")] = False
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad examples out, with a count and a list.")] = (
+        False
+    )
     stream: Annotated[
         bool,
         typer.Option(
@@ -111,6 +119,7 @@ class CorpusFlags:
 class FitFlags:
     """Which curvature is fitted, and on what."""
 
+    panel: ClassVar = "Curvature"
     curvature: CurvatureOption = "ekfac"
     layers: LayersOption = None
     fit_examples: FitExamplesOption = None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Let every parameter of `command` that is a dataclass stand for the options that its fields declare."""
+    """Let every parameter of `command` that is a dataclass stand for the options that its fields declare.
+
+    In the help they stand together, under the `panel` of the dataclass.
+    """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {
         one.name: one.annotation for one in signature.parameters.values() if is_dataclass(one.annotation)
@@ -35,6 +39,9 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 def _options(group: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
+        declared, option = get_args(hints[field.name])
+        option = copy(option)  # one may be declared for several groups
+        option.rich_help_panel = group.panel
         yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=Annotated[declared, option]
         )

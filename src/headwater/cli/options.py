@@ -70,7 +70,7 @@ FitExamplesOption = Annotated[
     int | None,
     typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all."),
 ]
-TrustOption = Annotated[bool, typer.Option(help="Run code that comes with the model.")]
+TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 TextFieldOption = Annotated[str, typer.Option(help="Field or column that holds the text.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen at; 0 takes any that is free.", min=0, max=65535)]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]

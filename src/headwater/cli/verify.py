@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 from rich.console import Console
@@ -12,12 +13,50 @@ from rich.console import Console
 from headwater.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
 from headwater.cli import app
 from headwater.cli.examples import examples
+from headwater.cli.grouped import with_groups
 from headwater.cli.options import HtmlOption, RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
     from headwater.answer import Answer
+    from headwater.verify.options import VerifyOptions
+
+
+@dataclass(frozen=True)
+class CheckFlags:
+    """What is checked of an answer, and how."""
+
+    panel: ClassVar = "Check"
+    kind: Annotated[
+        CheckKind,
+        typer.Option(
+            help="A small step on each example, the weights' response to taking it out, or training again without the "
+            "k strongest of an end together."
+        ),
+    ] = "step"
+    k: Annotated[int, typer.Option("-k", help="Of the answer's examples, so many at each end.", min=0)] = 5
+    random: Annotated[
+        int, typer.Option(help="Also so many examples that it does not show; retrain: so many sets of k.", min=0)
+    ] = 5
+    weight: Annotated[
+        float, typer.Option(help="pbrf: the part of the example that is taken out.", min=-1.0, max=1.0)
+    ] = 1.0
+    subset: Annotated[int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)] = HELD_FAST
+    iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = RESPONSE_ITERATIONS
+    seeds: Annotated[int, typer.Option(help="retrain: trainings of every set.", min=1)] = 3
+    jobs: Annotated[
+        int | None, typer.Option(help="retrain: trainings at a time. Default: one a core.", show_default=False, min=1)
+    ] = None
+    seed: SeedOption = 0
+
+    def options(self) -> VerifyOptions:
+        from headwater.verify.options import VerifyOptions
+
+        return VerifyOptions(
+            self.kind, self.k, self.random, self.weight, self.subset or None, self.iterations, self.seeds,
+            self.jobs or os.cpu_count() or 1, self.seed,
+        )  # fmt: skip
 
 
 @app.command(
@@ -26,36 +65,15 @@ if TYPE_CHECKING:
         "headwater verify runs/stories key.json --kind pbrf --weight 0.1 --html key.html",
     )
 )
+@with_groups
 def verify(
     run: RunPath,
     answer: Annotated[Path, typer.Argument(metavar="ANSWER", help="An answer that `ask --json` printed.")],
-    kind: Annotated[
-        CheckKind,
-        typer.Option(
-            help="A small step on each example, the weights' response to taking it out, or training again without the "
-            "k strongest of an end together."
-        ),
-    ] = "step",
-    k: Annotated[int, typer.Option("-k", help="Of the answer's examples, so many at each end.", min=0)] = 5,
-    random: Annotated[
-        int, typer.Option(help="Also so many examples that it does not show; retrain: so many sets of k.", min=0)
-    ] = 5,
-    weight: Annotated[
-        float, typer.Option(help="pbrf: the part of the example that is taken out.", min=-1.0, max=1.0)
-    ] = 1.0,
-    subset: Annotated[
-        int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)
-    ] = HELD_FAST,
-    iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = RESPONSE_ITERATIONS,
-    seeds: Annotated[int, typer.Option(help="retrain: trainings of every set.", min=1)] = 3,
+    checked: CheckFlags = CheckFlags(),
     recipe: Annotated[
         Path | None,
         typer.Option(help="retrain: how the model was trained. Default: train.json beside it.", show_default=False),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="retrain: trainings at a time. Default: one a core.", show_default=False, min=1)
-    ] = None,
-    seed: SeedOption = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     html: HtmlOption = None,
     svg: Annotated[Path | None, typer.Option(help="Also write the scatter plot alone.")] = None,
@@ -67,16 +85,12 @@ def verify(
     where it was stopped.
     """
     from headwater.run import Run
-    from headwater.verify.options import VerifyOptions
 
-    options = VerifyOptions(
-        kind, k, random, weight, subset or None, iterations, seeds, jobs or os.cpu_count() or 1, seed
-    )
     given = _read(answer)
     opened = Run.open(run)
     with progress_report() as report:
         opened.report = report
-        found = opened.verify(given, options, recipe=recipe)
+        found = opened.verify(given, checked.options(), recipe=recipe)
     if html is not None:
         say(f"Wrote {found.save_html(html)}")
     if svg is not None:
