@@ -228,6 +228,7 @@ def test_old_scores_give_way_to_new_ones_and_a_failure_leaves_the_old_file(
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "either --queries"),
     (["--by", "self-influence", "--queries", "q.jsonl"], "either --queries"),
+    (["--by", "self-influence", "--aggregate", "max"], "leave them out with --by"),
     (["--by", "self-influence", "--keep", "5"], "-o kept.jsonl"),
     (["--by", "self-influence", "--keep", "1.5", "-o", "kept.jsonl"], "no share"),
 ])  # fmt: skip

@@ -72,6 +72,8 @@ def rank(
 
     if (queries is None) == (by is None):
         raise HeadwaterError("Say what to rank by: either --queries dev.jsonl, or --by self-influence.")
+    if by is not None and (aggregate, rank_by, query_rank) != ("mean", "influence", None):
+        raise HeadwaterError("--aggregate, --rank-by and --query-rank are for --queries: leave them out with --by.")
     if keep is not None and output is None:
         raise HeadwaterError(f"--keep {keep}: say where the examples go, with -o kept.jsonl.")
     lines = None if queries is None else read_queries(queries)
