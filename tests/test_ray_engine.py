@@ -80,7 +80,7 @@ def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("count", [1, 8])
 def test_any_number_of_workers_gives_the_bytes_of_this_process(
     count: int, cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
@@ -151,13 +151,13 @@ def test_a_driver_that_is_killed_goes_on(
 
 def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
     """`python -m benchmarks.faults_ray` does it more often."""
-    command = [sys.executable, "-m", "tests.killed_ray", str(sources), str(tmp_path), "6", "0"]
+    command = [sys.executable, "-m", "tests.killed_ray", str(sources), str(tmp_path), "3", "0"]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
     print(found)  # noqa: T201
-    assert sum(found["killed"].values()) >= 6
+    assert sum(found["killed"].values()) >= 3
     assert found["killed"]["driver"] >= 1
     for digests in found["digests"]:
         assert digests == expected
