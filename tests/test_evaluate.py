@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from typer.testing import CliRunner
 import headwater.cli.evaluate  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from headwater.cli import app
 from headwater.demo import build
-from headwater.demo.tiny_lm import train
 from headwater.errors import HeadwaterError
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.metrics import correlations, correlations_of, lds, mean, trace
@@ -44,9 +42,8 @@ from tests.killing import KilledError
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as the demo makes it, of the smallest world and a narrow model that has read it once."""
-    demo = build.Demo(tmp_path_factory.mktemp("evaluate") / "run", 200, 0)
+    demo = build.Demo(tmp_path_factory.mktemp("evaluate") / "run", 200, 0, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "train", partial(train, epochs=1))
         patch.setattr(make, "HIDDEN", 32)
         build.build_model(demo, build.build_world(demo), lambda _: None)
     Run.create(demo.path, str(demo.model), demo.corpus).fit()

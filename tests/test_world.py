@@ -110,7 +110,7 @@ def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_model(tmp_pat
 
 
 def test_the_demo_answers_and_the_second_time_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "train", partial(train, epochs=1))
+    monkeypatch.setattr(build, "Demo", partial(build.Demo, epochs=1))
     arguments = ["demo", str(tmp_path / "demo"), "--stories", "200", "--no-serve"]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
