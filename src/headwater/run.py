@@ -262,7 +262,7 @@ class Run:
         """Answer many questions: one by one from the index, or in one pass over the corpus."""
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         options.check()
-        scene = self._scene(options)
+        scene = self._scene(self.curvature(options.damping))
         among = self.index.matching(self.corpus, options.where, options.contains) if options.selection else None
         if self.index.exists and not options.exact:
             loaded = self.index.loaded(self.corpus, self._index_curvature(scene.curvature))
@@ -285,7 +285,7 @@ class Run:
             raise HeadwaterError("--where and --contains choose among the corpus; --against takes other texts.")
         examples = examples_of(self.lm, self.manifest.corpus, texts)
         name = f"texts of {texts}" if isinstance(texts, str | Path) else "texts given with the question"
-        return ask_against(self._scene(options), question, examples, name, options)
+        return ask_against(self._scene(self.curvature(options.damping)), question, examples, name, options)
 
     def verify(
         self, answer: Answer, options: VerifyOptions = VerifyOptions(), *, recipe: str | Path | None = None,
@@ -297,7 +297,7 @@ class Run:
         is another model's or run's, or there is no recipe.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        scene = replace(self._scene(AskOptions(damping=answer.damping)), lm=self.lm.precise)
+        scene = replace(self._scene(self.curvature(answer.damping)), lm=self.lm.precise)
         given = None if recipe is None else Path(recipe)
 
         def retraining(question: Question) -> Retraining:
@@ -305,8 +305,8 @@ class Run:
 
         return verify(scene, answer, options, retraining)
 
-    def _scene(self, options: AskOptions) -> Scene:
-        return Scene(self.lm, self.corpus, self.curvature(options.damping), self.report, self.engine)
+    def _scene(self, curvature: Curvature) -> Scene:
+        return Scene(self.lm, self.corpus, curvature, self.report, self.engine)
 
     # -- index
 
@@ -372,7 +372,7 @@ class Run:
             if example_id is not None
             else examples_of(self.lm, self.manifest.corpus, [text or ""])[0]
         )
-        scene = self._scene(AskOptions(damping=damping))
+        scene = self._scene(self.curvature(damping))
         counting = {layer.name for layer in scene.chosen(AskOptions(layers=layers))}
         return token_map(scene, question, example, counting)
 
@@ -392,7 +392,7 @@ class Run:
         `<query id>.tokens`, the influence of every token. Interrupted, the same call goes on where it stopped.
         `query_rank` reduces every query's gradient to that rank in each layer, which is cheaper where layers are wide.
         """
-        whole.scan(self._whole(damping), questions, Path(output), tokens, query_rank)
+        whole.scan(self._whole(self.curvature(damping)), questions, Path(output), tokens, query_rank)
         return Path(output)
 
     def scan_checkpoints(
@@ -411,7 +411,7 @@ class Run:
         """
         if damping is not None and method != "ekfac":
             raise HeadwaterError(f"--damping: {method} is not damped. Leave it out, or choose --method ekfac.")
-        made = self._whole(damping)
+        made = self._whole(self.curvature(damping))
         refit = Refit(self.curvature_path, self.corpus, self.engine, self.report)
         at = partial(refit_at, refit, self.path / "checkpoints", made.scene.curvature.damping)
         history = History(
@@ -435,7 +435,7 @@ class Run:
         wrong. `lowest` begins with the lowest. Scores are kept in the run, and an interrupted pass goes on where it
         stopped. Raises HeadwaterError for an empty list of questions.
         """
-        made = self._whole(damping)
+        made = self._whole(self.curvature(damping))
         read = ReadOptions(**self.manifest.corpus.options)
         if questions is None:
             return Ranking(self.corpus, read, whole.self_influence(made) / learned_tokens(self.corpus), lowest)
@@ -448,13 +448,11 @@ class Run:
 
     def self_influence(self, curvature: Curvature) -> NDArray[Any]:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
-        made = self._whole()
-        return whole.self_influence(replace(made, scene=replace(made.scene, curvature=curvature)))
+        return whole.self_influence(self._whole(curvature))
 
-    def _whole(self, damping: str | float | None = None) -> Whole:
+    def _whole(self, curvature: Curvature) -> Whole:
         """What exact scores of the whole corpus are made with."""
-        scene = self._scene(AskOptions(damping=damping))
-        return Whole(scene, self.path / "scores", read_metadata(self.curvature_path))
+        return Whole(self._scene(curvature), self.path / "scores", read_metadata(self.curvature_path))
 
 
 def _binding_of(metadata: dict[str, str]) -> dict[str, str]:
