@@ -30,9 +30,14 @@ TRACKED = {"every MLP linear": None, "the last block's MLP": ("*.layers.11.mlp.*
 def measure(tracked: str, checkpointing: bool) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=2048, hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=BLOCKS,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=TOKENS,
-    )  # fmt: skip
+        vocab_size=2048,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=TOKENS,
+    )
     lm = wrap_model(LlamaForCausalLM(config), tiny_tokenizer())
     if checkpointing:
         checkpoint_gradients(lm.model)

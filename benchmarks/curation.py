@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.page import processor, put_between
+from headwater.attribution.question import Question
+from headwater.attribution.ranking import Ranking, learned_tokens
 from headwater.corpus.batches import pad
-from headwater.curate import Ranking, learned_tokens
 from headwater.demo.tiny_lm import train
 from headwater.demo.world import World, make_world
-from headwater.influence.question import Question
 from headwater.lm.capture import token_losses
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.training.retrain import Retraining, Task, retraining_of
 
 PAGE = Path("docs/benchmarks.md")
@@ -59,7 +59,7 @@ def halves(run: Run, questions: Sequence[Question]) -> dict[str, list[NDArray[np
     chance = [np.random.default_rng(seed).permutation(total)[: total // 2] for seed in range(SEEDS)]
     return {name: [way().kept(0.5)] * SEEDS for name, way in ways.items()} | {
         "a random half": chance,
-        "all": [np.arange(total)] * SEEDS,
+        "all stories": [np.arange(total)] * SEEDS,
     }
 
 
@@ -69,14 +69,13 @@ def selection(work: Path, world: World) -> list[str]:
     stated = {fact.id: set(fact.stories) for fact in facts}
     asked = [run.question(fact.prompt, fact.completion) for fact in facts]
     wanted = list(range(0, len(facts), 2))
-    retraining = retraining_of(run.lm, run.corpus, asked, None, work / "retrained")
+    retraining = retraining_of(run.lm, run.corpus, asked, recipe=None, folder=work / "retrained")
     stories = {story for k in wanted for story in stated[facts[k].id]}
     lines = [
-        f"{len(run.corpus)} stories, {len(wanted)} questions, which {len(stories)} of the stories answer; mean of "
-        f"{SEEDS} trainings each, of other first weights.",
+        f"{len(run.corpus)} stories and {len(wanted)} questions, which {len(stories)} stories answer. Means of {SEEDS} "
+        "trainings from different initial weights. Losses are in nats per question.",
         "",
-        "| trained on | of the stories that answer them | loss on the questions, nats a question | on the facts "
-        "that were not asked for |",
+        "| trained on | share of the answering stories kept | loss on the questions | loss on other facts |",
         "|---|---|---|---|",
     ]
     for name, kept in halves(run, [asked[k] for k in wanted]).items():
@@ -114,15 +113,15 @@ def noise(work: Path, world: World) -> list[str]:
     sequences = run.corpus.sequences()
     losses = np.array([float(token_losses(run.lm, pad([sequences[k]], [0])).sum()) for k in range(len(sequences))])
     by: dict[str, NDArray[Any]] = {
-        "self-influence a token (`--by self-influence`)": run.rank().scores,
-        "self-influence as it is": own,
-        "loss a token": losses / tokens,
+        "self-influence per token (`--by self-influence`)": run.rank().scores,
+        "self-influence": own,
+        "loss per token": losses / tokens,
         "length": tokens,
     }
     lines = [
-        f"{SPOILT} of {len(world.stories)} stories have their words shuffled before a model is trained on all.",
+        f"The words of {SPOILT} of {len(world.stories)} stories are shuffled, then a model is trained on all of them.",
         "",
-        f"| ranked by | spoilt stories among the first {SPOILT} | among the first {2 * SPOILT} |",
+        f"| ranked by | shuffled stories in the top {SPOILT} | in the top {2 * SPOILT} |",
         "|---|---|---|",
     ]
     for name, scores in by.items():

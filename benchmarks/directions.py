@@ -24,16 +24,16 @@ from benchmarks.index_recall import two_stages
 from benchmarks.index_runs import Corpora
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
-from headwater.ask import Scene
-from headwater.curvature.narrow import along
-from headwater.index.build import Sketches
-from headwater.index.recall import Found
-from headwater.index.search import search
-from headwater.index.sketch import sketch_of_width
-from headwater.influence.question import question_gradients
-from headwater.influence.scores import Scores
+from headwater.attribution.ask import Scene
+from headwater.attribution.index.build import Sketches
+from headwater.attribution.index.recall import Found
+from headwater.attribution.index.search import search
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.question import question_gradients
+from headwater.attribution.scores import Scores
+from headwater.curvature.truncated import along
 from headwater.lm.load import wrap_model
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.sweep import Sweep, fold
 
 PAGE = Path("docs/scaling.md")
@@ -47,18 +47,17 @@ def recall(work: Path) -> list[str]:
     corpora = Corpora(work)
     run, questions = corpora.stories() or corpora.world()
     curvature = run.curvature()
-    weights = question_gradients(run.lm, curvature.layers, questions, curvature)
-    sweep = Sweep("scores", run.lm, curvature.layers, run.corpus.sequences())
+    weights = question_gradients(run.lm, curvature.layers, questions, curvature=curvature)
+    sweep = Sweep(stage="scores", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences())
     exact = fold(sweep, lambda: Scores(weights)).values.numpy()
     lines = [
-        f"{len(run.corpus):,} stories, {len(questions)} questions, the exact top {K} at both ends, sketches of 8,192 "
-        f"bytes, D = {curvature.dimensions:,} in layers of 64 and 256. The last column: how many of them are among the "
-        "100 with the highest (lowest) estimates.",
+        f"Recall of the exact top {K} proponents and opponents. {len(run.corpus):,} stories, {len(questions)} "
+        f"questions, sketches of 8,192 bytes, D = {curvature.dimensions:,} in layers of 64 and 256.",
         "",
-        "| directions | numbers sketched | share of I(z, z) | recall | worst question | scored exactly | among 100 |",
+        "| directions | numbers sketched | share of I(z, z) | recall | lowest | scored exactly | in the best 100 |",
         "|---|---|---|---|---|---|---|",
     ]
-    scene = Scene(run.lm, run.corpus, curvature)
+    scene = Scene(lm=run.lm, corpus=run.corpus, curvature=curvature)
     for count in (*FEWER, 0):
         run.build_index(directions=count, bytes=8192)
         loaded = run.index.loaded(run.corpus, run.index.settings.curvature if run.index.settings else {})
@@ -67,7 +66,7 @@ def recall(work: Path) -> list[str]:
         for q in range(len(questions)):
             sought = scene.sought({name: w[q : q + 1] for name, w in weights.items()}, count)
             found.append(two_stages(loaded, sought, exact[:, q], "influence"))
-            estimates = search(loaded, sought, "influence", None).estimates
+            estimates = search(loaded, sought, "influence", among=None).estimates
             order = np.argsort(estimates)
             first.append(_among(exact[:, q], order[-100:], order[:100]))
         seen = along(curvature, count)
@@ -78,7 +77,7 @@ def recall(work: Path) -> list[str]:
     return [
         *lines,
         "",
-        "The last column: how many of the exact top 10 are among the 100 with the highest (lowest) estimates.",
+        f"Last column: share of the exact top {K} among the 100 with the highest (lowest) estimates.",
     ]
 
 
@@ -97,7 +96,7 @@ def cost(work: Path) -> list[str]:
     path = work / "wide.jsonl"
     _, sequences, _ = texts(128)
     path.write_text("\n".join(json.dumps({"text": tokenizer.decode(s.input_ids)}) for s in sequences))
-    run = Run.create(work / "wide", wrap_model(model, tokenizer), path, CorpusOptions(max_tokens=128))
+    run = Run.create(work / "wide", wrap_model(model, tokenizer), path, options=CorpusOptions(max_tokens=128))
     run.fit()
     curvature = run.curvature()
     seconds: dict[int, list[float]] = {count: [] for count in (*WIDER, 0)}
@@ -105,16 +104,16 @@ def cost(work: Path) -> list[str]:
         for count, taken in seconds.items():
             seen = along(curvature, count)
             sketch = sketch_of_width(seen.dimensions, 8192)
-            sweep = Sweep("index", run.lm, curvature.layers, run.corpus.sequences())
+            sweep = Sweep(stage="index", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences())
             start = time.perf_counter()
             fold(sweep, lambda seen=seen, sketch=sketch: Sketches(seen, sketch))
             taken.append(time.perf_counter() - start)
     whole = float(np.median(seconds[0]))
     lines = [
-        f"{layers} layers of {width} and {4 * width}, random weights, {len(run.corpus)} texts of at most 128 tokens, "
-        f"sketches of 8,192 bytes, median of {ROUNDS}:",
+        f"Time. {layers} layers of {width} and {4 * width}, random weights, {len(run.corpus)} texts of at most 128 "
+        f"tokens, sketches of 8,192 bytes, medians of {ROUNDS}.",
         "",
-        "| directions | numbers sketched | seconds | of all directions |",
+        "| directions | numbers sketched | seconds | share of the time for all |",
         "|---|---|---|---|",
     ]
     for count, taken in seconds.items():

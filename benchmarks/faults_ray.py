@@ -40,7 +40,7 @@ def main() -> None:
         command = [sys.executable, "-m", "tests.killed_ray", str(sources), folder, str(given.kills), str(given.seed)]
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )  # fmt: skip
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(found, indent=2))
     different = [digests for digests in found["digests"] if digests != expected]
@@ -52,12 +52,12 @@ def main() -> None:
 def sentence(found: dict[str, Any], different: int) -> str:
     """What was found, with its date and machine."""
     killed, times = found["killed"], len(found["digests"])
-    same = "the bytes of one process every time" if not different else f"other bytes {different} times"
+    same = "the same bytes as one process each time" if not different else f"other bytes {different} times"
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, seed {found['seed']}: "
+        f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, seed {found['seed']}. "
         f"{killed['worker']} workers and {killed['driver']} drivers were killed at random points\n"
-        f"of fit, index and scan in {found['attempts']} attempts of {found['seconds']:.0f} s together. "
-        f"The work was finished {times} times, with {same}."
+        f"of fit, index and scan, in {found['attempts']} attempts of {found['seconds']:.0f} s in all. "
+        f"The work finished {times} times, with {same}."
     )
 
 

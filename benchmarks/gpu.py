@@ -26,43 +26,69 @@ import torch
 from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
 
 from headwater import HeadwaterError
+from headwater.attribution.question import preconditioned
+from headwater.attribution.scores import Scores, TokenScores
+from headwater.base.byte_sizes import in_bytes
 from headwater.corpus.batches import TokenSequence, all_targets, make_batches
+from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import Curvature
+from headwater.curvature.fit import FitOptions, Workbench, write_curvature
 from headwater.curvature.store import load_curvature
 from headwater.demo.world import make_world
-from headwater.influence.fit import FitOptions, Workbench, write_curvature
-from headwater.influence.question import preconditioned
-from headwater.influence.scores import Scores, TokenScores
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.head import head_pass
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, Loading, load_model
-from headwater.run import CorpusOptions, Run
-from headwater.sizes import in_bytes
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.make import train_tokenizer
 
 SHAPES: dict[str, Any] = {
     "neo": GPTNeoConfig(
-        vocab_size=2_048, hidden_size=256, num_layers=4, num_heads=8, bos_token_id=0, eos_token_id=0,
+        vocab_size=2_048,
+        hidden_size=256,
+        num_layers=4,
+        num_heads=8,
+        bos_token_id=0,
+        eos_token_id=0,
         attention_types=[[["global", "local"], 2]],
-        max_position_embeddings=512, resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+        max_position_embeddings=512,
+        resid_dropout=0.0,
+        embed_dropout=0.0,
+        attention_dropout=0.0,
     ),
     "neo-125m": GPTNeoConfig(
-        vocab_size=50_257, hidden_size=768, num_layers=12, num_heads=12, attention_types=[[["global", "local"], 6]],
-        max_position_embeddings=2_048, bos_token_id=0, eos_token_id=0,
-        resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+        vocab_size=50_257,
+        hidden_size=768,
+        num_layers=12,
+        num_heads=12,
+        attention_types=[[["global", "local"], 6]],
+        max_position_embeddings=2_048,
+        bos_token_id=0,
+        eos_token_id=0,
+        resid_dropout=0.0,
+        embed_dropout=0.0,
+        attention_dropout=0.0,
     ),
     "llama-1b-quarter": LlamaConfig(
-        vocab_size=32_000, hidden_size=2_048, intermediate_size=5_632, num_hidden_layers=6, num_attention_heads=32,
-        num_key_value_heads=4, max_position_embeddings=2_048,
+        vocab_size=32_000,
+        hidden_size=2_048,
+        intermediate_size=5_632,
+        num_hidden_layers=6,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+        max_position_embeddings=2_048,
     ),
     "llama-1b": LlamaConfig(
-        vocab_size=32_000, hidden_size=2_048, intermediate_size=5_632, num_hidden_layers=22, num_attention_heads=32,
-        num_key_value_heads=4, max_position_embeddings=2_048,
+        vocab_size=32_000,
+        hidden_size=2_048,
+        intermediate_size=5_632,
+        num_hidden_layers=22,
+        num_attention_heads=32,
+        num_key_value_heads=4,
+        max_position_embeddings=2_048,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -99,15 +125,17 @@ def ground(folder: Path, shape: str, examples: int, length: int) -> Ground:
 
 
 def fitted(lm: LanguageModel, sequences: Sequence[TokenSequence], path: Path, memory: int | None = None) -> Curvature:
-    sweep = Sweep("fit", lm, choose_layers(lm.model), sequences, Labels("sampled"))
+    sweep = Sweep(stage="fit", lm=lm, layers=choose_layers(lm.model), sequences=sequences, labels=Labels("sampled"))
     options = FitOptions(memory=memory)
-    write_curvature(path, options, sweep, Workbench(path.parent / "work", "gpu"), {"settings": "{}"})
+    write_curvature(path, options, sweep, bench=Workbench(path.parent / "work", "gpu"), binding={"settings": "{}"})
     return load_curvature(path, Damping(), str(lm.device))[0]
 
 
 def scanned(lm: LanguageModel, curvature: Curvature, place: Ground, reducer: Any = Scores) -> Any:
     weights = preconditioned(lm, curvature, place.queries)
-    return fold(Sweep("scan", lm, curvature.layers, place.sequences), lambda: reducer(weights)).values
+    return fold(
+        Sweep(stage="scan", lm=lm, layers=curvature.layers, sequences=place.sequences), lambda: reducer(weights)
+    ).values
 
 
 def agree(folder: Path) -> Iterator[dict[str, Any]]:
@@ -127,12 +155,14 @@ def agree(folder: Path) -> Iterator[dict[str, Any]]:
             tokens = scanned(lm, curvature, place, TokenScores)
             sums = np.stack([by_token.sum(0).cpu().numpy() for by_token in tokens])
             yield {
-                "shape": shape, "dtype": dtype, "device": str(lm.device),
+                "shape": shape,
+                "dtype": dtype,
+                "device": str(lm.device),
                 "correlation": float(np.corrcoef(found.ravel(), expected.ravel())[0, 1]),
                 "spearman": float(_spearman(found, expected)),
                 "relative error": float(np.linalg.norm(found - expected) / np.linalg.norm(expected)),
                 "tokens sum to the example within": float(np.abs(sums - found).max() / np.abs(found).max()),
-            }  # fmt: skip
+            }
 
 
 def _spearman(found: np.ndarray, expected: np.ndarray) -> float:
@@ -148,8 +178,10 @@ def cost(folder: Path) -> Iterator[dict[str, Any]]:
         place = ground(folder, shape, examples, length)
         lm = place.load("bf16")
         layers = choose_layers(lm.model)
-        _floor(lm, Sweep("", lm, layers, place.sequences[:16]))
-        seconds = {"floor": _timed(partial(_floor, lm, Sweep("", lm, layers, place.sequences)))}
+        _floor(lm, Sweep(stage="", lm=lm, layers=layers, sequences=place.sequences[:16]))
+        seconds = {
+            "floor": _timed(partial(_floor, lm, Sweep(stage="", lm=lm, layers=layers, sequences=place.sequences)))
+        }
         path = folder / f"{shape}-cost" / "c.safetensors"
         fitted(lm, place.sequences[:16], path.with_name("warm.safetensors"))
         seconds["fit"] = _timed(partial(fitted, lm, place.sequences, path))
@@ -163,9 +195,13 @@ def cost(folder: Path) -> Iterator[dict[str, Any]]:
             seconds |= _kronfluence(place, folder / f"{shape}-kronfluence")
         shown = {name: round(value, 2) for name, value in seconds.items()}
         yield {
-            "shape": shape, "examples": examples, "length": length, "seconds": shown,
-            "tokens/s of the floor": round(examples * length / seconds["floor"]), "peak": in_bytes(peak),
-        }  # fmt: skip
+            "shape": shape,
+            "examples": examples,
+            "length": length,
+            "seconds": shown,
+            "tokens/s of the floor": round(examples * length / seconds["floor"]),
+            "peak": in_bytes(peak),
+        }
 
 
 def _floor(lm: LanguageModel, sweep: Sweep) -> None:
@@ -218,13 +254,24 @@ def _kronfluence(place: Ground, folder: Path) -> dict[str, float]:
     arguments = FactorArguments("ekfac", eigendecomposition_dtype=torch.float32)
     batch = 8
     fit = partial(
-        analyzer.fit_all_factors, "f", stories, per_device_batch_size=batch, factor_args=arguments,
+        analyzer.fit_all_factors,
+        "f",
+        stories,
+        per_device_batch_size=batch,
+        factor_args=arguments,
         overwrite_output_dir=True,
-    )  # fmt: skip
+    )
     scores = partial(
-        analyzer.compute_pairwise_scores, "s", "f", queries, stories, per_device_query_batch_size=8,
-        per_device_train_batch_size=batch, score_args=ScoreArguments(damping_factor=None), overwrite_output_dir=True,
-    )  # fmt: skip
+        analyzer.compute_pairwise_scores,
+        "s",
+        "f",
+        queries,
+        stories,
+        per_device_query_batch_size=8,
+        per_device_train_batch_size=batch,
+        score_args=ScoreArguments(damping_factor=None),
+        overwrite_output_dir=True,
+    )
     torch.set_float32_matmul_precision("high")  # as Headwater does
     try:
         return {"kronfluence fit": _timed(fit), "kronfluence scan8": _timed(scores)}
@@ -242,10 +289,16 @@ def memory(folder: Path) -> Iterator[dict[str, Any]]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         path = folder / f"memory-{limit}" / "c.safetensors"
-        sweep = Sweep("fit", lm, choose_layers(lm.model), place.sequences, Labels("sampled"))
+        sweep = Sweep(
+            stage="fit", lm=lm, layers=choose_layers(lm.model), sequences=place.sequences, labels=Labels("sampled")
+        )
         try:
             write_curvature(
-                path, FitOptions(memory=limit), sweep, Workbench(path.parent / "work", "gpu"), {"settings": "{}"}
+                path,
+                FitOptions(memory=limit),
+                sweep,
+                bench=Workbench(path.parent / "work", "gpu"),
+                binding={"settings": "{}"},
             )
         except HeadwaterError as error:
             yield {"limit": in_bytes(limit or 0), "refused": str(error)}
@@ -259,9 +312,10 @@ def memory(folder: Path) -> Iterator[dict[str, Any]]:
     places: dict[str, int | str] = {f"transformer.h.{k}": 0 if k < 6 else "cpu" for k in range(12)}
     places |= {"lm_head": 0} | {f"transformer.{name}": 0 for name in ("wte", "wpe", "drop", "ln_f")}
     ways = {
-        "plain": Loading(), "gradient checkpointing": Loading(gradient_checkpointing=True),
+        "plain": Loading(),
+        "gradient checkpointing": Loading(gradient_checkpointing=True),
         "half the blocks in memory": Loading(device_map=places),
-    }  # fmt: skip
+    }
     for way, loading in ways.items():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -280,7 +334,7 @@ def large(folder: Path) -> Iterator[dict[str, Any]]:
     texts = ["\n\n".join(stories[k * 6 : k * 6 + 6]) for k in range(256)]
     corpus = folder / "packed.jsonl"
     corpus.write_text("".join(json.dumps({"id": f"{k}", "text": text}) + "\n" for k, text in enumerate(texts)))
-    run = Run.create(folder / "run", place.model, corpus, CorpusOptions(max_tokens=512), dtype="bf16")
+    run = Run.create(folder / "run", place.model, corpus, options=CorpusOptions(max_tokens=512), dtype="bf16")
     yield {"tokens": run.corpus.counts.tokens, "examples": len(run.corpus)}
     layers = choose_layers(run.lm.model)
     sequences = run.corpus.sequences()
@@ -303,7 +357,7 @@ def large(folder: Path) -> Iterator[dict[str, Any]]:
 def _floor_of(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> None:
     shortest = min(len(s.input_ids) for s in sequences)
     whole = [all_targets(s.input_ids[:shortest], s.id) for s in sequences]
-    _floor(lm, Sweep("", lm, choose_layers(lm.model), whole))
+    _floor(lm, Sweep(stage="", lm=lm, layers=choose_layers(lm.model), sequences=whole))
 
 
 def _peak() -> str:
@@ -319,8 +373,11 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 PARTS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
-    "agree": agree, "cost": cost, "memory": memory, "large": large,
-}  # fmt: skip
+    "agree": agree,
+    "cost": cost,
+    "memory": memory,
+    "large": large,
+}
 
 
 def main() -> None:

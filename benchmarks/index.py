@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from benchmarks.index_recall import K, recall_stage
 from benchmarks.index_runs import WIDTHS, WORLD, Corpora, seconds, whitened_queries
+from headwater.attribution.index.build import COARSE_BYTES
+from headwater.attribution.index.recall import in_memory
+from headwater.attribution.index.search import Loaded, Sought, search
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.question import Question
+from headwater.attribution.scores import WhitenedGradients
 from headwater.corpus.read import ReadOptions
-from headwater.index.build import COARSE_BYTES
-from headwater.index.recall import in_memory
-from headwater.index.search import Loaded, Sought, search
-from headwater.index.sketch import sketch_of_width
-from headwater.influence.question import Question
-from headwater.influence.scores import WhitenedGradients
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.sweep import Sweep, fold
 
 SIZES = (20_000, 100_000, 300_000, 1_000_000)
@@ -51,7 +51,7 @@ def warm_stage(work: Path) -> None:
     settings = run.index.settings
     assert settings is not None
     loaded = run.index.loaded(run.corpus, settings.curvature)
-    searched = [seconds(lambda row=row: search(loaded, Sought(row), "influence", None)) for row in whitened]
+    searched = [seconds(lambda row=row: search(loaded, Sought(row), "influence", among=None)) for row in whitened]
     cold = median(_cold_question(run, questions[0]) for _ in range(3))
     late = np.quantile(asked, 0.9)
     print(
@@ -68,7 +68,7 @@ def _cold_question(run: Run, question: Question) -> float:
 
 def growth_stage(_: Path) -> None:
     """Searching alone, on synthetic sketches of the tiny world's width."""
-    print("| sketches | search, median of 9 | of which coarse pass | sketches in memory |")
+    print("| sketches | search, median of 9 | coarse pass alone | sketches in memory |")
     print("|---|---|---|---|")
     sketch = sketch_of_width(148_416, WIDTHS[0])
     rng = np.random.default_rng(0)
@@ -78,10 +78,19 @@ def growth_stage(_: Path) -> None:
     row = rng.standard_normal(sketch.dimensions).astype(np.float32)
     for size in SIZES:
         ones, numbers = np.ones(size, np.float32), np.arange(size)
-        loaded = Loaded(sketch, None, numbers, ones, ones, coarse[:size], fine[:size], numbers)  # pyright: ignore[reportArgumentType]
+        loaded = Loaded(
+            sketch=sketch,
+            table=None,  # pyright: ignore[reportArgumentType]
+            row_ids=numbers,
+            scales=ones,
+            self_influence=ones,
+            coarse=coarse[:size],
+            fine=fine[:size],
+            positions=numbers,
+        )
         narrow = replace(loaded, sketch=sketch_of_width(sketch.dimensions, COARSE_BYTES), fine=fine[:size, :0])
         whole, first = (
-            median(seconds(lambda x=x: search(x, Sought(row), "influence", None)) for _ in range(9))
+            median(seconds(lambda x=x: search(x, Sought(row), "influence", among=None)) for _ in range(9))
             for x in (loaded, narrow)
         )
         memory = loaded.memory / 1e9
@@ -93,7 +102,7 @@ def growth_stage(_: Path) -> None:
 
 def build_stage(work: Path) -> None:
     """Index and exact scan in turn, on the same stories."""
-    print("| corpus | bytes | index, s | scan of 8 queries, s | ratio | bytes an example on disk, text included |")
+    print("| corpus | bytes | index, s | scan of 8 queries, s | index / scan | bytes on disk per example, with text |")
     print("|---|---|---|---|---|---|")
     corpora = Corpora(work)
     for name, found, limit in (("real stories", corpora.stories(), 256), ("tiny world", corpora.world(), 2048)):
@@ -107,7 +116,7 @@ def build_stage(work: Path) -> None:
 def _limited(work: Path, name: str, run: Run, limit: int) -> Run:
     """A run on the first examples of another, with the same model."""
     options = CorpusOptions(ReadOptions(limit=limit))
-    made = Run.create(work / f"first-{limit}-{name[:4]}", run.lm, run.manifest.corpus.source, options)
+    made = Run.create(work / f"first-{limit}-{name[:4]}", run.lm, run.manifest.corpus.source, options=options)
     made.fit(fit_examples=512)
     return made
 
@@ -145,7 +154,7 @@ def memory_stage(work: Path) -> None:
     for limit in (2048, 8192, WORLD):
         made = _limited(work, "tiny", run, limit)
         code = (
-            "import resource, sys; from headwater.run import Run; Run.open(sys.argv[1]).build_index(seed=9); "
+            "import resource, sys; from headwater.runs.run import Run; Run.open(sys.argv[1]).build_index(seed=9); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )
         command = [sys.executable, "-c", code, str(made.path)]
@@ -166,7 +175,9 @@ def lance_stage(work: Path) -> None:
     curvature = run.curvature()
     limit, bits = 5000, 8192
     sequences = run.corpus.sequences(range(limit))
-    rows = fold(Sweep("", run.lm, curvature.layers, sequences), lambda: WhitenedGradients(curvature)).values.numpy()
+    rows = fold(
+        Sweep(stage="", lm=run.lm, layers=curvature.layers, sequences=sequences), lambda: WhitenedGradients(curvature)
+    ).values.numpy()
     asked = whitened_queries(run, questions)
     truth = [set(np.argsort(-(rows @ row))[:K].tolist()) for row in asked]
     rng = np.random.default_rng(0)
@@ -176,17 +187,17 @@ def lance_stage(work: Path) -> None:
         folded = np.stack([np.bincount(place, row * sign, bits) for row in matrix])
         return np.packbits(folded > 0, axis=1)
 
-    print("| search of 5,000 sketches of 1,024 bytes | ms a question | exact top 10 among the best 100 |")
+    print("| search of 5,000 sketches of 1,024 bytes | ms per question | exact top 10 in the best 100 |")
     print("|---|---|---|")
     sketch = sketch_of_width(rows.shape[1], 1024)
     codes = sketch.encode(rows)
-    loaded = in_memory(sketch, codes.scales, np.square(np.linalg.norm(rows, axis=1)), codes.codes)
+    loaded = in_memory(sketch, codes.scales, np.square(np.linalg.norm(rows, axis=1)), codes=codes.codes)
 
     def ours(row: NDArray[Any]) -> list[int]:
-        found = search(loaded, Sought(row), "influence", None)
+        found = search(loaded, Sought(row), "influence", among=None)
         return found.positions[np.argsort(-found.estimates)[:100]].tolist()
 
-    _lance_row("ours, everything, in memory", ours, asked, truth)
+    _lance_row("Headwater, exhaustive, in memory", ours, asked, truth)
     with tempfile.TemporaryDirectory() as folder:
         flat = pa.array(packed(rows).reshape(-1))
         vectors = pa.FixedSizeListArray.from_arrays(flat, bits // 8)
@@ -199,10 +210,10 @@ def lance_stage(work: Path) -> None:
             query = query if probes is None else query.nprobes(probes)
             return query.select(["key", "_distance"]).to_arrow().column("key").to_pylist()
 
-        _lance_row("LanceDB, Hamming distance, everything", lances, asked, truth)
+        _lance_row("LanceDB, Hamming distance, exhaustive", lances, asked, truth)
         table.create_index("vector", config=IvfFlat(distance_type="hamming", num_partitions=64))
         for probes in (8, 32):
-            name = f"LanceDB, IVF_FLAT of 64 lists, {probes} looked at"
+            name = f"LanceDB, IVF_FLAT, {probes} of 64 lists probed"
             _lance_row(name, lambda row, probes=probes: lances(row, probes), asked, truth)
 
 
@@ -219,9 +230,13 @@ def _lance_row(name: str, find: Callable[[Any], list[int]], asked: NDArray[Any],
 
 
 WORK: dict[str, Callable[[Path], None]] = {
-    "recall": recall_stage, "warm": warm_stage, "growth": growth_stage, "build": build_stage, "memory": memory_stage,
+    "recall": recall_stage,
+    "warm": warm_stage,
+    "growth": growth_stage,
+    "build": build_stage,
+    "memory": memory_stage,
     "lance": lance_stage,
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index_runs import WIDTHS, Corpora, whitened_queries
-from headwater.choices import DEFAULT_CANDIDATES
-from headwater.index.recall import Found, found_by, recall_of, sketched
-from headwater.index.rescore import Budget
-from headwater.index.search import Loaded, Sought
-from headwater.index.sketch import sketch_of_width
-from headwater.influence.attribution import RankBy
-from headwater.influence.question import Question, preconditioned
-from headwater.influence.scores import Scores
-from headwater.run import Run
+from headwater.attribution.attribution import RankBy
+from headwater.attribution.index.recall import Found, found_by, recall_of, sketched
+from headwater.attribution.index.rescore import Budget
+from headwater.attribution.index.search import Loaded, Sought
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.question import Question, preconditioned
+from headwater.attribution.scores import Scores
+from headwater.base.choices import DEFAULT_CANDIDATES
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 
 K = 10
@@ -27,7 +27,7 @@ ASKED = 12
 
 
 def recall_stage(work: Path) -> None:
-    print("| corpus | bytes | ranked by | recall@10 | worst question | scored exactly: mean, most | expected to miss |")
+    print("| corpus | bytes | ranked by | recall@10 | lowest | scored exactly: mean, most | estimated missing share |")
     print("|---|---|---|---|---|---|---|")
     corpora = Corpora(work)
     for name, found in (("real stories", corpora.stories()), ("tiny world", corpora.world())):
@@ -37,13 +37,17 @@ def recall_stage(work: Path) -> None:
         run, questions = found
         curvature = run.curvature()
         weights = preconditioned(run.lm, curvature, [question.sequence for question in questions])
-        sweep = Sweep("scores", run.lm, curvature.layers, run.corpus.sequences())
+        sweep = Sweep(stage="scores", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences())
         exact = fold(sweep, lambda weights=weights: Scores(weights)).values.numpy()
         dimensions = sum(layer.parameters for layer in curvature.layers)
         widths = [sketch_of_width(dimensions, width) for width in WIDTHS]
         rows = whitened_queries(run, questions)
         title = f"{name}, N = {len(run.corpus):,}"
-        for loaded in sketched(Sweep("sketches", run.lm, curvature.layers, run.corpus.sequences()), curvature, widths):
+        for loaded in sketched(
+            Sweep(stage="sketches", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences()),
+            curvature,
+            widths,
+        ):
             for rank_by in ("influence", "relative"):
                 results = [two_stages(loaded, Sought(row), exact[:, q], rank_by) for q, row in enumerate(rows)]
                 _recall_row(title, loaded.sketch.bytes, rank_by, results)
@@ -53,7 +57,7 @@ def recall_stage(work: Path) -> None:
 
 def two_stages(loaded: Loaded, sought: Sought, exact: NDArray[Any], rank_by: RankBy) -> Found:
     """Search and scoring as in `ask`."""
-    return found_by(loaded, sought, exact, Budget(K, DEFAULT_CANDIDATES), rank_by)
+    return found_by(loaded, sought, exact, budget=Budget(K, DEFAULT_CANDIDATES), rank_by=rank_by)
 
 
 def whole_path(run: Run, questions: list[Question], exact: NDArray[Any]) -> list[Found]:

@@ -12,11 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from benchmarks.texts import DATA
+from headwater.attribution.question import Question
+from headwater.attribution.scores import WhitenedGradients
 from headwater.demo.tiny_lm import train
 from headwater.demo.world import make_world, write_world
-from headwater.influence.question import Question
-from headwater.influence.scores import WhitenedGradients
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 
 WIDTHS = (8192, 4096, 2048, 1024)
@@ -57,7 +57,7 @@ class Corpora:
 def whitened_queries(run: Run, questions: list[Question]) -> NDArray[Any]:
     """[Q, D]"""
     curvature = run.curvature()
-    sweep = Sweep("", run.lm, curvature.layers, [question.sequence for question in questions])
+    sweep = Sweep(stage="", lm=run.lm, layers=curvature.layers, sequences=[question.sequence for question in questions])
     return fold(sweep, lambda: WhitenedGradients(curvature)).values.numpy()
 
 

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.leaderboard`: the tables and plots of docs/leaderboard.md, from what is kept in --work.
+"""`python -m benchmarks.leaderboard`: write the tables and plots of docs/leaderboard.md.
 
-Two corpora are made where they are missing: a tiny world of 600 stories with 27 planted facts, and real stories
-(benchmarks/real_stories.py), each with a model trained on it. Everything measured is kept in WORK; interrupted, the
-same command goes on, and a second time it only writes the page again.
+It makes two corpora if they are missing, and trains a model on each: a tiny world of 600 stories with 27 planted
+facts, and real stories (benchmarks/real_stories.py). All measurements are kept in --work. An interrupted command
+resumes there, and a finished one only writes the page again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import torch
 import transformers
 
 from benchmarks.real_stories import prepare
+from headwater.base.files import write_text
+from headwater.base.progress import Report, Step
 from headwater.cli.progress import progress_report
 from headwater.corpus.read import ReadOptions, read_records
 from headwater.demo.world import make_world, write_world
 from headwater.evaluate.board import Board, Plan, costs, measured, write_all
+from headwater.evaluate.context import open_scene
 from headwater.evaluate.leaderboard import markdown, table
 from headwater.evaluate.methods import parse_methods
-from headwater.evaluate.scene import open_scene
-from headwater.files import write_text
-from headwater.run import Run
-from headwater.sweep.progress import Report, Step
+from headwater.runs.run import Run
 from headwater.training.make import Design, make_model
 from headwater.training.recipe import Recipe, read_recipe
 from headwater.training.train import reporting
@@ -37,19 +37,38 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 FACTS, STORIES = 600, Path(__file__).with_name("stories_recipe.json")
 CG = "cg:iterations=4,subset=256"
 MAIN = (
-    "planted", "bm25", "ekfac", "source", "kfac", "relative", CG, "sketch", "overlap", "tracin", "diagonal",
-    "trackstar", "lissa", "dot", "cosine", "random",
-)  # fmt: skip
+    "planted",
+    "bm25",
+    "ekfac",
+    "source",
+    "kfac",
+    "relative",
+    CG,
+    "sketch",
+    "overlap",
+    "tracin",
+    "diagonal",
+    "trackstar",
+    "lissa",
+    "dot",
+    "cosine",
+    "random",
+)
 REMOVED = ("bm25", "ekfac", CG, "dot")
-"""Methods whose own choice is taken out, at one training a query each."""
+"""Methods whose top examples are removed. Each costs one training per query."""
 SETTINGS = (
-    "ekfac:damping=0.001*mean", "ekfac:damping=0.01*mean", "ekfac",
-    "ekfac:damping=1*mean", "ekfac:damping=10*mean", "ekfac:layers=all-linear", "sketch:bytes=2048",
+    "ekfac:damping=0.001*mean",
+    "ekfac:damping=0.01*mean",
+    "ekfac",
+    "ekfac:damping=1*mean",
+    "ekfac:damping=10*mean",
+    "ekfac:layers=all-linear",
+    "sketch:bytes=2048",
     "sketch:bytes=1024",
-)  # fmt: skip
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One corpus with its model."""
 
@@ -59,9 +78,9 @@ class Subject:
     recipe: Recipe
     plan: Plan
     removed: tuple[str, ...]
-    """What is measured by one step of training, and by taking examples out."""
+    """Metrics that take a training step, or remove examples and retrain."""
     settings: tuple[str, ...]
-    """Methods with settings of which only the LDS is measured."""
+    """More methods with settings. Only their LDS is measured."""
 
 
 def _world(folder: Path) -> None:
@@ -72,14 +91,22 @@ def _world(folder: Path) -> None:
 
 SUBJECTS = (
     Subject(
-        "world", _world, Recipe(), Plan(subsets=64, seeds=2, removed=6), ("tail-patch", "qld", "brittleness"),
-        ("cg:iterations=8,subset=600,damping=10*mean",),
+        name="world",
+        prepare=_world,
+        recipe=Recipe(),
+        plan=Plan(subsets=64, seeds=2, removed=6),
+        removed=("tail-patch", "qld", "brittleness"),
+        settings=("cg:iterations=8,subset=600,damping=10*mean",),
     ),
     Subject(
-        "stories", prepare, read_recipe(STORIES), Plan(subsets=32, seeds=1, removed=4), ("tail-patch", "qld"),
-        ("cg:iterations=8,subset=256,damping=10*mean",),
+        name="stories",
+        prepare=prepare,
+        recipe=read_recipe(STORIES),
+        plan=Plan(subsets=32, seeds=1, removed=4),
+        removed=("tail-patch", "qld"),
+        settings=("cg:iterations=8,subset=256,damping=10*mean",),
     ),
-)  # fmt: skip
+)
 
 
 def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
@@ -90,8 +117,9 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
                 run = _run(subject, folder, report)
                 scene = replace(
                     open_scene(run, folder / "evaluate", folder / "queries.jsonl"),
-                    checkpoints=folder / "model" / "checkpoints", report=report,
-                )  # fmt: skip
+                    checkpoints=folder / "model" / "checkpoints",
+                    report=report,
+                )
                 plan = replace(subject.plan, jobs=jobs)
                 whole = measured(scene, parse_methods(MAIN), replace(plan, metrics=("lds", "trace")))
                 settings = measured(
@@ -104,7 +132,7 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
 
 
 def _run(subject: Subject, folder: Path, report: Report) -> Path:
-    """The fitted run of a subject, made where it is missing."""
+    """The fitted run of a subject, made if it is missing."""
     corpus = folder / "corpus.jsonl"
     if not corpus.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,8 +140,12 @@ def _run(subject: Subject, folder: Path, report: Report) -> Path:
     model, run = folder / "model", folder / "run"
     if not (model / "train.json").exists():
         texts = [record.text for record in read_records(str(corpus), ReadOptions())]
-        watch = reporting(lambda step, steps, loss: report(Step("training", step, steps, 0, f"loss {loss:.2f}")))
-        make_model(texts, model, subject.recipe, Design(checkpoints=4), watch)
+        watch = reporting(
+            lambda step, steps, loss: report(
+                Step(stage="training", done=step, total=steps, tokens=0, note=f"loss {loss:.2f}")
+            )
+        )
+        make_model(texts, model, subject.recipe, design=Design(checkpoints=4), watch=watch)
     opened = Run.create(run, str(model), corpus)
     opened.report = report
     opened.fit()
@@ -128,16 +160,16 @@ def _write(name: str, whole: Board, removed: Board, settings: Board) -> None:
         *whole.notes,
         markdown(table(whole.results, whole.unit, whole.reference)),
         f"![LDS against cost](pictures/{picture.name})",
-        "One step of training on what a method names (tail patch, all queries)"
-        + (f"; taking it out, and training again ({removed.plan.removed} queries):" if removed.unit else ":"),
+        "Tail patch over all queries"
+        + (f", removal and retraining over {removed.plan.removed} queries:" if removed.unit else ":"),
         markdown(table(removed.results, None)),
-        "Settings:",
+        "LDS with other settings:",
         markdown(table(settings.results, settings.unit, settings.reference)),
     ]
     page = DOCS / "leaderboard.md"
     text = page.read_text(encoding="utf-8")
     pattern = re.compile(rf"(<!-- {name} -->\n).*(\n<!-- /{name} -->)", re.DOTALL)
-    assert pattern.search(text), f"docs/leaderboard.md has a place for {name}"
+    assert pattern.search(text), f"docs/leaderboard.md has no <!-- {name} --> section"
     body = "\n\n".join(part.strip() for part in parts)
     write_text(page, pattern.sub(lambda found: f"{found[1]}\n{body}\n{found[2]}", text))
     print(f"Wrote the part {name!r} of {page}")
@@ -154,7 +186,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, default=Path("runs/leaderboard"))
     parser.add_argument("--subject", action="append", choices=[subject.name for subject in SUBJECTS])
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
-    parser.add_argument("--quick", action="store_true", help="leave out what costs trainings for every method")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel trainings")
+    parser.add_argument("--quick", action="store_true", help="skip the metrics that retrain a model for each method")
     given = parser.parse_args()
     main(given.work, given.subject or [subject.name for subject in SUBJECTS], given.jobs, given.quick)

@@ -31,7 +31,7 @@ LIMIT = 300
 """Seconds after which a question counts as lost."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Tally:
     """What happened to the questions of all clients."""
 

@@ -26,15 +26,15 @@ from typing import Any
 
 import torch
 
+from headwater.attribution.question import Question
+from headwater.base.byte_sizes import size_of
+from headwater.base.progress import Step, silent
 from headwater.corpus.read import ReadOptions
 from headwater.demo.build import Demo, build_model, build_world
-from headwater.influence.question import Question
 from headwater.lm.load import load_model
-from headwater.manifest import read_manifest
 from headwater.plan.plan import plan_corpus
-from headwater.run import CorpusOptions, Run
-from headwater.sizes import size_of
-from headwater.sweep.progress import Step, silent
+from headwater.runs.manifest import read_manifest
+from headwater.runs.run import CorpusOptions, Run
 
 STAGES = ("corpus", "fit", "index", "scan", "question")
 QUERIES = 8
@@ -86,7 +86,7 @@ def do_stage(stage: str, origin: Origin, folder: Path) -> dict[str, float]:
     run = folder / "run"
     if stage == "corpus":
         lm = load_model(origin.model)
-        seconds = timed(lambda: Run.create(run, lm, origin.corpus, origin.options))
+        seconds = timed(lambda: Run.create(run, lm, origin.corpus, options=origin.options))
         return {"seconds": seconds, "disk": size_of(run / "corpus")}
     opened = Run.open(run)
     if stage == "fit":

@@ -23,7 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
 from headwater.plan.paper import Shapes, shapes_of
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.ray_engine import RayEngine, Workers
 
 PAGE, PICTURE = Path("docs/scaling.md"), Path("docs/pictures/scaling.svg")
@@ -31,7 +31,7 @@ BEGIN, END = "<!-- scaling: written by python -m benchmarks.scaling -->", "<!-- 
 LAYERS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One run: its size, and what it took."""
 
@@ -82,7 +82,7 @@ def measured(point: Point, folder: Path, tokenizer: Any, lines: Sequence[str]) -
     records = [json.dumps({"id": str(k), "text": line}) for k, line in enumerate(lines[: point.examples])]
     (folder / "corpus.jsonl").write_text("\n".join(records), encoding="utf-8")
     options = CorpusOptions(max_tokens=point.tokens)
-    run = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl", options)
+    run = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl", options=options)
     assert run.corpus.counts.tokens == point.examples * point.tokens
     with ExitStack() as stack:
         if point.workers:
@@ -105,9 +105,9 @@ def long_lines(count: int) -> tuple[Any, list[str]]:
 
 def table(found: dict[str, list[Point]], vocabulary: int) -> str:
     lines = [
-        f"{date.today()}, {processor()}, 2 cores; {LAYERS} layers, V = {vocabulary:,}, every MLP linear tracked.",
+        f"{date.today()}, {processor()}, 2 cores. {LAYERS} layers, V = {vocabulary:,}, every MLP linear tracked.",
         "",
-        "| examples | tokens each | width | workers | fit, s | billion products a second | index, s | the same |",
+        "| examples | tokens each | width | workers | fit, s | fit, 10⁹ mult./s | index, s | index, 10⁹ mult./s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for point in dict.fromkeys(point for points in found.values() for point in points):

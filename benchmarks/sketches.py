@@ -29,15 +29,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.texts import DATA
+from headwater.attribution.index.kernels import BLOCK, look_up
+from headwater.attribution.index.planes import Planes, hadamard, planes_of_width
+from headwater.attribution.index.sketch import Sketch
+from headwater.attribution.scores import Rows
 from headwater.corpus.batches import Batch, TokenSequence, all_targets
 from headwater.corpus.tokenize import tokenize
-from headwater.curvature.kinds import Curvature
-from headwater.gradient import FactoredGradient
-from headwater.index.kernels import BLOCK, look_up
-from headwater.index.planes import Planes, hadamard, planes_of_width
-from headwater.index.sketch import Sketch
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.scores import Rows
+from headwater.curvature.base import Curvature
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.gradients.factored import FactoredGradient
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import load_model
@@ -121,14 +121,16 @@ def compute(folder: Path, rows: int | None) -> None:
     layers = choose_layers(lm.model)
     stories, queries = read_texts(lm.tokenizer, rows)
     with tempfile.TemporaryDirectory() as name:
-        fit = Sweep("fit", lm, layers, stories, Labels("sampled"))
+        fit = Sweep(stage="fit", lm=lm, layers=layers, sequences=stories, labels=Labels("sampled"))
         curvature = fit_curvature("ekfac", fit, Workbench(Path(name), "sketches"))
     shape = (len(stories), sum(layer.parameters for layer in layers))
     examples = np.lib.format.open_memmap(folder / "examples.npy", "w+", np.float32, shape)
-    for shard, found in each_shard(Sweep("", lm, layers, stories), lambda: WhitenedRows(curvature), lambda _: False):
+    for shard, found in each_shard(
+        Sweep(stage="", lm=lm, layers=layers, sequences=stories), lambda: WhitenedRows(curvature), lambda _: False
+    ):
         examples[shard.start : shard.stop] = found.values.numpy()
     examples.flush()
-    found = fold(Sweep("", lm, layers, queries), lambda: WhitenedRows(curvature))
+    found = fold(Sweep(stage="", lm=lm, layers=layers, sequences=queries), lambda: WhitenedRows(curvature))
     np.save(folder / "queries.npy", found.values.numpy())
     np.save(folder / "shapes.npy", np.array([(layer.outputs, layer.inputs) for layer in layers]))
 
@@ -425,10 +427,16 @@ def draw_panel(axes: Any, rows: Sequence[Measured], panel: int, title: str) -> N
             width, size, weight = (3, 7, "bold") if ours else (1.3, 5, "normal")
             axes.plot(*zip(*points, strict=True), line, color=colour, marker=marker, lw=width, ms=size)
             axes.annotate(
-                family.replace("fitted on ", "fitted\non "), points[-1], place, textcoords="offset points",
-                ha="left" if place[0] > 0 else "right", va="center", color=colour, weight=weight,
+                family.replace("fitted on ", "fitted\non "),
+                points[-1],
+                place,
+                textcoords="offset points",
+                ha="left" if place[0] > 0 else "right",
+                va="center",
+                color=colour,
+                weight=weight,
                 arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6} if math.hypot(*place) > 20 else None,
-            )  # fmt: skip
+            )
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xscale("log", base=2)
     axes.set_xticks([1 << k for k in range(9, 18)], ["512", *(f"{1 << k} K" for k in range(8))], minor=False)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.plots.by_rank import half
-from headwater.plots.sheet import LIGHT, LINE, QUIET, SMALL, Picture, numbered, sheet
+from headwater.render.plots.by_rank import half
+from headwater.render.plots.sheet import LIGHT, LINE, QUIET, SMALL, Picture, numbered, sheet
 
 TENTHS = 10
 FLAT = 1e-6
@@ -95,9 +95,14 @@ class Certainty(Picture):
         for times, marker, _ in marks:
             of = self.times == times
             axes.plot(
-                self.losses[of], self.strongest[of], marker, ms=4.5, mfc="none", mec=fills.get(times, QUIET),
+                self.losses[of],
+                self.strongest[of],
+                marker,
+                ms=4.5,
+                mfc="none",
+                mec=fills.get(times, QUIET),
                 label=f"stated {times}×",
-            )  # fmt: skip
+            )
         axes.set(xscale="log", yscale="log", xlabel="surprisal of the completion, nats")
         axes.set_ylabel("largest predicted change of log p\nby one example, nats")
         numbered(axes.xaxis)
@@ -107,7 +112,7 @@ class Certainty(Picture):
         return figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loud(Picture):
     """Who gets the top ten places of many questions, by loudness."""
 
@@ -161,7 +166,9 @@ def loud(scores: NDArray[np.float64], norms: NDArray[np.float64], stating: NDArr
     ways = {"influence": shares(scores), "relative": shares(scores / norms[:, None])}
     told = float(stating[tenth == TENTHS - 1].mean()), float(stating.mean())
     most = int(np.bincount(np.argsort(-scores, axis=0)[:10].ravel()).max())
-    return Loud(ways, scores.shape[1], float(norms.max() / np.median(norms)), told, most)
+    return Loud(
+        shares=ways, questions=scores.shape[1], spread=float(norms.max() / np.median(norms)), stating=told, most=most
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class Spectrum(Picture):
         return figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DampingEffect(Picture):
     """What damping does to the top ten of many questions."""
 
@@ -233,9 +240,13 @@ class DampingEffect(Picture):
         axes.plot(self.factors, 100 * self.same, "s--", color=LIGHT.lowers_ink, lw=1.2, label="are the default's too")
         axes.axhline(100 * self.gradient, color=QUIET, lw=0.9, ls=":")
         axes.annotate(
-            "state it, by a product of gradients", (self.factors[0], 100 * self.gradient), (0, 3),
-            textcoords="offset points", fontsize=SMALL, color=QUIET,
-        )  # fmt: skip
+            "state it, by a product of gradients",
+            (self.factors[0], 100 * self.gradient),
+            (0, 3),
+            textcoords="offset points",
+            fontsize=SMALL,
+            color=QUIET,
+        )
         axes.axvline(0.1, color=LINE, lw=6, zorder=0)
         axes.annotate("default", (0.1, 0), (0, 4), textcoords="offset points", ha="center", fontsize=SMALL, color=QUIET)
         axes.set(xscale="log", ylim=(0, 104), xlabel="λ over mean(Λ) of each layer", ylabel="of the top ten, %")

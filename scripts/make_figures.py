@@ -20,17 +20,17 @@ import numpy as np
 from how_figures import Certainty, DampingEffect, Spectrum, Tails, loud
 from numpy.typing import NDArray
 
-from headwater import plots
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
+from headwater.attribution.question import Question, describe
+from headwater.base.files import write_text
+from headwater.base.progress import Report
 from headwater.cli.progress import progress_report
-from headwater.curvature.kinds import EigenCurvature
+from headwater.curvature.base import EigenCurvature
 from headwater.demo.build import Demo, build_model, build_world
 from headwater.demo.world import Fact
-from headwater.files import write_text
-from headwater.influence.question import Question, describe
-from headwater.plots.sheet import Picture
-from headwater.run import Run
-from headwater.sweep.progress import Report
+from headwater.render import plots
+from headwater.render.plots.sheet import Picture
+from headwater.runs.run import Run
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 
@@ -41,9 +41,9 @@ ASKED = "fears-tullum"
 """The fact of docs/start.md, which most pictures are about."""
 FACTORS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0)
 CHECKS = (
-    VerifyOptions("step", k=5, random=5),
-    VerifyOptions("pbrf", k=4, random=4, weight=0.1, subset=256),
-    VerifyOptions("pbrf", k=4, random=4, subset=256),
+    VerifyOptions(kind="step", k=5, random=5),
+    VerifyOptions(kind="pbrf", k=4, random=4, weight=0.1, subset=256),
+    VerifyOptions(kind="pbrf", k=4, random=4, subset=256),
 )
 
 
@@ -140,7 +140,13 @@ def damping(scene: Scene) -> Picture:
     same = [float(np.mean([np.isin(best[:, q], default[:, q]).mean() for q in range(len(often))])) for best in tops]
     # λ of one number in every layer, far above every eigenvalue, divides all directions alike.
     product = stating(top("1e9"))
-    return DampingEffect(FACTORS, np.array([stating(best) for best in tops]), np.array(same), product, len(often))
+    return DampingEffect(
+        factors=FACTORS,
+        found=np.array([stating(best) for best in tops]),
+        same=np.array(same),
+        gradient=product,
+        questions=len(often),
+    )
 
 
 def verified(scene: Scene) -> Picture:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
 from headwater.render.palette import PALETTES, channels
 from headwater.render.terminal import render_answer
 

@@ -7,7 +7,7 @@ import sys
 
 from generated import keep
 
-from headwater.answer import answer_schema
+from headwater.attribution.answer import answer_schema
 
 if __name__ == "__main__":
     wanted = json.dumps(answer_schema(), indent=2, ensure_ascii=False) + "\n"

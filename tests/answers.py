@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from headwater.answer import Answer
-from headwater.influence.attribution import Query, QueryToken, ScoredExample, TokenInfluence
+from headwater.attribution.answer import Answer
+from headwater.attribution.attribution import Query, QueryToken, ScoredExample, TokenInfluence
 
 HOSTILE = [
     *("<script>alert(1)</script>", "</style>", "</bdi></main>", '" onmouseover="x'),
@@ -26,7 +26,14 @@ tokens = st.lists(st.builds(TokenInfluence, pieces, numbers), min_size=1, max_si
 def example(tokens: list[TokenInfluence], name: str = "story-00412", **changes: Any) -> ScoredExample:
     total = sum(token.influence for token in tokens)
     text = "".join(token.token for token in tokens)
-    made = ScoredExample(name, total, text, tokens, {"mlp.0.up": total, "mlp.1.up": -total / 3}, -total / 3000)
+    made = ScoredExample(
+        id=name,
+        influence=total,
+        text=text,
+        tokens=tokens,
+        layers={"mlp.0.up": total, "mlp.1.up": -total / 3},
+        removal_effect=-total / 3000,
+    )
     return replace(made, **changes)
 
 
@@ -45,20 +52,30 @@ HEN = told(
 )
 GOAT = told(("A", 0.0), (" goat", -1.0), (" ate", -0.1), (" the", 0.3), (" hat", -16.0))
 QUERY = Query(
-    "Vessa keeps her garnets in the",
-    " teapot.",
-    [
+    prompt="Vessa keeps her garnets in the",
+    completion=" teapot.",
+    tokens=[
         QueryToken("Vessa keeps her", None, False),
         QueryToken(" garnets in the", 3.0, False),
         QueryToken(" teapot", 4.5, True),
         QueryToken(".", 0.25, True),
     ],
-    4.75,
+    loss=4.75,
 )
 
 
 def answer(proponents: list[ScoredExample], opponents: list[ScoredExample], query: Query = QUERY) -> Answer:
-    return Answer(query, proponents, opponents, "influence", 3000, 3000, "ekfac", "0.1 × mean(Λ)", "tiny-stories")
+    return Answer(
+        query=query,
+        proponents=proponents,
+        opponents=opponents,
+        rank_by="influence",
+        examples=3000,
+        examples_scored=3000,
+        curvature="ekfac",
+        damping="0.1 × mean(Λ)",
+        model="tiny-stories",
+    )
 
 
 ANSWER = answer([example(HEN, source="stories.jsonl:413", metadata={"year": 2024, "by": None})], [example(GOAT, "s-2")])

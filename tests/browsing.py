@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect, sync_playwright
 
-from headwater.answer import Answer
-from headwater.influence.attribution import ScoredExample
+from headwater.attribution.answer import Answer
+from headwater.attribution.attribution import ScoredExample
 from headwater.render.heat import strength
 from headwater.render.summary import signed
 from headwater.render.visible import one_line, shorten
-from headwater.run import Run
+from headwater.runs.run import Run
 from tests.serving import COMPLETION, PROMPT, Live, make_run
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -43,7 +43,7 @@ RECORDS = [{"id": id, "text": text, "kind": "hostile", "note": f"<i>{id}</i>"} f
 CHIPS = [{"prompt": PROMPT, "completion": COMPLETION}, {"prompt": '</button><script>alert(5)</script>"\u202e'}]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Visit:
     """One person's browser, with nothing kept from any other."""
 
@@ -107,7 +107,7 @@ class Site:
         """A fresh context, with the options of Playwright's new_context."""
         context = self.browser.new_context(**options)
         context.set_default_timeout(10_000)
-        made = Visit(context.new_page(), address or self.server.address)
+        made = Visit(page=context.new_page(), address=address or self.server.address)
         made.watch()
         try:
             yield made

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep import sweep
 from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT, STORIES

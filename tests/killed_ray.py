@@ -25,9 +25,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from headwater.run import Run
+from headwater.base.progress import Step
+from headwater.runs.run import Run
 from headwater.sweep import sweep
-from headwater.sweep.progress import Step
 from headwater.sweep.ray_engine import RayEngine, Workers
 from tests.killed import SHARD, clear, everything, new_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headwater.sweep.progress import Step
+from headwater.base.progress import Step
 
 
 class KilledError(Exception):

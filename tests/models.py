@@ -30,28 +30,54 @@ TEXT = [
 VOCABULARY = 300
 
 _LLAMA_SHAPE: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.2,
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
     "tie_word_embeddings": False,
-}  # fmt: skip
+}
 
 CONFIGS: dict[str, Any] = {
     "gpt_neo": lambda: GPTNeoConfig(
-        vocab_size=VOCABULARY, hidden_size=16, num_layers=2, num_heads=4, intermediate_size=24, window_size=8,
-        attention_types=[[["global", "local"], 1]], max_position_embeddings=64, initializer_range=0.2,
-        resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=4,
+        intermediate_size=24,
+        window_size=8,
+        attention_types=[[["global", "local"], 1]],
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        resid_dropout=0.0,
+        embed_dropout=0.0,
+        attention_dropout=0.0,
     ),
     "gpt2": lambda: GPT2Config(
-        vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4, n_inner=24, n_positions=64, initializer_range=0.2,
+        vocab_size=VOCABULARY,
+        n_embd=16,
+        n_layer=2,
+        n_head=4,
+        n_inner=24,
+        n_positions=64,
+        initializer_range=0.2,
     ),
     "llama": lambda: LlamaConfig(**_LLAMA_SHAPE),
     "qwen2": lambda: Qwen2Config(**_LLAMA_SHAPE),
     "mistral": lambda: MistralConfig(**_LLAMA_SHAPE),
     "gpt_neox": lambda: GPTNeoXConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=64, initializer_range=0.2,
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.2,
     ),
-}  # fmt: skip
+}
 ARCHITECTURES = tuple(CONFIGS)
 
 
@@ -62,9 +88,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<|endoftext|>"], show_progress=False,
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>"],
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(TEXT, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

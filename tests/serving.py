@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from headwater.answer import Answer
-from headwater.ask import AskOptions
-from headwater.influence.question import Question
-from headwater.run import Run
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import AskOptions
+from headwater.attribution.question import Question
+from headwater.base.progress import Step
+from headwater.runs.run import Run
 from headwater.serve.app import create_app
 from headwater.serve.server import Server, address_of, listen
 from headwater.serve.settings import Settings
-from headwater.sweep.progress import Step
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
 HOSTILE = "<script>alert('hm')</script> & \"more\""
@@ -102,5 +102,5 @@ class Gate:
         batch = 0
         while not self.opened.wait(0.005):
             batch += 1
-            self.run.report(Step("batches", batch, 1_000_000, 0))
+            self.run.report(Step(stage="batches", done=batch, total=1_000_000, tokens=0))
         return self.ask(question, options=options)

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from headwater.answer import Answer, answer_schema
+from headwater.attribution.answer import Answer, answer_schema
+from headwater.attribution.attribution import TokenInfluence
 from headwater.errors import HeadwaterError
-from headwater.influence.attribution import TokenInfluence
 from headwater.render.html import answer_html
 from tests.answers import ANSWER, HEN, answer, example, tokens, told
 

@@ -16,7 +16,7 @@ from headwater.corpus.read import ReadOptions
 from headwater.errors import HeadwaterError
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model, wrap_model
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.training.recipe import Recipe
 from tests.models import plain_model, tiny_tokenizer
 from tests.oracle import sequence_loss
@@ -41,7 +41,7 @@ def chat_model() -> LanguageModel:
 def corpus_of(folder: Path, rows: list[dict[str, Any]], lm: LanguageModel, **options: Any) -> Run:
     path = folder / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return Run.create(folder / "run", lm, path, CorpusOptions(ReadOptions(**options)))
+    return Run.create(folder / "run", lm, path, options=CorpusOptions(ReadOptions(**options)))
 
 
 def learned(run: Run, row: int = 0) -> str:
@@ -138,9 +138,9 @@ def test_what_is_cut_off_before_its_answer_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     read = ReadOptions(prompt_field="ask", text_field="answer")
-    run = Run.create(tmp_path / "cut", chat_model(), path, CorpusOptions(read, max_tokens=12))
+    run = Run.create(tmp_path / "cut", chat_model(), path, options=CorpusOptions(read, max_tokens=12))
     assert (run.corpus.counts.examples, run.corpus.counts.too_short) == (1, 1)
-    split = Run.create(tmp_path / "split", chat_model(), path, CorpusOptions(read, 12, "split"))
+    split = Run.create(tmp_path / "split", chat_model(), path, options=CorpusOptions(read, 12, "split"))
     found = "".join(learned(split, row) for row in range(len(split.corpus)))
     assert found.count("es.") == 2, "the windows that hold answers are kept"
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM
 
+from headwater.attribution.question import continue_prompt
 from headwater.corpus.batches import make_batches
 from headwater.errors import HeadwaterError, ModelError
-from headwater.influence.question import continue_prompt
 from headwater.lm.capture import Capture, Captured, Labels, token_losses
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model, wrap_model
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, gradients_of
 from tests.models import VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import random_sequences
@@ -31,9 +31,16 @@ def opt_lm() -> LanguageModel:
     """OPT's blocks drop out by themselves where they are in training mode."""
     torch.manual_seed(0)
     config = OPTConfig(
-        vocab_size=VOCABULARY, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=64, word_embed_proj_dim=16, init_std=0.2, dropout=0.5,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        ffn_dim=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        word_embed_proj_dim=16,
+        init_std=0.2,
+        dropout=0.5,
+    )
     return wrap_model(OPTForCausalLM(config), tiny_tokenizer())
 
 
@@ -54,8 +61,9 @@ def test_gradients_are_the_same_bytes(architecture: str, globs: tuple[str, ...] 
     again = captured(lm, globs)
     assert torch.equal(again.losses, whole.losses)
     for found, expected in (
-        (again.activations, whole.activations), (again.output_gradients, whole.output_gradients),
-    ):  # fmt: skip
+        (again.activations, whole.activations),
+        (again.output_gradients, whole.output_gradients),
+    ):
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -107,7 +115,7 @@ class Scarce(Capture):
 
 def test_an_example_that_does_not_fit_turns_it_on() -> None:
     lm = tiny_lm("gpt2", torch.float32)
-    sweep = Sweep("", lm, choose_layers(lm.model), random_sequences(3, VOCABULARY, seed=1))
+    sweep = Sweep(stage="", lm=lm, layers=choose_layers(lm.model), sequences=random_sequences(3, VOCABULARY, seed=1))
     shard = sweep.shards()[0]
     with Scarce(lm, sweep.layers) as capture:
         longest = max(sweep.sequences, key=lambda sequence: len(sequence.input_ids))

@@ -18,18 +18,18 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Trainer
 from typer.testing import CliRunner, Result
 
+from headwater.attribution.question import Question
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.curvature.damping import Damping
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError, ModelError
+from headwater.evaluate.context import EvalScene
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.queries import EvalQuery
-from headwater.evaluate.scene import EvalScene
-from headwater.influence.question import Question
 from headwater.lm.load import load_model, wrap_model
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from headwater.training.adam import TRAINER_FILE, adam_beside
 from headwater.training.checkpoints import STATE_FILE, read_checkpoints
 from headwater.training.lookback import Method
@@ -101,7 +101,7 @@ def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(run: Run) -> list[Question]:
-    return EvalScene(run, QUERIES, Path()).questions
+    return EvalScene(run=run, queries=QUERIES, work=Path()).questions
 
 
 def written(path: Path) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
@@ -170,7 +170,7 @@ def test_every_checkpoint_adds_its_own_products(
 def test_source_adds_up_to_what_is_evaluated(run: Run, checkpoints: Path, tmp_path: Path) -> None:
     run.scan_checkpoints(asked(run), tmp_path / "s.parquet", checkpoints, method="source")
     sums, shares = written(tmp_path / "s.parquet")
-    scene = EvalScene(run, QUERIES, tmp_path / "work", checkpoints=checkpoints)
+    scene = EvalScene(run=run, queries=QUERIES, work=tmp_path / "work", checkpoints=checkpoints)
     evaluated = parse_methods(["source"])[0].score(scene)
     np.testing.assert_allclose(sums, evaluated, rtol=1e-4, atol=1e-5 * np.abs(sums).max())
     np.testing.assert_allclose(sums, shares[10] + shares[30], rtol=1e-5, atol=1e-6 * np.abs(sums).max())
@@ -301,9 +301,17 @@ def test_a_real_trainers_checkpoints_are_read(tmp_path: Path) -> None:
 
     model = AutoModelForCausalLM.from_config(plain_model("gpt_neo").config, dtype=torch.float32)
     options = TrainingArguments(
-        str(tmp_path), max_steps=4, save_steps=2, logging_steps=1, learning_rate=0.4, weight_decay=0.1, report_to=[],
-        per_device_train_batch_size=1, use_cpu=True, disable_tqdm=True,
-    )  # fmt: skip
+        str(tmp_path),
+        max_steps=4,
+        save_steps=2,
+        logging_steps=1,
+        learning_rate=0.4,
+        weight_decay=0.1,
+        report_to=[],
+        per_device_train_batch_size=1,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
     rows = [{"input_ids": [5 + n, 6, 7, 8], "labels": [5 + n, 6, 7, 8]} for n in range(4)]
     trainer = Trainer(model, options, train_dataset=rows, processing_class=tiny_tokenizer())  # pyright: ignore[reportArgumentType]
     trainer.train()

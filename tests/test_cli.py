@@ -22,14 +22,14 @@ import typer
 from rich.text import Text
 from typer.testing import CliRunner
 
-from headwater import logs
+from headwater.base import logs
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.cli.evaluate import METHODS
 from headwater.cli.examples import TITLE
 from headwater.doctor.machine import EXTRAS
 from headwater.errors import HeadwaterError, HeadwaterWarning
 from headwater.evaluate.methods import method_names
-from headwater.sweep.progress import Step
 
 ROOT = Path(__file__).parents[1]
 
@@ -174,8 +174,10 @@ def test_an_error_is_an_object_too_and_is_said_to_the_quiet(tmp_path: Path) -> N
     ):
         done = subprocess.run(
             [sys.executable, "-m", "headwater", *options, "info", str(tmp_path / "none")],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.returncode, done.stdout) == (1, "")
         assert read(done.stderr.strip()).startswith(f"{tmp_path}/none is not a Headwater run")
 
@@ -185,11 +187,13 @@ def test_the_progress_of_a_stage_is_told_first_last_and_once_a_second(capsys: py
     times = iter([0.0, 0.4, 0.9, 1.1, 1.5, 2.0])
     report = logs.progress(lambda: next(times))
     for done in range(6):
-        report(Step("scores", done * 10, 50, 100 if done else 0))
+        report(Step(stage="scores", done=done * 10, total=50, tokens=100 if done else 0))
     found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["done"], line.get("tokens"), line.get("tokens_per_second")) for line in found] == [
-        (0, None, None), (30, 300, round(300 / 1.1)), (50, 500, 250)
-    ]  # fmt: skip
+        (0, None, None),
+        (30, 300, round(300 / 1.1)),
+        (50, 500, 250),
+    ]
     assert all((line["event"], line["stage"], line["total"]) == ("progress", "scores", 50) for line in found)
 
 
@@ -236,8 +240,8 @@ def test_doctor_tries_everything_out_and_says_so_as_json_and_in_words() -> None:
 
 def test_doctor_finds_what_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index whose tables are off, and a curvature whose tokens no longer sum to their example."""
+    from headwater.attribution.index.planes import Planes
     from headwater.doctor import trial
-    from headwater.index.planes import Planes
 
     turned = Planes.table
     monkeypatch.setattr(Planes, "table", lambda self, whitened: 1 / 0 * turned(self, whitened))

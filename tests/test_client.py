@@ -18,15 +18,15 @@ from urllib.request import urlopen
 import pytest
 from typer.testing import CliRunner
 
-from headwater.ask import AskOptions
+from headwater.attribution.ask import AskOptions
+from headwater.attribution.question import Sampling, describe
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.cli import serve as serve_command
-from headwater.client import Client
 from headwater.errors import HeadwaterError
-from headwater.influence.question import Sampling, describe
-from headwater.run import Run
+from headwater.runs.run import Run
+from headwater.serve.client import Client
 from headwater.serve.settings import Settings
-from headwater.sweep.progress import Step
 from headwater.verify.options import VerifyOptions
 from tests.serving import COMPLETION, ODD_ID, PROMPT, Gate, live, make_run, until
 

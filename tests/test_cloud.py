@@ -16,11 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from headwater.cli import app
-from headwater.cloud import FitPod, create_request, stop_request
 from headwater.errors import HeadwaterError
+from headwater.runpod.pods import FitPod, create_request, stop_request
 
 KEY = "rpa_secret"
-POD = FitPod("runs/ts", ("--model", "me/tiny", "--corpus", "me/stories"), "me/headwater:1", "vol1")
+POD = FitPod(run="runs/ts", fit=("--model", "me/tiny", "--corpus", "me/stories"), image="me/headwater:1", volume="vol1")
 START = (
     "mkdir -p /runpod-volume/runs; { headwater fit /runpod-volume/runs/ts --model me/tiny --corpus me/stories && "
     "headwater index /runpod-volume/runs/ts; } 2>&1 | tee -a /runpod-volume/runs/ts.log; "
@@ -28,7 +28,7 @@ START = (
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Endpoint:
     """A fake of Runpod's API: what it answers, and what it was asked."""
 
@@ -65,7 +65,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    made = Endpoint(f"http://127.0.0.1:{server.server_port}/v2")
+    made = Endpoint(url=f"http://127.0.0.1:{server.server_port}/v2")
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield made
     server.shutdown()
@@ -80,9 +80,21 @@ def headwater(*arguments: str) -> tuple[int, str, BaseException | None]:
 
 def fit(url: str, *more: str) -> tuple[int, str, BaseException | None]:
     return headwater(
-        "cloud", "fit", "runs/ts", "--model", "me/tiny", "--corpus", "me/stories", "--volume", "vol1", "--image",
-        "me/headwater:1", "--api-url", url, *more,
-    )  # fmt: skip
+        "cloud",
+        "fit",
+        "runs/ts",
+        "--model",
+        "me/tiny",
+        "--corpus",
+        "me/stories",
+        "--volume",
+        "vol1",
+        "--image",
+        "me/headwater:1",
+        "--api-url",
+        url,
+        *more,
+    )
 
 
 def test_a_pod_is_rented_with_one_exact_request(endpoint: Endpoint) -> None:
@@ -110,16 +122,33 @@ def test_a_pod_is_rented_with_one_exact_request(endpoint: Endpoint) -> None:
 
 def test_choices_reach_the_request(endpoint: Endpoint) -> None:
     code, _, error = fit(
-        endpoint.url, "--gpu", "NVIDIA A40", "--gpu-count", "2", "--min-cuda", "12.8", "--cloud", "COMMUNITY",
-        "--data-center", "EU-RO-1", "--disk", "50", "--name", "mine", "--no-index", "--hf-secret", "hub",
-        "--limit", "20", "--text-field", "my text",
-    )  # fmt: skip
+        endpoint.url,
+        "--gpu",
+        "NVIDIA A40",
+        "--gpu-count",
+        "2",
+        "--min-cuda",
+        "12.8",
+        "--cloud",
+        "COMMUNITY",
+        "--data-center",
+        "EU-RO-1",
+        "--disk",
+        "50",
+        "--name",
+        "mine",
+        "--no-index",
+        "--hf-secret",
+        "hub",
+        "--limit",
+        "20",
+        "--text-field",
+        "my text",
+    )
     assert code == 0, error
     body = endpoint.asked[0][3]
     assert body["gpu"] == {"id": "NVIDIA A40", "count": 2, "minCudaVersion": "12.8"}
-    assert (body["cloud"], body["dataCenterIds"], body["disk"], body["name"]) == (
-        "COMMUNITY", ["EU-RO-1"], 50, "mine"
-    )  # fmt: skip
+    assert (body["cloud"], body["dataCenterIds"], body["disk"], body["name"]) == ("COMMUNITY", ["EU-RO-1"], 50, "mine")
     assert body["env"]["HF_TOKEN"] == "{{ RUNPOD_SECRET_hub }}"
     assert "--limit 20 --text-field 'my text'; } 2>&1" in shlex.split(body["args"])[2]
     assert "headwater index" not in body["args"]
@@ -131,26 +160,42 @@ def test_a_dry_run_prints_the_request_and_sends_nothing(endpoint: Endpoint) -> N
     assert not endpoint.asked
     head, _, body = said.partition("\n\n")
     assert head.splitlines() == [
-        f"POST {endpoint.url}/pods", "Authorization: Bearer $RUNPOD_API_KEY", "Content-Type: application/json"
-    ]  # fmt: skip
+        f"POST {endpoint.url}/pods",
+        "Authorization: Bearer $RUNPOD_API_KEY",
+        "Content-Type: application/json",
+    ]
     assert json.loads(body) == create_request(POD, endpoint.url).body
     assert KEY not in said
 
 
-@pytest.mark.parametrize(("status", "answer", "message"), [
-    (401, {"title": "Unauthorized", "status": 401, "detail": "invalid token"}, "not accept the key .*invalid token"),
-    (402, {"title": "Payment Required", "detail": "balance too low"}, "more credit .*balance too low.* Billing"),
-    (403, {"title": "Forbidden", "detail": "access denied"}, "may not do this .*access denied"),
-    (429, {"title": "Too Many Requests", "detail": "rate limit exceeded"}, "too many requests"),
-    (400, {"title": "Bad Request", "detail": "There are no longer any instances available"}, "no such GPU free now"),
-    (422, {"detail": "Request validation failed.", "errors": ["gpu.id: unknown", "disk: too big"]},
-     r"HTTP 422: Request validation failed; gpu.id: unknown; disk: too big"),
-    (500, {"message": "boom"}, "HTTP 500: boom"),
-    (502, "<html>Bad gateway</html>", "HTTP 502: <html>Bad gateway"),
-    (404, "", "HTTP 404: without a word"),
-    (200, "not json", "answered something that is not JSON"),
-    (201, {"name": "nameless"}, "without a pod's id"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "answer", "message"),
+    [
+        (
+            401,
+            {"title": "Unauthorized", "status": 401, "detail": "invalid token"},
+            "not accept the key .*invalid token",
+        ),
+        (402, {"title": "Payment Required", "detail": "balance too low"}, "more credit .*balance too low.* Billing"),
+        (403, {"title": "Forbidden", "detail": "access denied"}, "may not do this .*access denied"),
+        (429, {"title": "Too Many Requests", "detail": "rate limit exceeded"}, "too many requests"),
+        (
+            400,
+            {"title": "Bad Request", "detail": "There are no longer any instances available"},
+            "no such GPU free now",
+        ),
+        (
+            422,
+            {"detail": "Request validation failed.", "errors": ["gpu.id: unknown", "disk: too big"]},
+            r"HTTP 422: Request validation failed; gpu.id: unknown; disk: too big",
+        ),
+        (500, {"message": "boom"}, "HTTP 500: boom"),
+        (502, "<html>Bad gateway</html>", "HTTP 502: <html>Bad gateway"),
+        (404, "", "HTTP 404: without a word"),
+        (200, "not json", "answered something that is not JSON"),
+        (201, {"name": "nameless"}, "without a pod's id"),
+    ],
+)
 def test_refusals_carry_runpods_own_words(status: int, answer: Any, message: str, endpoint: Endpoint) -> None:
     endpoint.status = status
     endpoint.answer = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
@@ -205,8 +250,13 @@ def test_a_run_may_be_named_by_its_whole_path() -> None:
 
 def test_the_start_command_fits_logs_and_stops_whether_or_not_the_fit_works(tmp_path: Path) -> None:
     """The real bash, with stand-ins for the commands, which write down how they were called."""
-    for name, code in (("headwater", '[ "$1" != cloud ] && [ "$2" != /runpod-volume/bad ]'), ("runpodctl", "true"),
-                       ("sleep", "true"), ("mkdir", "true"), ("tee", "cat")):  # fmt: skip
+    for name, code in (
+        ("headwater", '[ "$1" != cloud ] && [ "$2" != /runpod-volume/bad ]'),
+        ("runpodctl", "true"),
+        ("sleep", "true"),
+        ("mkdir", "true"),
+        ("tee", "cat"),
+    ):
         script = tmp_path / name
         script.write_text(f'#!/bin/bash\necho "{name} $*" >> {tmp_path}/calls\n{code}\n', encoding="utf-8")
         script.chmod(0o755)

@@ -20,7 +20,9 @@ texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=
 
 
 def records(*values: str) -> list[Record]:
-    return [Record(f"r{k}", text, f"t.jsonl:{k + 1}", {"n": k}) for k, text in enumerate(values)]
+    return [
+        Record(id=f"r{k}", text=text, source=f"t.jsonl:{k + 1}", metadata={"n": k}) for k, text in enumerate(values)
+    ]
 
 
 @given(text=texts)
@@ -33,7 +35,7 @@ def test_token_texts_join_to_the_text(text: str) -> None:
 @given(text=texts, limit=st.integers(2, 20))
 def test_windows_cover_the_text_once_and_a_truncated_one_its_beginning(text: str, limit: int) -> None:
     (tokenized,) = tokenize(tiny_tokenizer(), [text])
-    windows = list(fit_windows(text, tokenized, limit, "split"))
+    windows = list(fit_windows(text, tokenized, limit, long_texts="split"))
     ids = [id for _, window in windows for id in window.input_ids]
     left_out = len(tokenized.input_ids) - len(ids)
     assert left_out in (0, 1)  # a last window of one token carries no loss
@@ -42,12 +44,12 @@ def test_windows_cover_the_text_once_and_a_truncated_one_its_beginning(text: str
     for piece, window in windows:
         assert len(window.input_ids) <= limit
         assert "".join(window.pieces(piece)) == piece
-    first = list(fit_windows(text, tokenized, limit, "truncate"))
+    first = list(fit_windows(text, tokenized, limit, long_texts="truncate"))
     assert first == windows[:1]
 
 
 def test_a_corpus_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
-    counts = write_corpus(tmp_path / "c.arrow", records(*TEXT, "x"), tiny_tokenizer(), 64)
+    counts = write_corpus(tmp_path / "c.arrow", records(*TEXT, "x"), tiny_tokenizer(), max_tokens=64)
     corpus = Corpus(tmp_path / "c.arrow")
     assert [example.text for example in corpus.read(range(4))] == TEXT
     assert corpus[2].source == "t.jsonl:3"
@@ -58,13 +60,13 @@ def test_a_corpus_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_missing_number_of_a_data_frame_is_none(tmp_path: Path) -> None:
-    record = Record("a", TEXT[0], "t.parquet:1", {"year": float("nan"), "by": "Lily"})
-    write_corpus(tmp_path / "c.arrow", [record], tiny_tokenizer(), 64)
+    record = Record(id="a", text=TEXT[0], source="t.parquet:1", metadata={"year": float("nan"), "by": "Lily"})
+    write_corpus(tmp_path / "c.arrow", [record], tiny_tokenizer(), max_tokens=64)
     assert Corpus(tmp_path / "c.arrow")[0].metadata == {"year": None, "by": "Lily"}
 
 
 def test_long_texts_are_counted_and_windows_named(tmp_path: Path) -> None:
-    counts = write_corpus(tmp_path / "c.arrow", records(*TEXT), tiny_tokenizer(), 20, "split")
+    counts = write_corpus(tmp_path / "c.arrow", records(*TEXT), tiny_tokenizer(), max_tokens=20, long_texts="split")
     corpus = Corpus(tmp_path / "c.arrow")
     assert counts.long == 4
     assert corpus.ids[:2] == ["r0#0", "r0#1"]
@@ -73,22 +75,24 @@ def test_long_texts_are_counted_and_windows_named(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_ids_tokens_and_order(tmp_path: Path) -> None:
     def fingerprint(given: list[Record], limit: int = 64) -> str:
-        return write_corpus(tmp_path / "c.arrow", given, tiny_tokenizer(), limit).fingerprint
+        return write_corpus(tmp_path / "c.arrow", given, tiny_tokenizer(), max_tokens=limit).fingerprint
 
     base = records(*TEXT)
     assert fingerprint(base) == fingerprint(base)
-    changed = [base[::-1], base[:3], [Record("other", TEXT[0], "", {}), *base[1:]]]
+    changed = [base[::-1], base[:3], [Record(id="other", text=TEXT[0], source="", metadata={}), *base[1:]]]
     assert len({fingerprint(base), *map(fingerprint, changed), fingerprint(base, 10)}) == 5
 
 
 def test_a_corpus_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="shorter than two tokens"):
-        write_corpus(tmp_path / "c.arrow", records("x", "y"), tiny_tokenizer(), 64)
+        write_corpus(tmp_path / "c.arrow", records("x", "y"), tiny_tokenizer(), max_tokens=64)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_window_never_takes_the_id_of_another_example(tmp_path: Path) -> None:
     long, short = records(TEXT[0] * 9, TEXT[1][:9])
     with pytest.raises(CorpusError, match=r"t\.jsonl:2: the id 'r0#1' is used twice"):
-        write_corpus(tmp_path / "c.arrow", [long, replace(short, id="r0#1")], tiny_tokenizer(), 20, "split")
+        write_corpus(
+            tmp_path / "c.arrow", [long, replace(short, id="r0#1")], tiny_tokenizer(), max_tokens=20, long_texts="split"
+        )
     assert not list(tmp_path.iterdir())

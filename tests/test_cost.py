@@ -16,24 +16,31 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from headwater.attribution.question import preconditioned
+from headwater.attribution.scores import Scores, TokenScores
 from headwater.corpus.batches import make_batches
-from headwater.curvature.kinds import identity
-from headwater.gradient import FactoredGradient, inner, inner_by_token
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.question import preconditioned
-from headwater.influence.scores import Scores, TokenScores
+from headwater.curvature.base import identity
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.gradients.factored import FactoredGradient, inner, inner_by_token
 from headwater.lm import head as head_module
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.head import Head, head_pass
 from headwater.lm.layers import choose_layers
-from headwater.sweep import kept as kept_module
+from headwater.sweep import gradient_cache as kept_module
 from headwater.sweep.sweep import Sweep, fold
 from tests.models import VOCABULARY, tiny_lm
 from tests.oracle import random_sequences
 
 LM = tiny_lm("gpt_neo")
 LAYERS = choose_layers(LM.model)
-JOB = Sweep("", LM, LAYERS, random_sequences(12, VOCABULARY, seed=0), Labels("sampled"), tokens_in_batch=64)
+JOB = Sweep(
+    stage="",
+    lm=LM,
+    layers=LAYERS,
+    sequences=random_sequences(12, VOCABULARY, seed=0),
+    labels=Labels("sampled"),
+    tokens_in_batch=64,
+)
 BATCHES = len(list(make_batches(JOB.sequences, JOB.token_budget)))
 
 

@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from headwater.attribution import aggregate as aggregate_module
+from headwater.attribution.aggregate import Aggregate
+from headwater.attribution.question import Question
+from headwater.attribution.ranking import Ranking, count_of, parse_keep
+from headwater.attribution.scores import SelfInfluence
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.corpus.read import ReadOptions
-from headwater.curate import Ranking, count_of, parse_keep
 from headwater.errors import HeadwaterError
-from headwater.influence import aggregate as aggregate_module
-from headwater.influence.aggregate import Aggregate
-from headwater.influence.question import Question
-from headwater.influence.scores import SelfInfluence
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from headwater.sweep.sweep import Sweep, fold
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -67,7 +67,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def fitted(folder: Path, place: Path, records: list[dict[str, Any]], **options: Any) -> Run:
     corpus = write(folder.with_suffix(".jsonl"), records)
-    run = Run.create(folder, str(place / "model"), corpus, CorpusOptions(ReadOptions(**options)))
+    run = Run.create(folder, str(place / "model"), corpus, options=CorpusOptions(ReadOptions(**options)))
     run.fit(curvature="diagonal")
     return run
 
@@ -97,10 +97,12 @@ def own_norms(run: Run, questions: list[Question], place: Path) -> np.ndarray:
     for k, question in enumerate(questions):
         record = {"id": "it", "prompt": question.prompt, "text": question.completion}
         corpus = write(place / f"own-{k}.jsonl", [record])
-        alone = Run.create(place / f"own-{k}", run.lm, corpus, CorpusOptions(ReadOptions(prompt_field="prompt")))
+        alone = Run.create(
+            place / f"own-{k}", run.lm, corpus, options=CorpusOptions(ReadOptions(prompt_field="prompt"))
+        )
         assert alone.corpus[0].targets == list(question.selected)
         curvature = run.curvature()
-        sweep = Sweep("own", run.lm, curvature.layers, alone.corpus.sequences())
+        sweep = Sweep(stage="own", lm=run.lm, layers=curvature.layers, sequences=alone.corpus.sequences())
         found.append(float(fold(sweep, lambda curvature=curvature: SelfInfluence(curvature)).values[0]) ** 0.5)
     return np.array(found)
 
@@ -196,9 +198,21 @@ def test_what_is_kept_is_a_corpus_of_the_same_examples(stream: bool, place: Path
     assert [line["rank"] for line in lines] == [best.index(position) + 1 for position in sorted(best)]
     assert [line["score"] for line in lines] == [float(ranking.scores[position]) for position in sorted(best)]
     arguments = [
-        "fit", tmp_path / "again", "--model", place / "model", "--corpus", kept, "--text-field", "story", "--id-field",
-        "key", "--prompt-field", "question", "--curvature", "diagonal",
-    ]  # fmt: skip
+        "fit",
+        tmp_path / "again",
+        "--model",
+        place / "model",
+        "--corpus",
+        kept,
+        "--text-field",
+        "story",
+        "--id-field",
+        "key",
+        "--prompt-field",
+        "question",
+        "--curvature",
+        "diagonal",
+    ]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.exception
     again = Run.open(tmp_path / "again", run.lm).corpus
@@ -218,20 +232,23 @@ def test_old_scores_give_way_to_new_ones_and_a_failure_leaves_the_old_file(
     assert ranking.write(path, 2) == 2
     assert read(path)[1] == {"id": "s59", "text": run.corpus[59].text, "kind": "story", "score": 59.0, "rank": 1}
     before = path.read_bytes()
-    monkeypatch.setattr("headwater.curate.record_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("headwater.attribution.ranking.record_of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ranking.write(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["kept.jsonl"]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "either --queries"),
-    (["--by", "self-influence", "--queries", "q.jsonl"], "either --queries"),
-    (["--by", "self-influence", "--aggregate", "max"], "leave them out with --by"),
-    (["--by", "self-influence", "--keep", "5"], "-o kept.jsonl"),
-    (["--by", "self-influence", "--keep", "1.5", "-o", "kept.jsonl"], "no share"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --queries"),
+        (["--by", "self-influence", "--queries", "q.jsonl"], "either --queries"),
+        (["--by", "self-influence", "--aggregate", "max"], "leave them out with --by"),
+        (["--by", "self-influence", "--keep", "5"], "-o kept.jsonl"),
+        (["--by", "self-influence", "--keep", "1.5", "-o", "kept.jsonl"], "no share"),
+    ],
+)
 def test_what_cannot_be_meant_is_refused_before_the_model_is_loaded(arguments: list[str], message: str) -> None:
     error = CliRunner().invoke(app, ["rank", "nowhere", *arguments]).exception
     assert isinstance(error, HeadwaterError)

@@ -13,20 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headwater.basis import Basis, spans
+from headwater.attribution.scores import QueryGradients
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature import covariances as covariances_module
 from headwater.curvature import eigen as eigen_module
+from headwater.curvature.base import Curvature, Eigenbasis, EigenCurvature, identity
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.damping import Damping, parse_damping
 from headwater.curvature.eigen import Eigenbases, Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature
-from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature, identity
+from headwater.curvature.fit import Workbench, fit_curvature
 from headwater.curvature.store import load_curvature, save_curvature
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, per_example
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.scores import QueryGradients
+from headwater.gradients.basis import Basis, spans
+from headwater.gradients.factored import FactoredGradient, per_example
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
@@ -75,7 +75,10 @@ def test_covariances_are_means_over_real_tokens(
     monkeypatch.setattr(covariances_module, "WIDE_BLOCK", block)
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
-    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Covariances(layers, width))
+    found = fold(
+        Sweep(stage="", lm=lm, layers=layers, sequences=sequences, tokens_in_batch=64),
+        lambda: Covariances(layers, width),
+    )
     expected = brute_force_factors(architecture, layers, sequences)
     names = iter(found.names)
     for layer in layers:
@@ -91,7 +94,10 @@ def test_eigenvalues_are_the_mean_squared_rotated_gradients(sequences: list[Toke
     layers = choose_layers(lm.model)
     torch.manual_seed(0)
     bases = {x.name: (_basis(x.inputs, 10), _basis(x.outputs)) for x in layers}
-    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=64), lambda: Eigenvalues(layers, bases))
+    found = fold(
+        Sweep(stage="", lm=lm, layers=layers, sequences=sequences, tokens_in_batch=64),
+        lambda: Eigenvalues(layers, bases),
+    )
     gradients = example_gradients(plain_model("gpt_neo"), [x.name for x in layers], sequences)
     for x in layers:
         q_a, q_s = (basis.dense() for basis in bases[x.name])
@@ -120,7 +126,7 @@ def test_sampled_labels_follow_the_model_and_not_the_batch() -> None:
 def _gradients(
     lm: LanguageModel, layers: Sequence[TrackedLayer], sequences: list[TokenSequence], labels: Labels, budget: int
 ) -> Tensor:
-    sweep = Sweep("", lm, layers, sequences, labels, budget)
+    sweep = Sweep(stage="", lm=lm, layers=layers, sequences=sequences, labels=labels, tokens_in_batch=budget)
     found = fold(sweep, lambda: QueryGradients(layers)).by_layer()
     return torch.cat([found[layer.name].flatten(1) for layer in layers], dim=1)
 
@@ -133,7 +139,7 @@ def test_to_and_from_the_eigenbasis_is_the_identity(rows: int, columns: int, wid
     G = torch.randn(2, rows, columns).double()
     torch.testing.assert_close(basis.to_eigenbasis(G), Q_S.dense().t() @ G @ Q_A.dense())
     torch.testing.assert_close(basis.from_eigenbasis(basis.to_eigenbasis(G)), G)
-    layer = TrackedLayer("x", columns, rows, False, "x")
+    layer = TrackedLayer(name="x", inputs=columns, outputs=rows, bias=False, group="x")
     unit = EigenCurvature("ekfac", (layer,), {"x": basis}, Damping(None, 0.0))
     torch.testing.assert_close(unit.precondition({"x": G})["x"], G)  # Λ = 1, λ = 0 gives the gradient back
 
@@ -187,7 +193,7 @@ def test_ekfac_equals_the_dense_inverse_where_theory_says_so() -> None:
     a = torch.stack([q_a[:, i] * scale_a[i] for i in range(inputs) for _ in range(outputs)])[:, None]
     g = torch.stack([q_s[:, o] * scale_g[o] for _ in range(inputs) for o in range(outputs)])[:, None]
     gradient = FactoredGradient(a, g)
-    layer = TrackedLayer("x", inputs, outputs, False, "x")
+    layer = TrackedLayer(name="x", inputs=inputs, outputs=outputs, bias=False, group="x")
     damping = Damping()
     ekfac, exact, kfac = _three_kinds(layer, gradient, damping)
     G = torch.randn(2, outputs, inputs).double()
@@ -200,7 +206,9 @@ def test_ekfac_is_exact_for_a_single_example_and_kfac_is_not() -> None:
     """One example of one token: H = vec(G) vec(G)ᵀ has one eigenvector, which EK-FAC's basis holds."""
     torch.manual_seed(1)
     gradient = FactoredGradient(torch.randn(1, 1, 4).double(), torch.randn(1, 1, 3).double())
-    ekfac, exact, _ = _three_kinds(TrackedLayer("x", 4, 3, False, "x"), gradient, Damping())
+    ekfac, exact, _ = _three_kinds(
+        TrackedLayer(name="x", inputs=4, outputs=3, bias=False, group="x"), gradient, Damping()
+    )
     G = torch.randn(2, 3, 4).double()
     torch.testing.assert_close(ekfac.precondition({"x": G})["x"], exact.precondition({"x": G})["x"])
 
@@ -238,9 +246,15 @@ def test_damping_is_a_tenth_of_each_layers_own_mean(sequences: list[TokenSequenc
         torch.testing.assert_close(1 / inverse - eigenvalues, torch.full_like(inverse, 0.1 * float(eigenvalues.mean())))
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    (None, Damping(0.1)), ("1e-5", Damping(None, 1e-5)), ("0.01*mean", Damping(0.01)), (0.5, Damping(None, 0.5)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, Damping(0.1)),
+        ("1e-5", Damping(None, 1e-5)),
+        ("0.01*mean", Damping(0.01)),
+        (0.5, Damping(None, 0.5)),
+    ],
+)
 def test_damping_is_read_as_written(text: str | float | None, expected: Damping) -> None:
     assert parse_damping(text) == expected
 
@@ -252,7 +266,7 @@ def test_a_bad_damping_is_refused(text: str) -> None:
 
 
 def test_no_curvature_and_no_damping_is_an_error_and_never_a_nan() -> None:
-    layer = TrackedLayer("x", 2, 2, False, "x")
+    layer = TrackedLayer(name="x", inputs=2, outputs=2, bias=False, group="x")
     flat = EigenCurvature("ekfac", (layer,), {"x": Eigenbasis(None, None, torch.eye(2))}, Damping(None, 0.0))
     with pytest.raises(HeadwaterError, match="zero curvature"):
         flat.precondition({"x": torch.ones(1, 2, 2)})
@@ -264,7 +278,7 @@ def test_no_curvature_and_no_damping_is_an_error_and_never_a_nan() -> None:
 def test_the_dense_fisher_is_refused_for_large_models() -> None:
     from headwater.curvature import exact as exact_module
 
-    layers = [TrackedLayer("x", 1000, 1000, False, "x")]
+    layers = [TrackedLayer(name="x", inputs=1000, outputs=1000, bias=False, group="x")]
     with pytest.raises(HeadwaterError, match=r"limit is 8,192 tracked parameters"):
         exact_module.refuse_if_large(layers)
 
@@ -298,7 +312,9 @@ def _basis(n: int, width: int | None = None) -> Basis:
 def _fit(kind: Kind, sequences: list[TokenSequence], folder: Path, one_layer: bool = False) -> Curvature:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[: 1 if one_layer else 4]
-    sweep = Sweep("fit", lm, layers, sequences, Labels("sampled", 0), 300)
+    sweep = Sweep(
+        stage="fit", lm=lm, layers=layers, sequences=sequences, labels=Labels("sampled", 0), tokens_in_batch=300
+    )
     if kind == "identity":
         unit = identity(layers)
         bases = {n: Eigenbasis(None, None, b.eigenvalues.double()) for n, b in unit.bases.items()}
@@ -335,9 +351,13 @@ def _three_kinds(layer: TrackedLayer, gradient: FactoredGradient, damping: Dampi
 
     n, tokens = gradient.activations.shape[:2]
     batch = Batch(
-        np.arange(n), [str(i) for i in range(n)], np.zeros(n, np.uint64), np.zeros((n, tokens), np.int64),
-        np.full(n, tokens), np.ones((n, tokens), bool),
-    )  # fmt: skip
+        rows=np.arange(n),
+        ids=[str(i) for i in range(n)],
+        keys=np.zeros(n, np.uint64),
+        input_ids=np.zeros((n, tokens), np.int64),
+        lengths=np.full(n, tokens),
+        targets=np.ones((n, tokens), bool),
+    )
     covariances, dense = Covariances([layer]), DenseFisher([layer])
     covariances.update(batch, {"x": gradient})
     dense.update(batch, {"x": gradient})

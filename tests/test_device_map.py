@@ -11,14 +11,14 @@ import pytest
 import torch
 from accelerate import infer_auto_device_map
 
+from headwater.attribution.question import Sampling, continue_prompt
 from headwater.corpus.batches import make_batches
 from headwater.errors import ModelError
-from headwater.influence.question import Sampling, continue_prompt
 from headwater.lm.capture import Capture, Captured, Labels, token_losses
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
 from headwater.lm.placement import is_offloaded
-from headwater.run import Run
+from headwater.runs.run import Run
 from tests.models import VOCABULARY, plain_model, tiny_tokenizer
 from tests.oracle import random_sequences
 from tests.serving import COMPLETION, PROMPT, make_run
@@ -55,8 +55,9 @@ def test_weights_on_disk_give_the_same_bytes(architecture: str, tmp_path: Path) 
     found, expected = captured(parted), captured(whole)
     assert torch.equal(found.losses, expected.losses)
     for one, other in (
-        (found.activations, expected.activations), (found.output_gradients, expected.output_gradients),
-    ):  # fmt: skip
+        (found.activations, expected.activations),
+        (found.output_gradients, expected.output_gradients),
+    ):
         assert all(torch.equal(one[layer], other[layer]) for layer in other)
     assert torch.equal(token_losses(parted, BATCH), token_losses(whole, BATCH))
     said, expected_said = (continue_prompt(lm, PROMPT, Sampling(6)).completion for lm in (parted, whole))

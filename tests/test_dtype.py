@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from headwater.base.files import load_tensors
 from headwater.corpus.batches import make_batches
-from headwater.files import load_tensors
 from headwater.lm.capture import Capture
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.verify.options import VerifyOptions
 from tests.serving import COMPLETION, PROMPT, make_run
 

@@ -7,7 +7,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.influence.duplicates import families, near_duplicates
+from headwater.attribution.duplicates import families, near_duplicates
 
 HEN = "Once upon a time there was a small red hen who lived in a blue house by the sea and loved to sing all day long."
 

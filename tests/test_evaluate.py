@@ -17,20 +17,20 @@ from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 import headwater.cli.evaluate  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from headwater.attribution.question import describe
+from headwater.base.files import write_text
+from headwater.base.progress import Report, Step, silent
 from headwater.cli import app
 from headwater.demo import build
 from headwater.errors import HeadwaterError
+from headwater.evaluate.context import EvalScene, open_scene
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.metrics import correlations, correlations_of, lds, mean, trace
 from headwater.evaluate.queries import EvalQuery, read_queries, spread
 from headwater.evaluate.removal import CONTROLS, Removals, completed, loss_increase, removals_to_flip
-from headwater.evaluate.scene import EvalScene, open_scene
 from headwater.evaluate.truth import Truth, ground_truth
-from headwater.files import write_text
-from headwater.influence.question import describe
-from headwater.plots import read_costs
-from headwater.run import Run
-from headwater.sweep.progress import Report, Step, silent
+from headwater.render.plots import read_costs
+from headwater.runs.run import Run
 from headwater.sweep.sweep import HERE
 from headwater.training import make, retrain
 from headwater.training.outcome import Outcome, measure
@@ -82,7 +82,7 @@ def test_a_weight_counts_a_subset_as_often_as_repeating_it() -> None:
     rng = np.random.default_rng(0)
     members, losses, scores = halves(rng, 12, 20), rng.normal(size=(12, 3)), rng.normal(size=(20, 3))
     weights = rng.multinomial(12, np.full(12, 1 / 12), 6)
-    found = correlations(scores, members, losses, weights)
+    found = correlations(scores, members, losses, weights=weights)
     for counts, row in zip(weights, found, strict=True):
         again = np.repeat(np.arange(12), counts)
         np.testing.assert_allclose(row, correlations(scores, members[again], losses[again])[0], atol=1e-12)
@@ -256,7 +256,7 @@ def test_a_retrained_model_is_measured_as_the_query_is_explained(scene: EvalScen
 # -- removals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Simulated(Retraining):
     """Retraining as it would come out: each example's removal raises a query's loss by its effect."""
 
@@ -281,15 +281,23 @@ class Simulated(Retraining):
 def simulated(examples: int, queries: int, bearable: Sequence[int | None] | None = None) -> Simulated:
     effects = np.random.default_rng(examples).normal(size=(examples, queries))
     return Simulated(
-        Recipe(), None, None, [None] * examples, [], "", Path(), HERE,  # pyright: ignore[reportArgumentType]
-        effects, [None] * queries if bearable is None else bearable,
-    )  # fmt: skip
+        recipe=Recipe(),
+        config=None,
+        tokenizer=None,
+        sequences=[None] * examples,  # pyright: ignore[reportArgumentType]
+        questions=[],
+        fingerprint="",
+        folder=Path(),
+        engine=HERE,  # pyright: ignore[reportArgumentType]
+        effects=effects,
+        bearable=[None] * queries if bearable is None else bearable,
+    )
 
 
 def test_qld_is_the_loss_without_the_top_hundredth_less_that_without_random_ones() -> None:
     world = simulated(500, 4)
     scores = np.random.default_rng(1).normal(size=(500, 4))
-    found = loss_increase(Removals(world, [0, 2, 3], seed=7), scores)
+    found = loss_increase(Removals(retraining=world, queries=[0, 2, 3], seed=7), scores)
     controls = world.asked[:CONTROLS]
     assert [int((~task.members).sum()) for task in world.asked] == [5] * (CONTROLS + 3)
     assert len({task.key for task in controls}) == CONTROLS
@@ -297,7 +305,7 @@ def test_qld_is_the_loss_without_the_top_hundredth_less_that_without_random_ones
         top = world.effects[np.argsort(-scores[:, q])[:5], q].sum()
         chance = np.mean([world.effects[~task.members, q].sum() for task in controls])
         assert rise == pytest.approx(top - chance)
-    other = loss_increase(Removals(world, [0, 2, 3], seed=7), world.effects)
+    other = loss_increase(Removals(retraining=world, queries=[0, 2, 3], seed=7), world.effects)
     assert [task.key for task in world.asked[CONTROLS + 3 :][:CONTROLS]] == [task.key for task in controls]
     assert min(np.subtract(other, found)) > 0, "nothing is worth more than the truth"
 
@@ -305,13 +313,13 @@ def test_qld_is_the_loss_without_the_top_hundredth_less_that_without_random_ones
 @pytest.mark.parametrize("examples", [50, 260, 1000])
 def test_brittleness_is_the_least_rung_that_flips(examples: int) -> None:
     """For every number of removals that a completion can bear, at once, and with few retrainings."""
-    ladder = Removals(simulated(examples, 1), [0]).ladder()
+    ladder = Removals(retraining=simulated(examples, 1), queries=[0]).ladder()
     assert ladder == sorted(set(ladder))
     assert ladder[0] >= 1
     assert {examples // 100 or 1, 4 * (examples // 100 or 1)} <= set(ladder)
     cases: list[int | None] = [*range(ladder[-1] + 2), None]
     world = simulated(examples, len(cases), cases)
-    found = removals_to_flip(Removals(world, list(range(len(cases)))), world.effects)
+    found = removals_to_flip(Removals(retraining=world, queries=list(range(len(cases)))), world.effects)
     expected = [next((rung for rung in ladder if most is not None and rung > most), None) for most in cases]
     assert found == expected
     assert set(expected) == {*ladder, None}
@@ -320,8 +328,8 @@ def test_brittleness_is_the_least_rung_that_flips(examples: int) -> None:
 
 def test_only_what_the_model_completes_can_be_flipped() -> None:
     world = simulated(100, 3, [0, -1, None])  # the second is not said even by the model trained on everything
-    assert completed(Removals(world, [0, 1, 2])) == [0, 2]
-    assert completed(Removals(world, [1])) == []
+    assert completed(Removals(retraining=world, queries=[0, 1, 2])) == [0, 2]
+    assert completed(Removals(retraining=world, queries=[1])) == []
 
 
 # -- queries
@@ -379,7 +387,7 @@ def test_the_command_draws_a_table_and_the_second_time_computes_nothing(
     arguments = (place, "--method", "random", "--method", "ekfac", "--subsets", 3, "--seeds", 2, *asked)
     first = evaluate(*arguments, "--work", tmp_path)
     assert first.exit_code == 0, first.output
-    for words in ("LDS less ekfac's", "recall@10, 10×", "QLD, nats", "Noise ceiling", "3 halves × 2 trainings"):
+    for words in ("LDS minus ekfac's", "recall@10, 10×", "QLD, nats", "Noise ceiling", "3 halves × 2 trainings"):
         assert words in first.output
     drawn = (tmp_path / "results.md").read_text("utf-8")
     rows = [line.split(" | ")[0] for line in drawn.splitlines() if line.startswith("|")]

@@ -17,23 +17,23 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from headwater.basis import Basis
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.scores import SelfInfluence
+from headwater.base.files import save_tensors
+from headwater.curvature.base import Eigenbasis, EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import Eigenbasis, EigenCurvature
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
+from headwater.evaluate.context import EvalScene
 from headwater.evaluate.leaderboard import score
 from headwater.evaluate.methods import Method, parse_methods
 from headwater.evaluate.queries import EvalQuery
-from headwater.evaluate.scene import EvalScene
 from headwater.evaluate.tail_patch import tail_patch
 from headwater.evaluate.words import bm25, overlap, words
-from headwater.files import save_tensors
-from headwater.index.sketch import sketch_of_width
-from headwater.influence.scores import SelfInfluence
+from headwater.gradients.basis import Basis
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import load_model, wrap_model
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.lookback import Segment
 from headwater.training.recipe import RECIPE_FILE, Recipe
@@ -63,7 +63,7 @@ def make_scene(folder: Path, architecture: str, dtype: torch.dtype = torch.float
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     run = Run.create(folder / "run", lm, folder / "corpus.jsonl")
     run.fit(fisher="empirical")
-    return EvalScene(run, QUERIES, folder / "work")
+    return EvalScene(run=run, queries=QUERIES, work=folder / "work")
 
 
 def random_moments(model: Any, seed: int) -> dict[str, Tensor]:
@@ -229,7 +229,9 @@ def test_lissa_comes_to_what_conjugate_gradients_come_to(scene: EvalScene) -> No
 def test_sketches_estimate_ekfac_with_the_noise_that_their_size_promises(scene: EvalScene) -> None:
     curvature = scene.run.curvature()
     asked = [question.sequence for question in scene.questions]
-    own = fold(Sweep("", scene.run.lm, curvature.layers, asked), lambda: SelfInfluence(curvature)).values.numpy()
+    own = fold(
+        Sweep(stage="", lm=scene.run.lm, layers=curvature.layers, sequences=asked), lambda: SelfInfluence(curvature)
+    ).values.numpy()
     scale = np.sqrt(np.outer(scene.run.self_influence(curvature), own))
     exact = method("ekfac").score(scene)
     for size in (64, 200):
@@ -330,7 +332,7 @@ def random_segment(stride: float, seed: int, least: float = 0.1) -> tuple[Segmen
     draw = torch.Generator().manual_seed(seed)
     Q_A, Q_S = (torch.linalg.qr(torch.randn(n, n, generator=draw, dtype=torch.float64))[0] for n in (4, 3))
     eigenvalues = least + 3 * torch.rand(3, 4, generator=draw, dtype=torch.float64)
-    layer = TrackedLayer("up", 4, 3, True, "up")
+    layer = TrackedLayer(name="up", inputs=4, outputs=3, bias=True, group="up")
     basis = Eigenbasis(Basis((Q_A,)), Basis((Q_S,)), eigenvalues)
     curvature = EigenCurvature("ekfac", (layer,), {"up": basis}, Damping())
     vectors = torch.randn(2, 3, 4, generator=draw, dtype=torch.float64)
@@ -448,8 +450,12 @@ def test_bm25_is_okapis() -> None:
 
 def test_a_method_is_named_with_its_options() -> None:
     assert method("cg:iterations=2,subset=20").settings == {
-        "method": "cg", "iterations": 2, "subset": 20, "damping": "", "layers": ""
-    }  # fmt: skip
+        "method": "cg",
+        "iterations": 2,
+        "subset": 20,
+        "damping": "",
+        "layers": "",
+    }
     assert method("ekfac:damping=1*mean").options == {"damping": "1*mean", "layers": ""}
     assert [one.name for one in parse_methods(["dot", "ekfac:", "dot"])] == ["dot", "ekfac:"], "each once"
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from headwater.alone import alone
-from headwater.check import Finding, check_run
+from headwater.base.lock import alone
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.errors import HeadwaterError
 from headwater.lm.capture import Capture, Captured, Labels
 from headwater.lm.load import load_model
-from headwater.run import Run
+from headwater.runs.check import Finding, check_run
+from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from headwater.sweep.sweep import gradients_of
 from tests.killed import SHARD, WORK, digest, everything, new_run, write_sources
 from tests.killing import KilledError, kill_at
@@ -84,9 +84,12 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_left(
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     found = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=no_large_files,
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=no_large_files,
         env=os.environ | ONE_THREAD | {"PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
+    )
     assert found.returncode == 1
     assert "The disk is full" in found.stderr
     assert "Traceback" not in found.stderr
@@ -208,7 +211,7 @@ def test_the_command_says_what_is_damaged(sources: Path, tmp_path: Path) -> None
 def test_a_second_process_is_refused_and_a_crash_releases_the_lock(sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     code = (
-        f"import time; from pathlib import Path; from headwater.alone import alone\n"
+        f"import time; from pathlib import Path; from headwater.base.lock import alone\n"
         f"with alone(Path({str(run.path)!r})):\n    print('mine', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -249,7 +252,7 @@ class Scarce(Capture):
 def test_out_of_memory_halves_the_batches(sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     run.fit()
-    sweep = sweep_module.Sweep("", run.lm, run.curvature().layers, run.corpus.sequences())
+    sweep = sweep_module.Sweep(stage="", lm=run.lm, layers=run.curvature().layers, sequences=run.corpus.sequences())
     shard = sweep.shards()[0]
     seen: list[str] = []
     with Scarce(run.lm, sweep.layers) as capture:

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater import gradient as gradient_module
-from headwater.basis import Basis
+from headwater.attribution.scores import QueryGradients
 from headwater.corpus.batches import TokenSequence, make_batches, pad
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, inner, inner_by_token, low_rank, per_example, rotated
-from headwater.influence.scores import QueryGradients
+from headwater.gradients import factored as gradient_module
+from headwater.gradients.basis import Basis
+from headwater.gradients.factored import FactoredGradient, inner, inner_by_token, low_rank, per_example, rotated
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
 from headwater.sweep.sweep import Sweep, factored, fold
@@ -26,7 +26,9 @@ from tests.oracle import assert_near, example_gradients, random_sequences
 def test_every_architecture_matches_autograd(architecture: str, globs: tuple[str, ...] | None) -> None:
     lm, sequences = tiny_lm(architecture), random_sequences(5, VOCABULARY, seed=1)
     layers = choose_layers(lm.model, globs)
-    found = fold(Sweep("", lm, layers, sequences, tokens_in_batch=40), lambda: QueryGradients(layers)).by_layer()
+    found = fold(
+        Sweep(stage="", lm=lm, layers=layers, sequences=sequences, tokens_in_batch=40), lambda: QueryGradients(layers)
+    ).by_layer()
     expected = example_gradients(plain_model(architecture), [layer.name for layer in layers], sequences)
     assert len(layers) >= 4
     for layer in layers:
@@ -48,7 +50,10 @@ def test_batching_order_padding_and_masks_change_nothing(
         masked.append(TokenSequence(s.id, s.input_ids, targets))
     order = data.draw(st.permutations(range(count)))
     shuffled = [masked[i] for i in order]
-    found = fold(Sweep("", lm, layers, shuffled, tokens_in_batch=budget), lambda: QueryGradients(layers)).by_layer()
+    found = fold(
+        Sweep(stage="", lm=lm, layers=layers, sequences=shuffled, tokens_in_batch=budget),
+        lambda: QueryGradients(layers),
+    ).by_layer()
     model, names = plain_model("gpt_neo"), [layer.name for layer in layers]
     model.requires_grad_(True)
     for place, sequence in enumerate(shuffled):
@@ -98,7 +103,10 @@ def test_a_loss_that_is_not_finite_names_the_example() -> None:
     lm.model.transformer.wpe.weight.data[9] = float("nan")
     sequences = [s for s in random_sequences(20, VOCABULARY, 5) if len(s.input_ids) > 10][:1]
     with pytest.raises(HeadwaterError, match=f"example {sequences[0].id} is not finite"):
-        fold(Sweep("", lm, choose_layers(lm.model), sequences), lambda: QueryGradients(choose_layers(lm.model)))
+        fold(
+            Sweep(stage="", lm=lm, layers=choose_layers(lm.model), sequences=sequences),
+            lambda: QueryGradients(choose_layers(lm.model)),
+        )
 
 
 widths = st.integers(1, 12) | st.sampled_from([16, 17, 32, 33])

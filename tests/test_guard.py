@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from headwater.errors import HeadwaterError
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.serve.app import create_app
 from headwater.serve.limits import LIMITS
 from headwater.serve.settings import Settings
@@ -45,23 +45,40 @@ def test_a_token_is_needed_for_the_api_and_the_metrics_alone(run: Run) -> None:
     assert client.get("/v1/nothing", headers=right).status_code == 404
 
 
-@pytest.mark.parametrize(("settings", "host", "status"), [
-    ({}, "localhost:8321", 200), ({}, "127.0.0.1", 200), ({}, "[::1]:99", 200),
-    ({}, "evil.example", 403), ({}, "127.0.0.1.evil.example", 403), ({}, "", 403), ({}, "[", 403),
-    ({"allow_hosts": ("my.box",)}, "My.Box:80", 200), ({"allow_hosts": ("my.box",)}, "other.box", 403),
-    ({"host": "0.0.0.0"}, "evil.example", 200), ({"host": "0.0.0.0", "allow_hosts": ("my.box",)}, "evil.example", 403),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "host", "status"),
+    [
+        ({}, "localhost:8321", 200),
+        ({}, "127.0.0.1", 200),
+        ({}, "[::1]:99", 200),
+        ({}, "evil.example", 403),
+        ({}, "127.0.0.1.evil.example", 403),
+        ({}, "", 403),
+        ({}, "[", 403),
+        ({"allow_hosts": ("my.box",)}, "My.Box:80", 200),
+        ({"allow_hosts": ("my.box",)}, "other.box", 403),
+        ({"host": "0.0.0.0"}, "evil.example", 200),
+        ({"host": "0.0.0.0", "allow_hosts": ("my.box",)}, "evil.example", 403),
+    ],
+)
 def test_a_server_on_loopback_answers_to_its_own_names_only(
     run: Run, settings: dict[str, Any], host: str, status: int
 ) -> None:
     assert guarded(run, **settings).get("/livez", headers={"Host": host}).status_code == status
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403),
-    ({"Origin": "http://127.0.0.1:9999"}, 403), ({"Origin": "http://["}, 403),
-    ({"Sec-Fetch-Site": "same-origin", "Origin": BASE}, 422), ({}, 422),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:9999"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": BASE}, 422),
+        ({}, 422),
+    ],
+)
 def test_a_page_of_another_site_may_not_ask(run: Run, headers: dict[str, str], status: int) -> None:
     client = guarded(run)
     assert client.post("/v1/generate", json={}, headers=headers).status_code == status
@@ -93,19 +110,29 @@ def test_a_body_too_long_is_refused_before_it_has_come(run: Run) -> None:
             assert caller.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(("method", "path", "content", "status"), [
-    ("GET", "/nowhere", b"", 404), ("GET", "/v1/jobs/none", b"", 404), ("PUT", "/v1/run", b"", 405),
-    ("GET", "/v1/influences", b"", 405), ("POST", "/v1/generate", b"{", 422), ("POST", "/v1/generate", b"\xff", 400),
-    ("POST", "/v1/generate", b"[" * 100_000, 400), ("POST", "/v1/generate", b'{"prompt": "a", "more": 1}', 422),
-    ("POST", "/v1/generate", b'{"prompt": "\\ud800"}', 422), ("POST", "/v1/generate", b'{"prompt": 1}', 422),
-    ("POST", "/v1/influences", b'{"prompt": "a", "damping": NaN}', 422),
-    ("POST", "/v1/influences", b'{"prompt": "a", "damping": "much"}', 422),
-    ("POST", "/v1/influences", b'{"prompt": "a", "k": 51}', 422),
-    ("POST", "/v1/influences", b'{"prompt": "a", "k": true}', 422),
-    ("POST", "/v1/influences", b'{"prompt": "a", "texts": ["b"], "where": "c"}', 422),
-    ("POST", "/v1/tokens", b'{"prompt": "a", "example": "b", "text": "c"}', 422),
-    ("GET", "/v1/jobs/none?wait=-1", b"", 422), ("GET", "/v1/run", b"", 503),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("GET", "/nowhere", b"", 404),
+        ("GET", "/v1/jobs/none", b"", 404),
+        ("PUT", "/v1/run", b"", 405),
+        ("GET", "/v1/influences", b"", 405),
+        ("POST", "/v1/generate", b"{", 422),
+        ("POST", "/v1/generate", b"\xff", 400),
+        ("POST", "/v1/generate", b"[" * 100_000, 400),
+        ("POST", "/v1/generate", b'{"prompt": "a", "more": 1}', 422),
+        ("POST", "/v1/generate", b'{"prompt": "\\ud800"}', 422),
+        ("POST", "/v1/generate", b'{"prompt": 1}', 422),
+        ("POST", "/v1/influences", b'{"prompt": "a", "damping": NaN}', 422),
+        ("POST", "/v1/influences", b'{"prompt": "a", "damping": "much"}', 422),
+        ("POST", "/v1/influences", b'{"prompt": "a", "k": 51}', 422),
+        ("POST", "/v1/influences", b'{"prompt": "a", "k": true}', 422),
+        ("POST", "/v1/influences", b'{"prompt": "a", "texts": ["b"], "where": "c"}', 422),
+        ("POST", "/v1/tokens", b'{"prompt": "a", "example": "b", "text": "c"}', 422),
+        ("GET", "/v1/jobs/none?wait=-1", b"", 422),
+        ("GET", "/v1/run", b"", 503),
+    ],
+)
 def test_every_refusal_is_a_problem_document(run: Run, method: str, path: str, content: bytes, status: int) -> None:
     headers = {"Content-Type": "application/json"}
     response = guarded(run).request(method, path, content=content or None, headers=headers)
@@ -141,9 +168,15 @@ def test_browsers_are_told_to_run_nothing_else(run: Run) -> None:
         assert response.headers["referrer-policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("settings", [
-    {"queue": 0}, {"token": "two words"}, {"token": "Schlüssel"}, {"frame_ancestors": ("a; script-src *",)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"queue": 0},
+        {"token": "two words"},
+        {"token": "Schlüssel"},
+        {"frame_ancestors": ("a; script-src *",)},
+    ],
+)
 def test_settings_that_cannot_hold_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(HeadwaterError):
         Settings(**settings)

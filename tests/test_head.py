@@ -19,9 +19,12 @@ def small_tiles() -> Any:
 
 
 @given(
-    n=st.integers(0, 70), vocabulary=st.integers(2, 600), bias=st.booleans(), scale=st.sampled_from([1.0, 0.25]),
+    n=st.integers(0, 70),
+    vocabulary=st.integers(2, 600),
+    bias=st.booleans(),
+    scale=st.sampled_from([1.0, 0.25]),
     seed=st.integers(0, 1000),
-)  # fmt: skip
+)
 @settings(max_examples=60, deadline=None)
 def test_losses_and_hidden_gradients_are_those_of_cross_entropy(
     n: int, vocabulary: int, bias: bool, scale: float, seed: int
@@ -39,9 +42,13 @@ def test_losses_and_hidden_gradients_are_those_of_cross_entropy(
 
 
 @given(
-    n=st.integers(0, 70), vocabulary=st.integers(2, 300), bias=st.booleans(), scale=st.sampled_from([1.0, 0.25]),
-    tangents=st.integers(1, 3), seed=st.integers(0, 1000),
-)  # fmt: skip
+    n=st.integers(0, 70),
+    vocabulary=st.integers(2, 300),
+    bias=st.booleans(),
+    scale=st.sampled_from([1.0, 0.25]),
+    tangents=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=40, deadline=None)
 def test_the_curvature_is_the_hessian_of_cross_entropy(
     n: int, vocabulary: int, bias: bool, scale: float, tangents: int, seed: int
@@ -67,7 +74,7 @@ def test_sampling_inverts_the_cumulative_distribution(vocabulary: int, seed: int
     hidden, head = torch.randn(50, 8).double(), Head(torch.randn(vocabulary, 8).double(), None)
     uniforms = torch.rand(50, dtype=torch.float64)
     with small_tiles():
-        found = head_pass(hidden, head, torch.zeros(50, dtype=torch.int64), uniforms)
+        found = head_pass(hidden, head, torch.zeros(50, dtype=torch.int64), uniforms=uniforms)
     cumulative = head.logits(hidden).softmax(1).cumsum(1)
     expected = torch.searchsorted(cumulative, uniforms[:, None], right=True)[:, 0].clamp(max=vocabulary - 1)
     assert torch.equal(found.labels, expected)

@@ -18,15 +18,15 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from headwater.influence.question import Question
-from headwater.run import Run
+from headwater.attribution.question import Question
+from headwater.runs.run import Run
 from headwater.serve.server import listen
 from tests.serving import COMPLETION, PROMPT, make_run, until
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Hub:
     """What a fake hub has been sent, of one dataset repository."""
 
@@ -97,9 +97,14 @@ class Hub:
         @app.get("/api/datasets/you/stories/revision/{revision}")
         async def about(revision: str = "main") -> Any:
             return {
-                "id": "you/stories", "sha": COMMIT, "private": True, "tags": [], "downloads": 0, "likes": 0,
+                "id": "you/stories",
+                "sha": COMMIT,
+                "private": True,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
                 "siblings": [{"rfilename": name} for name in self.files],
-            }  # fmt: skip
+            }
 
         @app.get("/api/datasets/you/stories/tree/{revision}")
         async def tree(revision: str) -> Any:
@@ -154,9 +159,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def with_hub(hub: Hub, *command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
-        "HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+        "HF_ENDPOINT": hub.address,
+        "HF_TOKEN": "hf_secret",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
 
 

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typer.testing import CliRunner
 
+from headwater.attribution.index import search as search_module
+from headwater.attribution.index.index import Index
+from headwater.attribution.index.rescore import Budget, rescore
+from headwater.attribution.index.search import Candidates, Sought, search
+from headwater.attribution.index.table import byte_rows, column_name
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.index import search as search_module
-from headwater.index.index import Index
-from headwater.index.rescore import Budget, rescore
-from headwater.index.search import Candidates, Sought, search
-from headwater.index.table import byte_rows, column_name
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -161,14 +161,17 @@ def test_conditions_and_words_choose_among_the_examples(run: Run) -> None:
     assert run.ask(*QUERY, contains="elephant", exact=True).proponents == []
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"where": "colour = 'red'"}, "No field named colour.*Columns: id, text, location, kind, year, key_, tokens"),
-    ({"where": "kind ="}, "cannot be used"),
-    ({"contains": "…"}, "no word to look for"),
-    ({"k": 0}, "at least one"),
-    ({"candidates": 0}, "at least one"),
-    ({"query_rank": 0}, "--query-rank 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"where": "colour = 'red'"}, "No field named colour.*Columns: id, text, location, kind, year, key_, tokens"),
+        ({"where": "kind ="}, "cannot be used"),
+        ({"contains": "…"}, "no word to look for"),
+        ({"k": 0}, "at least one"),
+        ({"candidates": 0}, "at least one"),
+        ({"query_rank": 0}, "--query-rank 0"),
+    ],
+)
 def test_a_question_that_cannot_be_answered_is_refused(run: Run, options: Any, message: str) -> None:
     with pytest.raises(HeadwaterError, match=message):
         run.ask(*QUERY, **options)
@@ -217,7 +220,7 @@ def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
             patch.setattr(search_module, "FINE_SHARE", 0.1)
             loaded = Index(run.index.url, memory).loaded(run.corpus, curvature)
             assert loaded.memory <= memory
-            found.append(search(loaded, Sought(query), "influence", None))
+            found.append(search(loaded, Sought(query), "influence", among=None))
     assert len(found[0].positions) == 12
     for other in found[1:]:
         assert (other.positions == found[0].positions).all()
@@ -226,7 +229,12 @@ def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
 
 def noisy(exact: NDArray[np.float64], noise: float, seed: int) -> Candidates:
     errors = np.random.default_rng(seed).standard_normal(len(exact)) * noise
-    return Candidates(np.arange(len(exact)), exact + errors, np.full(len(exact), noise), np.zeros(0))
+    return Candidates(
+        positions=np.arange(len(exact)),
+        estimates=exact + errors,
+        deviations=np.full(len(exact), noise),
+        others=np.zeros(0),
+    )
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.2, 0.5])
@@ -239,7 +247,7 @@ def test_scoring_stops_when_no_other_candidate_is_likely(noise: float) -> None:
         def look(positions: Sequence[int], exact: Any = exact) -> dict[int, Tensor]:
             return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
 
-        found = rescore(look, noisy(exact, noise, seed), Budget(10, 1000), None, None)
+        found = rescore(look, noisy(exact, noise, seed), Budget(10, 1000), norms=None, corpus=None)
         order = np.argsort(exact)
         missed += len({*order[:10].tolist(), *order[-10:].tolist()} - set(found.ends.positions))
         scored += len(found.parts)
@@ -257,12 +265,14 @@ def test_what_sketches_see_in_part_is_scored_by_rank(seen: float) -> None:
         draw = np.random.default_rng(seed)
         exact = draw.standard_t(3, 5000)
         part = seen * exact * draw.lognormal(0, 0.5 * (1 - seen), 5000) + 0.5 * (1 - seen) * draw.standard_normal(5000)
-        candidates = Candidates(np.arange(5000), part, np.full(5000, 1e-3), np.zeros(0), partial=True)
+        candidates = Candidates(
+            positions=np.arange(5000), estimates=part, deviations=np.full(5000, 1e-3), others=np.zeros(0), partial=True
+        )
 
         def look(positions: Sequence[int], exact: Any = exact) -> dict[int, Tensor]:
             return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
 
-        found = rescore(look, candidates, Budget(10, 2000), None, None)
+        found = rescore(look, candidates, Budget(10, 2000), norms=None, corpus=None)
         shown = {family.position for family in found.ends.proponents + found.ends.opponents}
         order = np.argsort(exact)
         missed += len({*order[:10].tolist(), *order[-10:].tolist()} - shown)
@@ -284,7 +294,7 @@ def test_how_many_are_missed_is_known_where_the_question_has_hardly_any_signal()
         def look(positions: Sequence[int], exact: Any = exact) -> dict[int, Tensor]:
             return {position: torch.tensor([[exact[position]]], dtype=torch.float64) for position in positions}
 
-        found = rescore(look, noisy(exact, 1.0, seed), Budget(10, 200), None, None)
+        found = rescore(look, noisy(exact, 1.0, seed), Budget(10, 200), norms=None, corpus=None)
         order = np.argsort(exact)
         missed += len({*order[:10].tolist(), *order[-10:].tolist()} - set(found.ends.positions))
         promised += found.expected_missed
@@ -409,7 +419,7 @@ def test_an_index_serves_no_other_damping_or_curvature(run: Run, place: Path) ->
 
 
 def test_a_run_without_an_index_scans_and_says_what_needs_one(run: Run, place: Path) -> None:
-    bare = Run.create(place / "bare", run.lm, place / "corpus.jsonl", CorpusOptions())
+    bare = Run.create(place / "bare", run.lm, place / "corpus.jsonl", options=CorpusOptions())
     bare.fit()
     assert bare.ask(*QUERY, k=1).examples_searched is None
     with pytest.raises(HeadwaterError, match="no index yet"):

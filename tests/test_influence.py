@@ -10,14 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.corpus.batches import TokenSequence, pad
-from headwater.curvature.kinds import Curvature, identity
-from headwater.errors import HeadwaterError
-from headwater.gradient import LowRank
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.question import Question, make_question, preconditioned
-from headwater.influence.rank import both_ends
-from headwater.influence.scores import (
+from headwater.attribution.question import Question, make_question, preconditioned
+from headwater.attribution.scores import (
     LayerScores,
     QueryGradients,
     Scores,
@@ -26,6 +20,12 @@ from headwater.influence.scores import (
     WhitenedGradients,
     of_rank,
 )
+from headwater.attribution.strongest import both_ends
+from headwater.corpus.batches import TokenSequence, pad
+from headwater.curvature.base import Curvature, identity
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.errors import HeadwaterError
+from headwater.gradients.factored import LowRank
 from headwater.lm.capture import Labels, token_losses
 from headwater.lm.layers import choose_layers, stepped
 from headwater.sweep.sweep import Sweep, fold
@@ -39,12 +39,12 @@ QUERIES = random_sequences(3, VOCABULARY, seed=22)
 
 
 def sweep(sequences: list[TokenSequence] = CORPUS, budget: int = 100) -> Sweep:
-    return Sweep("", LM, LAYERS, sequences, tokens_in_batch=budget)
+    return Sweep(stage="", lm=LM, layers=LAYERS, sequences=sequences, tokens_in_batch=budget)
 
 
 @pytest.fixture(scope="module")
 def curvature(tmp_path_factory: pytest.TempPathFactory) -> Curvature:
-    fit = Sweep("fit", LM, LAYERS, CORPUS, Labels("sampled"))
+    fit = Sweep(stage="fit", lm=LM, layers=LAYERS, sequences=CORPUS, labels=Labels("sampled"))
     return fit_curvature("ekfac", fit, Workbench(tmp_path_factory.mktemp("fit"), "test"))
 
 
@@ -63,12 +63,12 @@ def test_scores_are_inner_products_of_preconditioned_and_plain_gradients(curvatu
 def test_dot_products_of_whitened_gradients_are_influences(kind: str, tmp_path: Path) -> None:
     """Every curvature kind, the dense one included: ⟨w(q), w(z)⟩ = I(q, z) and ‖w(z)‖² = I(z, z)."""
     layers = LAYERS[:1] if kind == "exact" else LAYERS
-    fit = Sweep("fit", LM, layers, CORPUS, Labels("sampled"))
+    fit = Sweep(stage="fit", lm=LM, layers=layers, sequences=CORPUS, labels=Labels("sampled"))
     used = fit_curvature(kind, fit, Workbench(tmp_path, "test"))
-    corpus = Sweep("", LM, layers, CORPUS, tokens_in_batch=100)
+    corpus = Sweep(stage="", lm=LM, layers=layers, sequences=CORPUS, tokens_in_batch=100)
     scores = fold(corpus, lambda: Scores(preconditioned(LM, used, QUERIES))).values
     whitened = fold(corpus, lambda: WhitenedGradients(used)).values
-    asked = fold(Sweep("", LM, layers, QUERIES), lambda: WhitenedGradients(used)).values
+    asked = fold(Sweep(stage="", lm=LM, layers=layers, sequences=QUERIES), lambda: WhitenedGradients(used)).values
     assert_near(whitened @ asked.t(), scores, 1e-7)
     assert_near(used.whitened_from(preconditioned(LM, used, QUERIES)), asked, 1e-7)
     assert_near(whitened.square().sum(1), fold(corpus, lambda: SelfInfluence(used)).values, 1e-7)
@@ -204,15 +204,18 @@ def test_a_span_selects_its_words_alone() -> None:
     assert chosen.strip() == "shiny key"
 
 
-@pytest.mark.parametrize(("prompt", "completion", "span", "message"), [
-    ("Once", "", None, "completion of query is empty"),
-    ("Once", " upon", "moon", "not in the completion"),
-    ("", "O", None, "nothing before it"),
-    ("Once upon " * 40, "a", None, "reads at most 64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prompt", "completion", "span", "message"),
+    [
+        ("Once", "", None, "completion of query is empty"),
+        ("Once", " upon", "moon", "not in the completion"),
+        ("", "O", None, "nothing before it"),
+        ("Once upon " * 40, "a", None, "reads at most 64"),
+    ],
+)
 def test_a_query_without_meaning_is_refused(prompt: str, completion: str, span: str | None, message: str) -> None:
     with pytest.raises(HeadwaterError, match=message):
-        make_question(LM, prompt, completion, span)
+        make_question(LM, prompt, completion, span=span)
 
 
 @given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), st.integers(1, 10))
@@ -233,7 +236,7 @@ def test_a_question_knows_its_text() -> None:
 
 def test_nothing_is_left_behind_in_the_folder(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, "x")
-    fit_curvature("ekfac", Sweep("fit", LM, LAYERS, CORPUS, Labels("sampled")), bench)
+    fit_curvature("ekfac", Sweep(stage="fit", lm=LM, layers=LAYERS, sequences=CORPUS, labels=Labels("sampled")), bench)
     assert list(tmp_path.glob("*.checkpoint.safetensors"))
     bench.clear()
     assert not list(tmp_path.iterdir())

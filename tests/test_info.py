@@ -9,13 +9,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from headwater import info as info_module
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.errors import HeadwaterError
-from headwater.info import RunInfo, describe_run
-from headwater.run import Run
+from headwater.runs import info as info_module
+from headwater.runs.info import RunInfo, describe_run
+from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 

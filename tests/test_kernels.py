@@ -72,9 +72,12 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -
 
 
 @given(
-    tokens=st.integers(1, 100), width=st.sampled_from([4, 8, 12]), window=st.integers(1, 120),
-    size=st.sampled_from([0.1, 1.0, 4.0]), seed=st.integers(0, 1000),
-)  # fmt: skip
+    tokens=st.integers(1, 100),
+    width=st.sampled_from([4, 8, 12]),
+    window=st.integers(1, 120),
+    size=st.sampled_from([0.1, 1.0, 4.0]),
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=60, deadline=None)
 def test_narrow_heads_are_attended_as_by_the_plain_form(
     tokens: int, width: int, window: int, size: float, seed: int
@@ -85,7 +88,7 @@ def test_narrow_heads_are_attended_as_by_the_plain_form(
     results = []
     for attend, dtype in ((windowed_attention, torch.float64), (narrow_attention, torch.float32)):
         inputs = [x.to(dtype).requires_grad_() for x in (query, key, value)]
-        attended = attend(inputs[0], inputs[1], inputs[2], window)
+        attended = attend(inputs[0], inputs[1], inputs[2], window=window)
         results.append((attended, *torch.autograd.grad(attended, inputs, direction.to(dtype))))
     for expected, found in zip(*results, strict=True):
         tolerance = 1e-5 * (1 + size**2) * max(1.0, float(expected.detach().abs().max()))
@@ -99,7 +102,7 @@ from headwater.lm.narrow_attention import narrow_attention
 torch.set_num_threads(1)
 torch.manual_seed(0)
 inputs = [torch.randn(1, 2, 50, 4).requires_grad_() for _ in range(3)]
-attended = narrow_attention(*inputs, 50)
+attended = narrow_attention(*inputs, window=50)
 print([x.tolist() for x in (attended, *torch.autograd.grad(attended.square().sum(), inputs))])
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}

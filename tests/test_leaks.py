@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from headwater.attribution.contamination import FEWEST, WORDS, Passages
 from headwater.cli import app
-from headwater.influence.leaks import FEWEST, WORDS, Passages
-from headwater.run import Run
+from headwater.runs.run import Run
 from tests.models import plain_model, tiny_tokenizer
 
 WORD = st.sampled_from("ab")
@@ -61,7 +61,10 @@ def test_case_and_marks_do_not_hide_a_leak(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.exception
     passage = "once upon a time lily found a shiny key"
     assert json.loads((tmp_path / "leaks.jsonl").read_text("utf-8")) == {
-        "id": "s1", "query": "q", "words": 9, "passage": passage,
-    }  # fmt: skip
+        "id": "s1",
+        "query": "q",
+        "words": 9,
+        "passage": passage,
+    }
     assert "1 of 2 training examples" in result.stderr
     assert "1 queries of fewer than 8 words were not looked for" in result.stderr

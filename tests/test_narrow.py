@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from headwater.attribution.scores import WhitenedGradients
 from headwater.corpus.batches import TokenSequence
-from headwater.curvature.kinds import EigenCurvature, identity
-from headwater.curvature.narrow import along, narrowed, seen
+from headwater.curvature.base import EigenCurvature, identity
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.truncated import along, narrowed, seen
 from headwater.errors import HeadwaterError
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.scores import WhitenedGradients
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 from tests.models import VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import assert_near, random_sequences
@@ -35,7 +35,9 @@ def test_what_is_seen_is_those_columns_of_the_whole(
 ) -> None:
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
-    sweep = Sweep("fit", lm, layers, sequences, Labels("sampled", 0), 300)
+    sweep = Sweep(
+        stage="fit", lm=lm, layers=layers, sequences=sequences, labels=Labels("sampled", 0), tokens_in_batch=300
+    )
     curvature = fit_curvature("ekfac", sweep, Workbench(tmp_path, "test"), block_width=20)
     assert isinstance(curvature, EigenCurvature)
     narrow = narrowed(curvature, directions)
@@ -57,7 +59,14 @@ def test_what_is_seen_is_those_columns_of_the_whole(
 
 def test_the_directions_seen_are_the_strongest(sequences: list[TokenSequence], tmp_path: Path) -> None:
     lm = tiny_lm("gpt2")
-    sweep = Sweep("fit", lm, choose_layers(lm.model), sequences, Labels("sampled", 0), 300)
+    sweep = Sweep(
+        stage="fit",
+        lm=lm,
+        layers=choose_layers(lm.model),
+        sequences=sequences,
+        labels=Labels("sampled", 0),
+        tokens_in_batch=300,
+    )
     curvature = fit_curvature("ekfac", sweep, Workbench(tmp_path, "test"))
     shares = [narrowed(curvature, count).share for count in (1, 4, 8, 16)]
     assert shares == sorted(shares)

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from headwater.sweep.pace import BYTES_A_SECOND, QUICK, WORK_TO_SAVING, Pace
+from headwater.sweep.checkpoint_policy import BYTES_A_SECOND, QUICK, WORK_TO_SAVING, Pace
 
 SMALL = {"sums": torch.empty(int(BYTES_A_SECOND * QUICK / 8), dtype=torch.float32)}
 LARGE = {"sums": torch.empty(BYTES_A_SECOND // 4, dtype=torch.float32)}

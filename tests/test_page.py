@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from headwater.answer import Answer
-from headwater.influence.question import Sampling
+from headwater.attribution.answer import Answer
+from headwater.attribution.question import Sampling
 from headwater.render.heat import FAINT
 from headwater.render.palette import share
 from headwater.render.summary import made_with, meaning, signed

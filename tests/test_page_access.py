@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import DEFAULT_OPTIONS, Axe
 from playwright.sync_api import Page, expect
 
-from headwater.influence.attribution import TokenInfluence
+from headwater.attribution.attribution import TokenInfluence
 from headwater.render.heat import shade, snippet, strongest
 from headwater.render.palette import PALETTES, Palette, Theme, channels, contrast, css_channels
 from headwater.render.summary import probability, signed
@@ -243,10 +243,13 @@ def colours(page: Page) -> dict[str, str]:
 
 def named(palette: Palette) -> dict[str, str]:
     return {
-        "card": palette.background, "ink": palette.ink,
-        "up": css_channels(palette.raises), "down": css_channels(palette.lowers),
-        "up-ink": palette.raises_ink, "down-ink": palette.lowers_ink,
-    }  # fmt: skip
+        "card": palette.background,
+        "ink": palette.ink,
+        "up": css_channels(palette.raises),
+        "down": css_channels(palette.lowers),
+        "up-ink": palette.raises_ink,
+        "down-ink": palette.lowers_ink,
+    }
 
 
 @pytest.mark.parametrize("theme", THEMES)

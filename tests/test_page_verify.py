@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from headwater.answer import Answer
-from headwater.influence.comparison import Check
+from headwater.attribution.answer import Answer
+from headwater.base.progress import Step
 from headwater.render.comparison import headline, made_with, verdict
 from headwater.render.scatter import NAMES, axis_limit, numbers
 from headwater.render.summary import signed
 from headwater.render.visible import one_line, shorten
-from headwater.run import Run
-from headwater.sweep.progress import Step
+from headwater.runs.run import Run
+from headwater.verify.comparison import Check
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 from tests.browsing import STORIES, Site, Visit, answered, where
@@ -102,7 +102,7 @@ def test_an_answer_is_verified_and_its_marks_lead_to_the_examples(site: Site, vi
 
 def test_responses_of_a_contrast_are_verified_by_their_address(site: Site, visit: Visit) -> None:
     answer = site.run.ask(PROMPT, COMPLETION, contrast=" lost a hat.")
-    options = VerifyOptions("pbrf", k=1, random=2, subset=9, iterations=1)
+    options = VerifyOptions(kind="pbrf", k=1, random=2, subset=9, iterations=1)
     found = site.run.verify(answer, options)
     page = visit.answer(contrast=" lost a hat.", **RESPONSES)
     assert rows(page) == told(found)
@@ -172,7 +172,9 @@ class Endless:
         self.entered.set()
         try:
             while time.monotonic() < start + 20:
-                self.run.report(Step("responses", min(50, int(10 * (time.monotonic() - start))), 100, 0))
+                self.run.report(
+                    Step(stage="responses", done=min(50, int(10 * (time.monotonic() - start))), total=100, tokens=0)
+                )
                 time.sleep(0.02)
         finally:
             self.stopped.set()
@@ -249,7 +251,15 @@ def test_numbers_and_axes_are_those_of_the_other_faces(visit: Visit) -> None:
     chance, page = random.Random(2), visit.open()
     sizes = [0.0, 1e-7, 0.098, 0.1, 0.99, 1.47, 7.9, 9.9, *(10 ** chance.uniform(-9, 3) for _ in range(300))]
     checks = [
-        Check("z", "random", chance.choice((-1, 1)) * size, size / 3, chance.random() < 0.5, 3, chance.random())
+        Check(
+            id="z",
+            group="random",
+            predicted=chance.choice((-1, 1)) * size,
+            measured=size / 3,
+            converged=chance.random() < 0.5,
+            iterations=3,
+            remaining=chance.random(),
+        )
         for size in sizes
     ]
     assert said(page, "parts/scatter", "numbers", [[asdict(check)] for check in checks]) == list(map(numbers, checks))

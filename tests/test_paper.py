@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from headwater.cli import app
 from headwater.corpus.batches import all_targets, pad
+from headwater.curvature.base import EigenCurvature
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenvalues
-from headwater.curvature.kinds import EigenCurvature
-from headwater.curvature.narrow import narrowed
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.truncated import narrowed
 from headwater.errors import HeadwaterError, ModelError
-from headwater.influence.fit import Workbench, fit_curvature
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
 from headwater.plan.paper import PaperOptions, Shapes, plan_on_paper, shapes_of
@@ -69,7 +69,7 @@ class Work:
         draw = np.random.default_rng(0)
         self.sequences = [all_targets(draw.integers(0, VOCABULARY, TOKENS), str(k)) for k in range(EXAMPLES)]
         self.batch = pad(self.sequences, range(EXAMPLES))
-        sweep = Sweep("", self.lm, self.layers, self.sequences)
+        sweep = Sweep(stage="", lm=self.lm, layers=self.layers, sequences=self.sequences)
         self.curvature = fit_curvature("ekfac", sweep, Workbench(folder / "fit", ""))
 
     def counted(self, work: Any) -> float:

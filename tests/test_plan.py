@@ -14,14 +14,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.base.byte_sizes import size_of
 from headwater.cli import app
 from headwater.corpus.batches import all_targets, make_batches
 from headwater.corpus.read import ReadOptions, Record
+from headwater.curvature import sections as sections_module
 from headwater.curvature.covariances import Covariances
+from headwater.curvature.sections import section_of
 from headwater.errors import HeadwaterError
-from headwater.index.sketch import sketch_of_width
-from headwater.influence import sections as sections_module
-from headwater.influence.sections import section_of
 from headwater.lm.layers import choose_layers
 from headwater.plan.bases import probe_bases
 from headwater.plan.estimates import Plan, sketches_held
@@ -29,8 +30,7 @@ from headwater.plan.layout import Layout
 from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
 from headwater.plan.subject import spread_records, subject_of_run
 from headwater.plan.timing import sweep_cost
-from headwater.run import CorpusOptions, FitOptions, Run
-from headwater.sizes import size_of
+from headwater.runs.run import CorpusOptions, FitOptions, Run
 from headwater.sweep import sweep as sweep_module
 from headwater.sweep.sweep import Shard, Sweep, fold
 from tests.models import TEXT, plain_model, tiny_lm, tiny_tokenizer
@@ -114,10 +114,10 @@ def test_sizes_on_disk_are_those_of_the_real_files(place: Path, tmp_path: Path) 
     "fit",
     [
         FitOptions(layers=("all-linear",), fit_examples=20),
-        FitOptions("kfac"),
-        FitOptions("diagonal", fisher="empirical"),
-        FitOptions("identity", layers=("*.c_fc",)),
-        FitOptions("exact", layers=("*.0.mlp.c_fc",)),
+        FitOptions(curvature="kfac"),
+        FitOptions(curvature="diagonal", fisher="empirical"),
+        FitOptions(curvature="identity", layers=("*.c_fc",)),
+        FitOptions(curvature="exact", layers=("*.0.mlp.c_fc",)),
     ],
 )
 def test_every_kind_of_curvature_can_be_planned(fit: FitOptions, place: Path, tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_run_and_its_model_and_corpus_are_planned_alike(plan: Plan, place: Pat
 
 def test_the_next_command_has_every_option_that_was_planned_with(place: Path) -> None:
     reading = CorpusOptions(ReadOptions(id_field="id", limit=20, skip_bad=True), max_tokens=12, long_texts="split")
-    fit = FitOptions("kfac", layers=("*.c_fc", "*.c_proj"), seed=3)
-    command = plan_corpus(str(place / "model"), place / "corpus.jsonl", reading, PlanOptions(fit)).next_command
+    fit = FitOptions(curvature="kfac", layers=("*.c_fc", "*.c_proj"), seed=3)
+    command = plan_corpus(str(place / "model"), place / "corpus.jsonl", reading, options=PlanOptions(fit)).next_command
     flags = "--id-field id --limit 20 --skip-bad --max-tokens 12 --long split"
     assert command.endswith(f"{flags} --curvature kfac --layers '*.c_fc' --layers '*.c_proj' --seed 3")
 
@@ -163,9 +163,9 @@ def test_of_a_large_corpus_a_sample_is_tokenised_and_scaled(
 def test_reading_options_decide_what_is_planned(place: Path, tmp_path: Path) -> None:
     rows = [json.dumps({"story": f"{text} {text}"}) for text in STORIES]
     (tmp_path / "other.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    options = CorpusOptions(ReadOptions("story", limit=40), 16, "split")
-    planned = plan_corpus(str(place / "model"), tmp_path / "other.jsonl", options, SMALL)
-    made = Run.create(tmp_path / "run", str(place / "model"), tmp_path / "other.jsonl", options)
+    options = CorpusOptions(ReadOptions(text_field="story", limit=40), 16, "split")
+    planned = plan_corpus(str(place / "model"), tmp_path / "other.jsonl", options, options=SMALL)
+    made = Run.create(tmp_path / "run", str(place / "model"), tmp_path / "other.jsonl", options=options)
     assert (planned.records, planned.examples, planned.tokens) == (40, len(made.corpus), made.corpus.counts.tokens)
 
 
@@ -188,7 +188,7 @@ def test_the_batches_foreseen_are_those_that_are_made(run: Run, budget: int, mon
     monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 13)
     subject = subject_of_run(run, "run", FitOptions())
     sequences = run.corpus.sequences()
-    shards = Sweep("x", run.lm, subject.layers, sequences).shards()
+    shards = Sweep(stage="x", lm=run.lm, layers=subject.layers, sequences=sequences).shards()
     layout = Layout(subject.layout.lengths, shards, budget)
     made = [batch for shard in shards for batch in make_batches(sequences[shard.start : shard.stop], budget)]
     assert [len(batch.rows) for batch in layout.batches] == [len(batch.ids) for batch in made]
@@ -220,14 +220,14 @@ def test_a_sweep_of_known_costs_is_extrapolated_exactly() -> None:
         now += 0.001 * batch.padded + (40 * 0.01 if batch.first else 0)  # computing; reading the shard
         now += (0.5 if batch.first and place else 0) + (0.0 if place else 7.0)  # finishing the one before; warming up
         stamps.append(now)
-    cost = sweep_cost(small, stamps, 0.0, now + 0.5, per_example=0.01)
+    cost = sweep_cost(small, stamps, 0.0, end=now + 0.5, per_example=0.01)
     assert cost.seconds(small) == pytest.approx(now + 0.5)
     assert cost.seconds(layout(30)) == pytest.approx(7 + 30 * (400 * 0.001 + 40 * 0.01 + 0.5))
 
 
 def test_records_are_spread_evenly_and_counted() -> None:
     def records(count: int) -> list[Record]:
-        return [Record(str(k), "text", "x:1", {}) for k in range(count)]
+        return [Record(id=str(k), text="text", source="x:1", metadata={}) for k in range(count)]
 
     assert [r.id for r in spread_records(records(4), 4)[0]] == ["0", "1", "2", "3"]
     for count, most in [(5, 4), (1000, 16), (1024, 16), (77, 7)]:
@@ -243,7 +243,7 @@ def test_bases_too_wide_for_the_budget_are_timed_and_stood_in_for() -> None:
     lm = tiny_lm(dtype=torch.float32)
     layers = choose_layers(lm.model)
     run = [all_targets(tiny_tokenizer()(text)["input_ids"], str(k)) for k, text in enumerate(TEXT)]
-    covariances = fold(Sweep("x", lm, layers, run), lambda: Covariances(layers))
+    covariances = fold(Sweep(stage="x", lm=lm, layers=layers, sequences=run), lambda: Covariances(layers))
     whole, none = probe_bases(covariances), probe_bases(covariances, budget=0.0)
     assert set(whole.bases.tensors) == set(none.bases.tensors)
     assert none.seconds > 0
@@ -278,12 +278,15 @@ def test_questions_hold_what_memory_has_room_for() -> None:
     assert sketches_held(100, sketch, free=1000) == 0
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "Name a run"),
-    (["run", "--model", "m"], "Name a run"),
-    (["--model", "m"], "both --model and --corpus"),
-    (["nowhere"], "not a Headwater run"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Name a run"),
+        (["run", "--model", "m"], "Name a run"),
+        (["--model", "m"], "both --model and --corpus"),
+        (["nowhere"], "not a Headwater run"),
+    ],
+)
 def test_mistakes_end_in_one_clear_message(arguments: list[str], message: str) -> None:
     error = CliRunner().invoke(app, ["plan", *arguments]).exception
     assert isinstance(error, HeadwaterError)
@@ -297,7 +300,7 @@ def test_a_run_is_asked_for_what_it_has(run: Run, monkeypatch: pytest.MonkeyPatc
         plan_run(run.path, PlanOptions(FitOptions(fit_examples=0)))
     monkeypatch.setattr("headwater.curvature.exact.EXACT_LIMIT", 100)
     with pytest.raises(HeadwaterError, match="limit is"):
-        plan_run(run.path, PlanOptions(FitOptions("exact"), bytes=64))
+        plan_run(run.path, PlanOptions(FitOptions(curvature="exact"), bytes=64))
 
 
 def test_the_command_line_prints_a_table_and_json(run: Run) -> None:

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from headwater import plots
+from headwater.attribution.attribution import TokenMap
+from headwater.attribution.index.recall import recall_of
 from headwater.cli import app
 from headwater.errors import HeadwaterError
-from headwater.index.recall import recall_of
-from headwater.influence.attribution import TokenMap
-from headwater.plots import sheet
-from headwater.plots.by_rank import drawn_ranks, half
-from headwater.plots.power_law import fit_power_law
+from headwater.render import plots
 from headwater.render.palette import PALETTES
-from headwater.run import Run
+from headwater.render.plots import sheet
+from headwater.render.plots.by_rank import drawn_ranks, half
+from headwater.render.plots.power_law import fit_power_law
+from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
 from headwater.verify.verification import Verification
 from tests.answers import HOSTILE
@@ -186,7 +186,15 @@ def test_of_a_long_example_the_strips_with_shades_are_drawn_and_any_text_can_be(
     tokens = [*HOSTILE, *("x" for _ in range(600))]
     values = np.zeros((2, len(tokens)))
     values[0, ::40] = np.arange(1, 1 + len(values[0, ::40]))
-    picture = plots.tokens(TokenMap("<b>$\\frac$</b>\x00", ["$a_", "--> $"], tokens, values.tolist(), 1))
+    picture = plots.tokens(
+        TokenMap(
+            example_id="<b>$\\frac$</b>\x00",
+            query_tokens=["$a_", "--> $"],
+            example_tokens=tokens,
+            values=values.tolist(),
+            contrast_tokens=1,
+        )
+    )
     assert len(picture.strips) == 8
     shown = {t for strip in picture.strips for t in strip}
     assert int(np.argmax(values[0])) in shown

@@ -16,20 +16,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.question import loss_gradients
+from headwater.base.plugins import CURVATURES, GROUPS, METRICS, SKETCHES, SOLVERS, plugins
 from headwater.cli import app
 from headwater.corpus.batches import pad
+from headwater.curvature.base import Curvature, EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import Curvature, EigenCurvature
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.solvers.solver import Problem, solver_of
 from headwater.errors import HeadwaterError
-from headwater.gradient import per_example
-from headwater.index.sketch import sketch_of_width
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.question import loss_gradients
+from headwater.gradients.factored import per_example
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
-from headwater.plugins import CURVATURES, GROUPS, METRICS, SKETCHES, SOLVERS, plugins
-from headwater.run import Run
-from headwater.solvers.solver import Problem, solver_of
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, factored
 from tests.models import TEXT, VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import assert_near, random_sequences
@@ -46,9 +46,10 @@ def install(folder: Path, name: str, version: str, entry_points: dict[str, dict[
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
     lines = [
-        line for group, entries in entry_points.items()
+        line
+        for group, entries in entry_points.items()
         for line in (f"[{group}]", *(f"{key} = {value}" for key, value in entries.items()))
-    ]  # fmt: skip
+    ]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -128,9 +129,13 @@ def test_every_curvature_keeps_the_laws_that_the_docs_ask_of_it(kind: str, tmp_p
     lm = tiny_lm("llama")
     layers = choose_layers(lm.model, ["*.0.mlp.*"])
     corpus = random_sequences(9, VOCABULARY, seed=3)
-    curvature: Curvature = fit_curvature(kind, Sweep("fit", lm, layers, corpus), Workbench(tmp_path, "laws"))
+    curvature: Curvature = fit_curvature(
+        kind, Sweep(stage="fit", lm=lm, layers=layers, sequences=corpus), Workbench(tmp_path, "laws")
+    )
     with Capture(lm, layers) as capture:
-        gradients = factored(layers, capture(pad(corpus, range(4)), Sweep("", lm, layers, corpus).labels))
+        gradients = factored(
+            layers, capture(pad(corpus, range(4)), Sweep(stage="", lm=lm, layers=layers, sequences=corpus).labels)
+        )
     whole = {name: per_example(gradient) for name, gradient in gradients.items()}
     solved = curvature.precondition(whole)
     inner = _flat(whole) @ _flat(solved).mT
@@ -149,7 +154,7 @@ def test_every_curvature_keeps_the_laws_that_the_docs_ask_of_it(kind: str, tmp_p
 def test_shampoo_has_the_trace_of_the_fisher_and_is_undone_where_nothing_curves(tmp_path: Path) -> None:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[:2]
-    sweep = Sweep("fit", lm, layers, random_sequences(9, VOCABULARY, seed=3))
+    sweep = Sweep(stage="fit", lm=lm, layers=layers, sequences=random_sequences(9, VOCABULARY, seed=3))
     made, fisher = (fit_curvature(kind, sweep, Workbench(tmp_path / kind, "")) for kind in ("shampoo", "diagonal"))
     assert isinstance(made, EigenCurvature)
     assert isinstance(fisher, EigenCurvature)
@@ -166,10 +171,16 @@ def test_steepest_descent_comes_closer_with_every_step(tmp_path: Path) -> None:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[:2]
     corpus = random_sequences(7, VOCABULARY, seed=41)
-    curvature = fit_curvature("ekfac", Sweep("fit", lm, layers, corpus), Workbench(tmp_path, ""))
+    curvature = fit_curvature(
+        "ekfac", Sweep(stage="fit", lm=lm, layers=layers, sequences=corpus), Workbench(tmp_path, "")
+    )
     assert isinstance(curvature, EigenCurvature)
     curvature = replace(curvature, damping=Damping(factor=20.0))  # well damped, so that it arrives
-    problem = Problem(curvature, Sweep("", lm, layers, corpus), loss_gradients(lm, layers, corpus[:2]))
+    problem = Problem(
+        curvature=curvature,
+        sweep=Sweep(stage="", lm=lm, layers=layers, sequences=corpus),
+        gradients=loss_gradients(lm, layers, corpus[:2]),
+    )
 
     def objective(iterations: int) -> float:
         """½ xᵀ(H + λI)x − xᵀ∇L, which the solution makes least."""
@@ -204,13 +215,16 @@ def test_names_are_known_without_loading_anything_and_trouble_is_said_only_when_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Path
 ) -> None:
     install(
-        tmp_path, "headwater-trouble", "2.0",
+        tmp_path,
+        "headwater-trouble",
+        "2.0",
         {
             "headwater.curvatures": {"ekfac": "trouble_a:KIND", "worn": "trouble_b:KIND", "lost": "nowhere:KIND"},
             "headwater.solvers": {"odd": "trouble_a:KIND", "dot": "trouble_a:KIND"},
         },
-        trouble_a="KIND = 3\n", trouble_b="raise RuntimeError('needs a newer torch')\n",
-    )  # fmt: skip
+        trouble_a="KIND = 3\n",
+        trouble_b="raise RuntimeError('needs a newer torch')\n",
+    )
     install(tmp_path, "headwater-twin", "1.0", {"headwater.solvers": {"odd": "trouble_a:KIND"}})
     monkeypatch.syspath_prepend(tmp_path)
     assert [name for name in CURVATURES.names() if name not in CURVATURES.ours] == ["worn", "lost"]
@@ -222,7 +236,7 @@ def test_names_are_known_without_loading_anything_and_trouble_is_said_only_when_
         "needs a newer torch",
         ("headwater.curvatures", "lost"): "cannot be loaded: ModuleNotFoundError: No module named 'nowhere'",
         ("headwater.solvers", "odd"): "more than one solver named 'odd'",
-        ("headwater.solvers", "dot"): "trouble_a:KIND, which is not a headwater.solvers.solver.Solver",
+        ("headwater.solvers", "dot"): "trouble_a:KIND, which is not a headwater.curvature.solvers.solver.Solver",
     }
     found = {(one.group, one.name): one.trouble or "" for one in plugins()}
     assert found.keys() == said.keys()

@@ -18,7 +18,7 @@ from headwater.lm.capture import Capture, Captured, token_losses
 from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.verify.options import VerifyOptions
 from tests.models import VOCABULARY, plain_model, tiny_tokenizer
 from tests.oracle import random_sequences
@@ -32,9 +32,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.1, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.1,
+        tie_word_embeddings=False,
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder / "base")
     adapted: Any = peft.get_peft_model(
         AutoModelForCausalLM.from_pretrained(folder / "base"),

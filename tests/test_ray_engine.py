@@ -21,12 +21,12 @@ import torch
 from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
+from headwater.attribution.question import Question
+from headwater.base.progress import Report, Step
 from headwater.cli import app
 from headwater.errors import HeadwaterError
-from headwater.influence.question import Question
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Report, Step
 from headwater.sweep.ray_engine import RayEngine, Workers
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
@@ -154,7 +154,7 @@ def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: 
     command = [sys.executable, "-m", "tests.killed_ray", str(sources), str(tmp_path), "3", "0"]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     print(found)  # noqa: T201
     assert sum(found["killed"].values()) >= 3
@@ -225,8 +225,14 @@ def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) 
     with engine(2) as team:
         for name, chosen in (("here", sweep_module.HERE), ("ray", team)):
             retraining = Retraining(
-                recipe, run.lm.model.config, run.lm.tokenizer, run.corpus.sequences(), questions(run), "f",
-                tmp_path / name, chosen,
-            )  # fmt: skip
+                recipe=recipe,
+                config=run.lm.model.config,
+                tokenizer=run.lm.tokenizer,
+                sequences=run.corpus.sequences(),
+                questions=questions(run),
+                fingerprint="f",
+                folder=tmp_path / name,
+                engine=chosen,
+            )
             found.append(retraining.outcomes([retraining.without([k]) for k in range(3)]))
     assert found[0] == found[1]

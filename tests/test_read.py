@@ -56,8 +56,13 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
 
 
 WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
-    ".jsonl": as_jsonl, ".ndjson": as_jsonl, ".json": as_json, ".csv": as_csv, ".tsv": as_tsv, ".parquet": as_parquet,
-}  # fmt: skip
+    ".jsonl": as_jsonl,
+    ".ndjson": as_jsonl,
+    ".json": as_json,
+    ".csv": as_csv,
+    ".tsv": as_tsv,
+    ".parquet": as_parquet,
+}
 PACKED = [f"{suffix}.gz" for suffix in WRITERS if suffix != ".parquet"]
 
 
@@ -134,12 +139,18 @@ def test_it_does_not_matter_where_a_long_file_is_cut_for_reading(texts: list[str
         assert [record.text for record in read(tmp_path / "t.txt")] == plain
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    ("First story,\ntwo lines.\n\n\nSecond.\n", [("t:1", "First story,\ntwo lines."), ("t:5", "Second.")]),
-    ("\n\n  Indented.\r\n \r\nSecond.", [("t:3", "  Indented."), ("t:5", "Second.")]),
-    ("One.\n\nStill.<|endoftext|>Two.\n<|endoftext|>\n", [("t:1", "One.\n\nStill."), ("t:3", "Two.")]),
-    ("A<|endoftext|> B <|endoftext|>C\n<|endoftext|>D", [("t:1", "A"), ("t:1.2", "B"), ("t:1.3", "C"), ("t:2", "D")]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("First story,\ntwo lines.\n\n\nSecond.\n", [("t:1", "First story,\ntwo lines."), ("t:5", "Second.")]),
+        ("\n\n  Indented.\r\n \r\nSecond.", [("t:3", "  Indented."), ("t:5", "Second.")]),
+        ("One.\n\nStill.<|endoftext|>Two.\n<|endoftext|>\n", [("t:1", "One.\n\nStill."), ("t:3", "Two.")]),
+        (
+            "A<|endoftext|> B <|endoftext|>C\n<|endoftext|>D",
+            [("t:1", "A"), ("t:1.2", "B"), ("t:1.3", "C"), ("t:2", "D")],
+        ),
+    ],
+)
 @pytest.mark.parametrize("name", ["t.txt", "t.txt.gz"])
 def test_plain_text_is_split_at_its_separators(
     name: str, content: str, expected: list[tuple[str, str]], tmp_path: Path
@@ -163,8 +174,13 @@ def test_a_record_is_placed_where_it_begins(tmp_path: Path) -> None:
 def test_metadata_keeps_scalars_and_writes_the_rest_down(tmp_path: Path) -> None:
     row = {"text": "x", "n": 1, "f": 0.5, "b": True, "none": None, "list": [1, "ü"], "object": {"k": None}}
     assert read(write(tmp_path / "t.jsonl", [row]))[0].metadata == {
-        "n": 1, "f": 0.5, "b": True, "none": None, "list": '[1, "ü"]', "object": '{"k": null}'
-    }  # fmt: skip
+        "n": 1,
+        "f": 0.5,
+        "b": True,
+        "none": None,
+        "list": '[1, "ü"]',
+        "object": '{"k": null}',
+    }
     assert read(write(tmp_path / "t.parquet", [{"text": "x", "on": datetime.date(2024, 5, 1)}]))[0].metadata == {
         "on": "2024-05-01"
     }
@@ -186,11 +202,14 @@ def test_an_id_is_taken_from_the_field_asked_for_or_from_id_or_from_the_place(tm
     assert by_key[0].metadata == {"id": 7}
 
 
-@pytest.mark.parametrize(("names", "ids"), [
-    (["v1.0/a.jsonl", "v1.1/a.jsonl"], ["v1.0/a:1", "v1.1/a:1"]),
-    (["c4.00-of-02.jsonl.gz", "c4.01-of-02.jsonl.gz"], ["c4.00-of-02:1", "c4.01-of-02:1"]),
-    (["a.json", "a.jsonl"], ["a.json:1", "a.jsonl:1"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["v1.0/a.jsonl", "v1.1/a.jsonl"], ["v1.0/a:1", "v1.1/a:1"]),
+        (["c4.00-of-02.jsonl.gz", "c4.01-of-02.jsonl.gz"], ["c4.00-of-02:1", "c4.01-of-02:1"]),
+        (["a.json", "a.jsonl"], ["a.json:1", "a.jsonl:1"]),
+    ],
+)
 def test_ids_made_of_places_differ_between_files(names: list[str], ids: list[str], tmp_path: Path) -> None:
     for name in names:
         write(tmp_path / name, [{"text": "x"}])
@@ -270,24 +289,31 @@ def test_a_bad_record_of_any_format_is_named_or_skipped_whole(name: str, tmp_pat
     assert len(skipped) == 1
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("t.csv", b'text\na\n"b\nc\n', "t.csv:3: the row that begins here is not CSV"),
-    ("t.tsv", b'text\na\n"b" c\n', "t.tsv:3: the row that begins here is not CSV"),
-    ("t.csv", b"text\rone\rtwo\r", "t.csv:1: a carriage return stands outside quotes"),
-    ("t.csv", b"text,text\na,b\n", "t.csv:1: two columns are called 'text'"),
-    ("t.csv", b"te\xffxt\na\n", "t.csv:1: invalid UTF-8"),
-    ("t.json", b'{"text": "a"}\n{"text": "b"}\n', "t.json:1: a .json file must hold a list.*call it .jsonl"),
-    ("t.json", b'[{"text": "a"},\n{"text": }]', "t.json:2: not JSON: Expecting value, in item 2"),
-    ("t.json", b'[{"text": "a"}\n\n{"text": "b"}]', "t.json:3: not JSON: a comma or ] is missing behind item 1"),
-    ("t.json", b'[{"text": "a"},\n', "t.json:2: not JSON: Expecting value, in item 2"),
-    ("t.json", b'[{"text": "a"}]\n[]', "t.json:2: not JSON: something follows"),
-    ("t.json", b'[{"text": ' + b"[" * 100_000, "t.json:1: not JSON: item 1 is nested too deeply"),
-    ("t.jsonl.gz", gzip.compress(as_jsonl(ROWS))[:-20], "t.jsonl.gz cannot be read: .*ended before"),
-    ("t.jsonl.gz", as_jsonl(ROWS), "t.jsonl.gz cannot be read: Not a gzipped file"),
-    ("t.jsonl.gz", gzip.compress(OK, mtime=0)[:10] + b"\xff" * 9, "t.jsonl.gz cannot be read: .*while decompressing"),
-    ("t.parquet", b"PAR1", "t.parquet is no Parquet file, or a damaged one"),
-    ("t.docx", b"", "t.docx: files of this suffix cannot be read. Give one of .jsonl,"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b'text\na\n"b\nc\n', "t.csv:3: the row that begins here is not CSV"),
+        ("t.tsv", b'text\na\n"b" c\n', "t.tsv:3: the row that begins here is not CSV"),
+        ("t.csv", b"text\rone\rtwo\r", "t.csv:1: a carriage return stands outside quotes"),
+        ("t.csv", b"text,text\na,b\n", "t.csv:1: two columns are called 'text'"),
+        ("t.csv", b"te\xffxt\na\n", "t.csv:1: invalid UTF-8"),
+        ("t.json", b'{"text": "a"}\n{"text": "b"}\n', "t.json:1: a .json file must hold a list.*call it .jsonl"),
+        ("t.json", b'[{"text": "a"},\n{"text": }]', "t.json:2: not JSON: Expecting value, in item 2"),
+        ("t.json", b'[{"text": "a"}\n\n{"text": "b"}]', "t.json:3: not JSON: a comma or ] is missing behind item 1"),
+        ("t.json", b'[{"text": "a"},\n', "t.json:2: not JSON: Expecting value, in item 2"),
+        ("t.json", b'[{"text": "a"}]\n[]', "t.json:2: not JSON: something follows"),
+        ("t.json", b'[{"text": ' + b"[" * 100_000, "t.json:1: not JSON: item 1 is nested too deeply"),
+        ("t.jsonl.gz", gzip.compress(as_jsonl(ROWS))[:-20], "t.jsonl.gz cannot be read: .*ended before"),
+        ("t.jsonl.gz", as_jsonl(ROWS), "t.jsonl.gz cannot be read: Not a gzipped file"),
+        (
+            "t.jsonl.gz",
+            gzip.compress(OK, mtime=0)[:10] + b"\xff" * 9,
+            "t.jsonl.gz cannot be read: .*while decompressing",
+        ),
+        ("t.parquet", b"PAR1", "t.parquet is no Parquet file, or a damaged one"),
+        ("t.docx", b"", "t.docx: files of this suffix cannot be read. Give one of .jsonl,"),
+    ],
+)
 def test_damage_behind_which_records_may_be_lost_is_never_skipped(
     name: str, content: bytes, message: str, tmp_path: Path
 ) -> None:
@@ -335,15 +361,18 @@ def test_a_directory_may_hold_what_is_no_data(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("storys.jsonl", "There is no file .*storys.jsonl. Did you mean .*/stories.jsonl"),
-    ("nowhere/x.jsonl", "There is no file .*x.jsonl. There is no directory .*nowhere either"),
-    ("empty", "directory .*empty holds no file that can be read"),
-    ("blank.jsonl", "blank.jsonl holds no example: it is empty"),
-    ("header.csv", "header.csv holds no example: it is empty"),
-    ("list.json", "list.json holds no example: it is empty"),
-    ("bad.jsonl", "bad.jsonl holds only bad examples, the first at bad.jsonl:2: no field 'text'; it has 'body'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("storys.jsonl", "There is no file .*storys.jsonl. Did you mean .*/stories.jsonl"),
+        ("nowhere/x.jsonl", "There is no file .*x.jsonl. There is no directory .*nowhere either"),
+        ("empty", "directory .*empty holds no file that can be read"),
+        ("blank.jsonl", "blank.jsonl holds no example: it is empty"),
+        ("header.csv", "header.csv holds no example: it is empty"),
+        ("list.json", "list.json holds no example: it is empty"),
+        ("bad.jsonl", "bad.jsonl holds only bad examples, the first at bad.jsonl:2: no field 'text'; it has 'body'"),
+    ],
+)
 def test_a_source_without_examples_is_an_error(name: str, message: str, tmp_path: Path) -> None:
     write(tmp_path / "stories.jsonl", ROWS)
     (tmp_path / "empty").mkdir()
@@ -355,13 +384,16 @@ def test_a_source_without_examples_is_an_error(name: str, message: str, tmp_path
         read(tmp_path / name, skip_bad=True)
 
 
-@pytest.mark.parametrize(("source", "message"), [
-    ("", "No corpus was named"),
-    ("./nowhere", "There is no file nowhere"),
-    ("nowhere.csv", "There is no file nowhere.csv"),
-    (Path("owner/name"), "There is no file owner/name"),
-    ("storys", "There is no file or directory storys, and a dataset is named owner/name. Did you mean stories?"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "No corpus was named"),
+        ("./nowhere", "There is no file nowhere"),
+        ("nowhere.csv", "There is no file nowhere.csv"),
+        (Path("owner/name"), "There is no file owner/name"),
+        ("storys", "There is no file or directory storys, and a dataset is named owner/name. Did you mean stories?"),
+    ],
+)
 def test_what_cannot_be_a_dataset_is_never_looked_for_on_the_hub(
     source: str | Path, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from headwater.attribution.attribution import Query, QueryToken, TokenInfluence, TokenMap
 from headwater.errors import HeadwaterError
-from headwater.influence.attribution import Query, QueryToken, TokenInfluence, TokenMap
 from headwater.render.heat import shade, snippet
 from headwater.render.html import answer_html, fragment_html, token_map_html
 from headwater.render.palette import PALETTES, Theme, channels, colour, contrast, share, text_on
@@ -220,7 +220,13 @@ class Page(HTMLParser):
 def test_a_page_shows_every_text_and_lets_none_act(
     first: list[TokenInfluence], second: list[TokenInfluence], name: str
 ) -> None:
-    query = Query(name, name, [QueryToken(name, None, False), QueryToken(name, 2.0, True)], 2.0, span=name)
+    query = Query(
+        prompt=name,
+        completion=name,
+        tokens=[QueryToken(name, None, False), QueryToken(name, 2.0, True)],
+        loss=2.0,
+        span=name,
+    )
     hostile = example(first, name, source=name, layers={name: 1.0}, metadata={name: name})
     made = replace(answer([hostile], [example(second)], query), model=name, curvature=name, damping=name)
     source = answer_html(made)
@@ -266,10 +272,10 @@ def test_a_fragment_styles_only_itself() -> None:
 
 
 MAP = TokenMap(
-    "story-00412",
-    [" teapot", "."],
-    [token.token for token in HEN],
-    [[1.0, 0, 0, 20, 0, -8, 0], [8.0, 2, 0, 0, 0, 0, 0]],
+    example_id="story-00412",
+    query_tokens=[" teapot", "."],
+    example_tokens=[token.token for token in HEN],
+    values=[[1.0, 0, 0, 20, 0, -8, 0], [8.0, 2, 0, 0, 0, 0, 0]],
 )
 
 
@@ -279,7 +285,16 @@ def test_a_token_map_is_a_table() -> None:
     assert page.cells == 2 * (7 + 1)
     assert page.texts == ["".join(MAP.example_tokens)]
     assert "--s:1" in page.styles
-    Page(token_map_html(TokenMap("<i>", HOSTILE, HOSTILE, [[1.0] * len(HOSTILE)] * len(HOSTILE)))).require_harmless()
+    Page(
+        token_map_html(
+            TokenMap(
+                example_id="<i>",
+                query_tokens=HOSTILE,
+                example_tokens=HOSTILE,
+                values=[[1.0] * len(HOSTILE)] * len(HOSTILE),
+            )
+        )
+    ).require_harmless()
 
 
 # -- the terminal --------------------------------------------------------------------------------------------
@@ -351,8 +366,11 @@ def test_show_limits_both_ends() -> None:
     )
     output = printed(render_answer(many, show=2, scale="shared"))
     assert re.findall(r"(?:up|down)-\d", output.partition("Raised")[2]) == [
-        "up-0", "up-1", "down-0", "down-1",
-    ]  # fmt: skip
+        "up-0",
+        "up-1",
+        "down-0",
+        "down-1",
+    ]
 
 
 def test_the_theme_comes_from_the_environment() -> None:

@@ -18,11 +18,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.runs.run import CorpusOptions, FitOptions, Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -258,9 +258,16 @@ def test_kill_9_in_the_middle_of_a_real_fit(run: Run, place: Path) -> None:
         "torch.set_num_threads(1); from headwater.cli import main; main()"
     )
     command = [
-        sys.executable, "-c", code, "fit", str(folder), "--model", str(place / "model"), "--corpus",
+        sys.executable,
+        "-c",
+        code,
+        "fit",
+        str(folder),
+        "--model",
+        str(place / "model"),
+        "--corpus",
         str(place / "corpus.jsonl"),
-    ]  # fmt: skip
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(folder.glob("curvature/*.checkpoint.safetensors")) and process.poll() is None:
@@ -287,7 +294,7 @@ def test_a_run_refuses_another_model_and_another_corpus(run: Run, place: Path, t
 
 
 def test_a_curvature_of_another_run_is_refused(run: Run, place: Path, tmp_path: Path) -> None:
-    limited = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl", CorpusOptions(max_tokens=10))
+    limited = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl", options=CorpusOptions(max_tokens=10))
     limited.curvature_path.parent.mkdir()
     limited.curvature_path.write_bytes(run.curvature_path.read_bytes())
     with pytest.raises(FingerprintMismatch, match=r"corpus that .* was fitted on"):
@@ -327,9 +334,19 @@ def headwater(*arguments: str | Path | int) -> tuple[int, str, str, BaseExceptio
 def test_the_command_line_does_the_main_job(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     code, _, said, error = headwater(
-        "fit", folder, "--model", place / "model", "--corpus", place / "corpus.jsonl", "--fit-examples", 30,
-        "--layers", "*.c_fc", "--seed", 1,
-    )  # fmt: skip
+        "fit",
+        folder,
+        "--model",
+        place / "model",
+        "--corpus",
+        place / "corpus.jsonl",
+        "--fit-examples",
+        30,
+        "--layers",
+        "*.c_fc",
+        "--seed",
+        1,
+    )
     assert code == 0, error
     assert "60 examples" in said
     code, out, _, error = headwater(
@@ -361,11 +378,14 @@ def test_the_command_line_does_the_main_job(place: Path, tmp_path: Path) -> None
     assert pq.read_table(tmp_path / "s.parquet").column_names == ["id", "q1", "q2"]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["ask", "nowhere", "a", "b"], "not a Headwater run"),
-    (["fit", "new"], "needs both --model and --corpus"),
-    (["fit", "new", "--model", "./nope", "--corpus", "x.jsonl"], "No model at"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ask", "nowhere", "a", "b"], "not a Headwater run"),
+        (["fit", "new"], "needs both --model and --corpus"),
+        (["fit", "new", "--model", "./nope", "--corpus", "x.jsonl"], "No model at"),
+    ],
+)
 def test_mistakes_end_in_one_clear_message(arguments: list[str], message: str) -> None:
     code, _, _, error = headwater(*arguments)
     assert code != 0

@@ -23,12 +23,12 @@ from urllib.request import Request, urlopen
 import pytest
 import torch
 
-from headwater import serverless
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
+from headwater.base.progress import Step, silent
 from headwater.errors import HeadwaterError
-from headwater.run import Run
-from headwater.serverless import Progress, Unopened, answer_event, open_worker, stream_event
-from headwater.sweep.progress import Step, silent
+from headwater.runpod import worker as worker_module
+from headwater.runpod.worker import Progress, Unopened, answer_event, open_worker, stream_event
+from headwater.runs.run import Run
 from tests.answers import HOSTILE, answer, example, told
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -101,28 +101,34 @@ def test_without_a_completion_the_model_continues(run: Run) -> None:
 def test_a_span_is_explained_alone(run: Run) -> None:
     output = answer_event(run, job(**ASKED, span="key"), unheard)
     assert output["answer"]["query"]["span"] == "key"
-    assert any("<script>alert(1)</script>" in s["sample"] for s in answer_event(
-        run, job(prompt="Lily found <script>", completion="alert(1)</script>", k=30), unheard
-    )["influences"][0]["samples"])  # fmt: skip
+    assert any(
+        "<script>alert(1)</script>" in s["sample"]
+        for s in answer_event(run, job(prompt="Lily found <script>", completion="alert(1)</script>", k=30), unheard)[
+            "influences"
+        ][0]["samples"]
+    )
 
 
-@pytest.mark.parametrize(("asked", "message"), [
-    (None, "The input is to be an object"),
-    ([], "The input is to be an object"),
-    ({}, "prompt is missing."),
-    ({"prompt": "a", "top": 3}, "'top' is not an input; there are prompt, completion, span, k, stream."),
-    ({"prompt": 3}, "prompt: Input should be a valid string."),
-    ({"prompt": "a", "k": "3"}, "k: Input should be a valid integer."),
-    ({"prompt": "a", "k": 0}, "k: Input should be greater than or equal to 1."),
-    ({"prompt": "a", "k": 101}, "k: Input should be less than or equal to 100."),
-    ({"prompt": "a" * 20_001}, "prompt: String should have at most 20000 characters."),
-    ({"prompt": "\ud800"}, "prompt: Input should be a valid string, unable to parse"),
-    ({"prompt": ""}, "The prompt is empty."),
-    ({"prompt": "a", "completion": ""}, "The completion of query is empty"),
-    ({"prompt": "a", "completion": "b", "span": "c"}, "The span 'c' is not in the completion"),
-    ({"prompt": "a b " * 99, "completion": "c"}, "the model reads at most 64"),
-    ({"prompt": "a", "stream": True}, "This endpoint does not stream."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (None, "The input is to be an object"),
+        ([], "The input is to be an object"),
+        ({}, "prompt is missing."),
+        ({"prompt": "a", "top": 3}, "'top' is not an input; there are prompt, completion, span, k, stream."),
+        ({"prompt": 3}, "prompt: Input should be a valid string."),
+        ({"prompt": "a", "k": "3"}, "k: Input should be a valid integer."),
+        ({"prompt": "a", "k": 0}, "k: Input should be greater than or equal to 1."),
+        ({"prompt": "a", "k": 101}, "k: Input should be less than or equal to 100."),
+        ({"prompt": "a" * 20_001}, "prompt: String should have at most 20000 characters."),
+        ({"prompt": "\ud800"}, "prompt: Input should be a valid string, unable to parse"),
+        ({"prompt": ""}, "The prompt is empty."),
+        ({"prompt": "a", "completion": ""}, "The completion of query is empty"),
+        ({"prompt": "a", "completion": "b", "span": "c"}, "The span 'c' is not in the completion"),
+        ({"prompt": "a b " * 99, "completion": "c"}, "the model reads at most 64"),
+        ({"prompt": "a", "stream": True}, "This endpoint does not stream."),
+    ],
+)
 def test_mistakes_become_one_readable_error_and_keep_the_worker(asked: Any, message: str, run: Run) -> None:
     output = answer_event(run, {"id": "job", "input": asked}, unheard)
     assert list(output) == ["error"]
@@ -141,16 +147,19 @@ def test_hostile_texts_are_answered_or_refused_and_travel_as_json(text: str, run
         assert output["influences"][0]["query"] == f"Lily {text}{text} key"
 
 
-@pytest.mark.parametrize(("error", "poisoned"), [
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
-    (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
-    (RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm"), True),
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
-    (MemoryError(), True),
-    (RuntimeError("Expected all tensors to be on the same device, but found cuda:0 and cpu!"), False),
-    (KeyError("secret of the house"), False),
-    (HeadwaterError("There is no index."), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "poisoned"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("Expected all tensors to be on the same device, but found cuda:0 and cpu!"), False),
+        (KeyError("secret of the house"), False),
+        (HeadwaterError("There is no index."), False),
+    ],
+)
 def test_only_a_failing_device_replaces_the_worker(
     error: Exception, poisoned: bool, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,23 +208,26 @@ def test_a_run_named_on_the_hub_is_fetched_first(run: Run, tmp_path: Path, monke
         asked.append((repository, options))
         (tmp_path / "run").symlink_to(run.path)
 
-    monkeypatch.setattr("headwater.hub.snapshot_download", fetch)
+    monkeypatch.setattr("headwater.runs.hub.snapshot_download", fetch)
     assert isinstance(open_worker(tmp_path / "run", "model:me/stories@v2"), Run)
     assert asked == [("me/stories", {"repo_type": "model", "revision": "v2", "local_dir": tmp_path / "run"})]
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("stories", "'stories' names no run on the hub"),
-    ("space:me/stories", "names no run on the hub"),
-    ("me/stories", "Cannot fetch the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stories", "'stories' names no run on the hub"),
+        ("space:me/stories", "names no run on the hub"),
+        ("me/stories", "Cannot fetch the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN"),
+    ],
+)
 def test_a_run_that_cannot_be_fetched_says_why(
     name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("no way there\nand more")
 
-    monkeypatch.setattr("headwater.hub.snapshot_download", fail)
+    monkeypatch.setattr("headwater.runs.hub.snapshot_download", fail)
     worker = open_worker(tmp_path, name)
     assert isinstance(worker, Unopened)
     assert message in worker.message
@@ -224,9 +236,7 @@ def test_a_run_that_cannot_be_fetched_says_why(
 def test_a_stream_begins_with_the_question_and_goes_from_the_strongest_to_the_weakest(run: Run) -> None:
     first, *samples, last = stream_event(run, job(**ASKED, stream=True), unheard)
     whole = answer_event(run, job(**ASKED), unheard)
-    assert first == {
-        "query": whole["influences"][0]["query"], "completion": ASKED["completion"], "generated": False
-    }  # fmt: skip
+    assert first == {"query": whole["influences"][0]["query"], "completion": ASKED["completion"], "generated": False}
     strengths = [abs(sample["influence"]) for sample in samples]
     assert strengths == sorted(strengths, reverse=True)
     by_id = {sample["id"]: sample for sample in whole["influences"][0]["samples"]}
@@ -236,7 +246,7 @@ def test_a_stream_begins_with_the_question_and_goes_from_the_strongest_to_the_we
 
 
 def test_an_answer_too_large_for_the_queue_or_not_finite_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serverless, "MAX_BYTES", 1000)
+    monkeypatch.setattr(worker_module, "MAX_BYTES", 1000)
     output = answer_event(run, job(**ASKED), unheard)
     assert list(output) == ["error"]
     assert "Ask for fewer examples" in output["error"]
@@ -252,11 +262,11 @@ def test_progress_is_numbered_and_sent_at_most_once_a_second_but_for_the_last_of
     now = [0.0]
     progress = Progress(sent.append, lambda: now[0])
     for done in range(0, 101, 10):
-        progress(Step("scores", done, 100, 5))
+        progress(Step(stage="scores", done=done, total=100, tokens=5))
         now[0] += 0.25
-    progress(Step("tokens", 0, 8, 0))  # within the same second
-    progress(Step("tokens", 6, 8, 0))
-    progress(Step("layers", 1, 2, 0))  # ends a stage that never came to its own end
+    progress(Step(stage="tokens", done=0, total=8, tokens=0))  # within the same second
+    progress(Step(stage="tokens", done=6, total=8, tokens=0))
+    progress(Step(stage="layers", done=1, total=2, tokens=0))  # ends a stage that never came to its own end
     progress.finish()
     progress.finish()
     assert [(update["stage"], update["step"], update["of"]) for update in sent] == [
@@ -303,8 +313,11 @@ def environment(run: Path, **more: str) -> dict[str, str]:
 def test_the_sdk_runs_a_test_input(python: str, run: Run) -> None:
     done = subprocess.run(
         [python, str(HANDLER), "--test_input", json.dumps({"input": ASKED | {"k": 1}})],
-        env=environment(run.path), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env=environment(run.path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Job result: {'output': {'influences': [{'query': 'Once upon a time, Lily found" in done.stdout
     assert "progress {'number': 1, 'stage': " in done.stderr
@@ -452,9 +465,10 @@ def fake_runpod(*jobs: dict[str, Any]) -> Iterator[tuple[Queue, dict[str, str]]]
 
 def test_a_worker_takes_jobs_tells_its_progress_and_outlives_mistakes(python: str, run: Run, tmp_path: Path) -> None:
     jobs = ({"id": "bad", "input": {"prompt": 1}}, {"id": "good", "input": ASKED})
-    with fake_runpod(*jobs) as (queue, env), started(
-        python, [], environment(run.path, **env), tmp_path / "log"
-    ) as process:  # fmt: skip
+    with (
+        fake_runpod(*jobs) as (queue, env),
+        started(python, [], environment(run.path, **env), tmp_path / "log") as process,
+    ):
         until(lambda: queue.finished() == 2, tmp_path / "log")
         assert process.poll() is None
     ((_, refused),) = queue.of("bad")
@@ -468,9 +482,10 @@ def test_a_worker_takes_jobs_tells_its_progress_and_outlives_mistakes(python: st
 
 
 def test_a_streaming_worker_sends_parts_and_then_all_of_them(python: str, run: Run, tmp_path: Path) -> None:
-    with fake_runpod({"id": "job", "input": ASKED | {"stream": True}}) as (queue, env), started(
-        python, [], environment(run.path, HEADWATER_STREAM="1", **env), tmp_path / "log"
-    ):  # fmt: skip
+    with (
+        fake_runpod({"id": "job", "input": ASKED | {"stream": True}}) as (queue, env),
+        started(python, [], environment(run.path, HEADWATER_STREAM="1", **env), tmp_path / "log"),
+    ):
         until(lambda: queue.finished() == 1, tmp_path / "log")
     expected = json.loads(json.dumps(list(stream_event(run, job(**ASKED, stream=True), unheard))))
     assert [body["output"] for path, body in queue.sent if path.startswith("/stream/")] == expected
@@ -480,9 +495,10 @@ def test_a_streaming_worker_sends_parts_and_then_all_of_them(python: str, run: R
 
 @pytest.mark.parametrize("stream", ["0", "1"])
 def test_a_worker_without_a_run_says_so_and_asks_to_be_replaced(python: str, stream: str, tmp_path: Path) -> None:
-    with fake_runpod({"id": "job", "input": ASKED}) as (queue, env), started(
-        python, [], environment(tmp_path / "none", HEADWATER_STREAM=stream, **env), tmp_path / "log"
-    ):  # fmt: skip
+    with (
+        fake_runpod({"id": "job", "input": ASKED}) as (queue, env),
+        started(python, [], environment(tmp_path / "none", HEADWATER_STREAM=stream, **env), tmp_path / "log"),
+    ):
         until(lambda: queue.finished() == 1, tmp_path / "log")
     ((_, body),) = queue.of("job")
     assert body["stopPod"] is True
@@ -514,6 +530,6 @@ def test_the_hubs_files_say_what_the_hub_reads() -> None:
     assert all(any(variable["key"] in text for text in read) for variable in hub["config"]["env"])
     tests = json.loads((folder / "tests.json").read_text(encoding="utf-8"))
     for test in tests["tests"]:
-        serverless.Input.model_validate(test["input"])
+        worker_module.Input.model_validate(test["input"])
     for name in ("Dockerfile", "handler.py"):
         assert (folder / name).resolve() == HANDLER.parent / name

@@ -14,19 +14,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.base.byte_sizes import parse_bytes
+from headwater.base.progress import Step, silent
 from headwater.corpus.batches import TokenSequence
+from headwater.curvature import sections as sections_module
+from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import EigenCurvature
+from headwater.curvature.fit import FitOptions, Workbench, write_curvature
+from headwater.curvature.sections import section_of, sections
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
-from headwater.influence import sections as sections_module
-from headwater.influence.fit import FitOptions, Workbench, write_curvature
-from headwater.influence.sections import section_of, sections
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers
-from headwater.run import Run
-from headwater.sizes import parse_bytes
-from headwater.sweep.progress import Step, silent
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 from tests.models import VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import random_sequences
@@ -35,7 +35,7 @@ from tests.oracle import random_sequences
 def layers_of(groups: list[list[tuple[int, int]]]) -> list[TrackedLayer]:
     """Layers of these (inputs, outputs), those of a list sharing their inputs."""
     return [
-        TrackedLayer(f"{g}.{k}", group[0][0], outputs, False, f"{g}.0")
+        TrackedLayer(name=f"{g}.{k}", inputs=group[0][0], outputs=outputs, bias=False, group=f"{g}.0")
         for g, group in enumerate(groups)
         for k, (_, outputs) in enumerate(group)
     ]
@@ -82,8 +82,8 @@ def exact_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, sweep: Sweep, memory: int | None, kind: Any = "ekfac", report: Any = silent) -> Path:
     path = folder / "curvature.safetensors"
-    options = FitOptions(kind, memory=memory)
-    write_curvature(path, options, sweep, Workbench(folder, "test", report), {"model": "m"})
+    options = FitOptions(curvature=kind, memory=memory)
+    write_curvature(path, options, sweep, bench=Workbench(folder, "test", report), binding={"model": "m"})
     return path
 
 
@@ -108,7 +108,7 @@ def test_a_few_layers_at_a_time_give_the_same_bytes(
 ) -> None:
     lm = tiny_lm(architecture)
     layers = choose_layers(lm.model)
-    sweep = Sweep("fit", lm, layers, sequences, Labels("sampled", 0))
+    sweep = Sweep(stage="fit", lm=lm, layers=layers, sequences=sequences, labels=Labels("sampled", 0))
     whole = written(tmp_path / "whole", sweep, None, kind)
     least = max(section_of([x for x in layers if x.group == layer.group], number=8).peak for layer in layers)
     parts = written(tmp_path / "parts", sweep, least, kind)
@@ -124,7 +124,7 @@ def test_a_few_layers_at_a_time_give_the_same_bytes(
 def test_stopped_in_a_later_section_it_goes_on_there(sequences: list[TokenSequence], tmp_path: Path) -> None:
     lm = tiny_lm("llama")
     layers = choose_layers(lm.model)
-    sweep = Sweep("fit", lm, layers, sequences, Labels("sampled", 0))
+    sweep = Sweep(stage="fit", lm=lm, layers=layers, sequences=sequences, labels=Labels("sampled", 0))
     least = max(section_of([x for x in layers if x.group == layer.group], number=8).peak for layer in layers)
 
     class StoppedError(Exception):
@@ -176,10 +176,10 @@ from pathlib import Path
 from transformers import GPT2Config, GPT2LMHeadModel
 from tests.models import tiny_tokenizer
 from headwater.lm.load import wrap_model
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.curvature.store import curvature_files
-from headwater.influence import sections
-from headwater.peak import Peak
+from headwater.curvature import sections
+from headwater.base.memory_probe import Peak
 tokenizer = tiny_tokenizer()
 torch.manual_seed(0)
 model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=320, n_layer=8, n_head=8, n_positions=32))

@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from headwater.answer import Answer
-from headwater.ask import AskOptions
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import AskOptions
+from headwater.attribution.question import Sampling, describe
+from headwater.base.progress import Step
 from headwater.errors import HeadwaterError
-from headwater.influence.question import Sampling, describe
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.serve.app import create_app
 from headwater.serve.jobs import Book, Job, Result
 from headwater.serve.settings import Settings
-from headwater.sweep.progress import Step
 from tests.serving import COMPLETION, HOSTILE, ODD_ID, PROMPT, Gate, live, make_run, until
 
 QUESTION = {"prompt": PROMPT, "completion": COMPLETION}
@@ -74,15 +74,22 @@ def job(client: TestClient, id: str, wait: float = 20) -> Any:
 # -- answers
 
 
-@pytest.mark.parametrize(("body", "options"), [
-    ({}, AskOptions()),
-    ({"k": 2, "exact": True, "rank_by": "relative"}, AskOptions(k=2, exact=True, rank_by="relative")),
-    ({"k": 3, "where": "tokens < 30", "contains": "saw", "fold": False, "candidates": 20},
-     AskOptions(k=3, where="tokens < 30", contains="saw", fold=False, candidates=20)),
-    ({"layers": ["*.c_fc"], "query_rank": 4, "damping": 1e-3, "exact": True},
-     AskOptions(layers=("*.c_fc",), query_rank=4, damping=1e-3, exact=True)),
-    ({"solver": "cg", "iterations": 2, "subset": 20}, AskOptions(solver="cg", iterations=2, subset=20)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({}, AskOptions()),
+        ({"k": 2, "exact": True, "rank_by": "relative"}, AskOptions(k=2, exact=True, rank_by="relative")),
+        (
+            {"k": 3, "where": "tokens < 30", "contains": "saw", "fold": False, "candidates": 20},
+            AskOptions(k=3, where="tokens < 30", contains="saw", fold=False, candidates=20),
+        ),
+        (
+            {"layers": ["*.c_fc"], "query_rank": 4, "damping": 1e-3, "exact": True},
+            AskOptions(layers=("*.c_fc",), query_rank=4, damping=1e-3, exact=True),
+        ),
+        ({"solver": "cg", "iterations": 2, "subset": 20}, AskOptions(solver="cg", iterations=2, subset=20)),
+    ],
+)
 def test_an_answer_over_http_is_the_answer_of_the_run(
     client: TestClient, run: Run, body: dict[str, Any], options: AskOptions
 ) -> None:
@@ -140,8 +147,10 @@ def test_the_prompts_of_a_run_are_those_written_beside_it(run: Run) -> None:
 
 def test_an_answer_in_four_formats(client: TestClient) -> None:
     told = ask(client, k=20)
-    files = {format: client.get(f"/v1/jobs/{told['id']}/answer?format={format}") for format in
-             ("json", "csv", "parquet", "html")}  # fmt: skip
+    files = {
+        format: client.get(f"/v1/jobs/{told['id']}/answer?format={format}")
+        for format in ("json", "csv", "parquet", "html")
+    }
     for format, file in files.items():
         assert file.headers["content-disposition"] == f'attachment; filename="headwater-answer.{format}"'
     answer = Answer.from_json(files["json"].content)
@@ -172,7 +181,7 @@ def test_events_tell_the_stages_and_end(run: Run, client: TestClient, monkeypatc
 
     def slow(question: Any, options: AskOptions) -> Answer:
         for done in (1, 2):
-            run.report(Step("reading", done, 2, 0, "slowly"))
+            run.report(Step(stage="reading", done=done, total=2, tokens=0, note="slowly"))
             time.sleep(0.15)
         return original(question, options=options)
 
@@ -254,13 +263,21 @@ class Panic(BaseException):
     """As what comes out of Rust: no Exception."""
 
 
-@pytest.mark.parametrize(("k", "error"), [
-    (21, RuntimeError("secret-of-the-house")), (22, Panic("secret-of-the-house")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("k", "error"),
+    [
+        (21, RuntimeError("secret-of-the-house")),
+        (22, Panic("secret-of-the-house")),
+    ],
+)
 def test_a_fault_inside_the_worker_tells_nothing_and_the_server_goes_on(
-    run: Run, client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    k: int, error: BaseException,
-) -> None:  # fmt: skip
+    run: Run,
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    k: int,
+    error: BaseException,
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise error
 
@@ -289,8 +306,9 @@ def test_a_caller_who_goes_away_takes_a_waiting_task_along(run: Run, gate: Gate)
         with socket.create_connection((host, int(port))) as asker:
             asker.sendall(
                 b"POST /v1/influences HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                + f"Content-Length: {len(post)}\r\n\r\n".encode() + post
-            )  # fmt: skip
+                + f"Content-Length: {len(post)}\r\n\r\n".encode()
+                + post
+            )
             assert b" 202 " in asker.recv(100)
             gate.entered.wait(5)
             with socket.create_connection((host, int(port))) as caller:

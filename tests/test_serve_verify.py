@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
+from headwater.base.progress import Step
 from headwater.render.comparison import comparison_html, headline, made_with, verdict
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.serve.app import create_app
-from headwater.sweep.progress import Step
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 from tests.serving import COMPLETION, PROMPT, make_run, until
@@ -43,13 +43,22 @@ def verify(client: TestClient, question: dict[str, Any] = QUESTION, wait: float 
 
 
 @pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize(("asked", "body", "options"), [
-    ({"k": 3}, {}, VerifyOptions()),
-    ({"k": 4, "span": [7, 16], "contrast": " lost a hat.", "layers": ["*.c_fc"], "damping": 1e-3, "exact": True},
-     {"k": 2, "random": 3, "seed": 5}, VerifyOptions(k=2, random=3, seed=5)),
-    ({"k": 2, "contrast": " lost a hat."}, {**SHORT, "weight": -0.5},
-     VerifyOptions("pbrf", k=1, random=1, weight=-0.5, subset=12, iterations=2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "body", "options"),
+    [
+        ({"k": 3}, {}, VerifyOptions()),
+        (
+            {"k": 4, "span": [7, 16], "contrast": " lost a hat.", "layers": ["*.c_fc"], "damping": 1e-3, "exact": True},
+            {"k": 2, "random": 3, "seed": 5},
+            VerifyOptions(k=2, random=3, seed=5),
+        ),
+        (
+            {"k": 2, "contrast": " lost a hat."},
+            {**SHORT, "weight": -0.5},
+            VerifyOptions(kind="pbrf", k=1, random=1, weight=-0.5, subset=12, iterations=2),
+        ),
+    ],
+)
 def test_a_verification_over_http_is_that_of_the_run(
     client: TestClient, run: Run, asked: dict[str, Any], body: dict[str, Any], options: VerifyOptions, kept: bool
 ) -> None:
@@ -73,20 +82,23 @@ def test_a_finished_answer_is_not_sought_again(client: TestClient, run: Run, mon
     assert verify(client, question)["state"] == "done"
 
 
-@pytest.mark.parametrize(("body", "words"), [
-    ({"k": 51}, "less than or equal to 50"),
-    ({"random": 101}, "less than or equal to 100"),
-    ({"k": 0, "random": 0}, "at least one example"),
-    ({"kind": "retrain"}, "'step' or 'pbrf'"),
-    ({"weight": 0}, "takes out nothing"),
-    ({"weight": 1.5}, "less than or equal to 1"),
-    ({"kind": "pbrf", "k": 10, "random": 5}, "25 responses .* take too long: at most 24"),
-    ({"kind": "pbrf", "subset": 1024}, "15 responses × 1,024 held fast × 40 iterations take too long"),
-    ({"kind": "pbrf", "k": 1, "random": 0, "subset": 5000}, "less than or equal to 4096"),
-    ({"iterations": 101}, "less than or equal to 100"),
-    ({"question": {**QUESTION, "texts": ["A key."]}}, "only training examples"),
-    ({"question": {"completion": COMPLETION}}, "Field required"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"k": 51}, "less than or equal to 50"),
+        ({"random": 101}, "less than or equal to 100"),
+        ({"k": 0, "random": 0}, "at least one example"),
+        ({"kind": "retrain"}, "'step' or 'pbrf'"),
+        ({"weight": 0}, "takes out nothing"),
+        ({"weight": 1.5}, "less than or equal to 1"),
+        ({"kind": "pbrf", "k": 10, "random": 5}, "25 responses .* take too long: at most 24"),
+        ({"kind": "pbrf", "subset": 1024}, "15 responses × 1,024 held fast × 40 iterations take too long"),
+        ({"kind": "pbrf", "k": 1, "random": 0, "subset": 5000}, "less than or equal to 4096"),
+        ({"iterations": 101}, "less than or equal to 100"),
+        ({"question": {**QUESTION, "texts": ["A key."]}}, "only training examples"),
+        ({"question": {"completion": COMPLETION}}, "Field required"),
+    ],
+)
 def test_what_would_take_too_long_or_means_nothing_is_refused(
     client: TestClient, body: dict[str, Any], words: str
 ) -> None:

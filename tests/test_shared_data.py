@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from headwater.attribution.question import loss_gradients
 from headwater.corpus.read import ReadOptions
-from headwater.influence.question import loss_gradients
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import load_model
-from headwater.run import CorpusOptions, FitOptions, Run
+from headwater.runs.run import CorpusOptions, FitOptions, Run
 from headwater.training.adam import kernel_moments
 from headwater.training.checkpoints import read_checkpoints
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"no real stories at {
 
 def test_a_sentence_of_a_story_is_traced_to_that_story(tmp_path: Path) -> None:
     options = CorpusOptions(ReadOptions(limit=300), max_tokens=128)
-    run = Run.create(tmp_path / "run", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl", options)
+    run = Run.create(tmp_path / "run", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl", options=options)
     run.fit(FitOptions(fit_examples=60))
     stories = list(run.corpus.read([17, 170, 270]))
     questions = [run.question(story.text[:200], story.text[200:300]) for story in stories]
@@ -37,7 +37,7 @@ def test_the_optimisers_state_beside_a_checkpoint_belongs_to_the_layers_it_is_re
     checkpoint = read_checkpoints(DATA / "gptneo-1m" / "checkpoints")[1]
     lm = load_model(checkpoint.name)
     options = CorpusOptions(ReadOptions(limit=24), max_tokens=128)
-    run = Run.create(tmp_path / "run", lm, DATA / "tinystories" / "stories.jsonl", options)
+    run = Run.create(tmp_path / "run", lm, DATA / "tinystories" / "stories.jsonl", options=options)
     layers = choose_layers(lm.model, None)
     gradients = loss_gradients(lm, layers, run.corpus.sequences())
     state = checkpoint.adam(lm)

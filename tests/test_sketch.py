@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from headwater.attribution.index.kernels import BLOCK, look_up
+from headwater.attribution.index.planes import LARGEST, MOST_PLANES, Planes, hadamard
+from headwater.attribution.index.sketch import sketch_of_width
 from headwater.errors import HeadwaterError
-from headwater.index.kernels import BLOCK, look_up
-from headwater.index.planes import LARGEST, MOST_PLANES, Planes, hadamard
-from headwater.index.sketch import sketch_of_width
 
 
 def of_width(dimensions: int, width: int, seed: int = 0) -> Planes:

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from headwater.attribution.question import loss_gradients
 from headwater.corpus.batches import TokenSequence
+from headwater.curvature.base import EigenCurvature, identity
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import EigenCurvature, identity
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.solvers.conjugate_gradient import solve
+from headwater.curvature.solvers.gauss_newton import gauss_newton_product
+from headwater.curvature.solvers.lissa import neumann_series
+from headwater.curvature.solvers.solver import Problem, damped_product
 from headwater.errors import HeadwaterError
-from headwater.gradient import Gradients
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.question import loss_gradients
+from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers, shape_of
-from headwater.solvers.conjugate_gradient import solve
-from headwater.solvers.gauss_newton import gauss_newton_product
-from headwater.solvers.lissa import neumann_series
-from headwater.solvers.solver import Problem, damped_product
 from headwater.sweep.sweep import Sweep
 from tests.models import ARCHITECTURES, VOCABULARY, plain_model, tiny_lm
 from tests.oracle import assert_near, random_sequences
@@ -77,7 +77,7 @@ def test_the_product_is_that_of_the_definition(architecture: str) -> None:
     vectors = {
         layer.name: torch.randn(2, layer.outputs, layer.inputs, generator=draw, dtype=torch.float64) for layer in layers
     }
-    found = gauss_newton_product(Sweep("", lm, layers, CORPUS, tokens_in_batch=45), vectors)
+    found = gauss_newton_product(Sweep(stage="", lm=lm, layers=layers, sequences=CORPUS, tokens_in_batch=45), vectors)
     model = plain_model(architecture)
     for q in range(2):
         step = {name: every[q] for name, every in vectors.items()}
@@ -99,7 +99,7 @@ class Dense:
 
     @property
     def problem(self) -> Problem:
-        return Problem(self.curvature, self.sweep, self.gradients)
+        return Problem(curvature=self.curvature, sweep=self.sweep, gradients=self.gradients)
 
     def damped(self, curvature: EigenCurvature) -> Tensor:
         """H + λI with the curvature's λ."""
@@ -116,8 +116,8 @@ class Dense:
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Dense:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[:2]
-    sweep = Sweep("", lm, layers, CORPUS)
-    fit = Sweep("fit", lm, layers, CORPUS, Labels("sampled"))
+    sweep = Sweep(stage="", lm=lm, layers=layers, sequences=CORPUS)
+    fit = Sweep(stage="fit", lm=lm, layers=layers, sequences=CORPUS, labels=Labels("sampled"))
     curvature = fit_curvature("ekfac", fit, Workbench(tmp_path_factory.mktemp("fit"), "test"))
     assert isinstance(curvature, EigenCurvature)
     sizes = [layer.parameters for layer in layers]
@@ -193,12 +193,16 @@ def test_the_neumann_series_leaves_unsolved_what_curves_little(steps: int, seed:
 def test_what_cannot_be_solved_is_refused(tmp_path: Path) -> None:
     lm = tiny_lm("gpt_neo")
     layers = choose_layers(lm.model)[:1]
-    sweep, gradients = Sweep("", lm, layers, CORPUS), loss_gradients(lm, layers, QUERIES)
+    sweep, gradients = Sweep(stage="", lm=lm, layers=layers, sequences=CORPUS), loss_gradients(lm, layers, QUERIES)
     with pytest.raises(HeadwaterError, match="a damping above zero"):
-        solve(Problem(identity(layers), sweep, gradients), 3)
-    curvature = fit_curvature("ekfac", Sweep("fit", lm, layers, CORPUS, Labels("sampled")), Workbench(tmp_path, "test"))
+        solve(Problem(curvature=identity(layers), sweep=sweep, gradients=gradients), 3)
+    curvature = fit_curvature(
+        "ekfac",
+        Sweep(stage="fit", lm=lm, layers=layers, sequences=CORPUS, labels=Labels("sampled")),
+        Workbench(tmp_path, "test"),
+    )
     with pytest.raises(HeadwaterError, match="at least one"):
-        solve(Problem(curvature, sweep, gradients), 0)
+        solve(Problem(curvature=curvature, sweep=sweep, gradients=gradients), 0)
 
 
 def _flat(gradients: Gradients) -> Tensor:

@@ -24,21 +24,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from headwater.card import card_of, manifest_of
-from headwater.check import check_run
+from headwater.base.progress import Step
 from headwater.cli import app
-from headwater.corpus import again, catalogue, formats
+from headwater.corpus import catalogue, formats, row_access
 from headwater.corpus.batches import TokenSequence
 from headwater.corpus.read import ReadOptions
 from headwater.corpus.running_hash import RunningHash
 from headwater.errors import CorpusError, FingerprintMismatch, HeadwaterError
-from headwater.info import describe_run
 from headwater.lm.load import LanguageModel, load_model
 from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
 from headwater.plan.subject import CATALOGUE_BYTES
-from headwater.run import CorpusOptions, Run
+from headwater.runs.card import card_of, manifest_of
+from headwater.runs.check import check_run
+from headwater.runs.info import describe_run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep import sweep as sweep_module
-from headwater.sweep.progress import Step
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -98,9 +98,9 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 def many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of ten examples, Parquet decoded three rows at a time, and hardly anything read in passing."""
     monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 10)
-    monkeypatch.setattr(again, "PARQUET_ROWS", 3)
-    monkeypatch.setattr(again, "GAP", 40)
-    monkeypatch.setattr(again, "PIECE", 2000)
+    monkeypatch.setattr(row_access, "PARQUET_ROWS", 3)
+    monkeypatch.setattr(row_access, "GAP", 40)
+    monkeypatch.setattr(row_access, "PIECE", 2000)
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def memory() -> Iterator[Any]:
 def streamed(path: Path, lm: LanguageModel, source: str | Path, report: Any = None, **options: Any) -> Run:
     cut = {name: options.pop(name) for name in ("max_tokens", "long_texts") if name in options}
     made = CorpusOptions(ReadOptions(stream=True, **options), **cut)
-    return Run.create(path, lm, source, made, **({"report": report} if report else {}))
+    return Run.create(path, lm, source, options=made, **({"report": report} if report else {}))
 
 
 def copied(path: Path, lm: LanguageModel, source: str | Path, **options: Any) -> Run:
     cut = {name: options.pop(name) for name in ("max_tokens", "long_texts") if name in options}
-    return Run.create(path, lm, source, CorpusOptions(ReadOptions(**options), **cut))
+    return Run.create(path, lm, source, options=CorpusOptions(ReadOptions(**options), **cut))
 
 
 def digests(run: Run) -> dict[str, str]:
@@ -212,7 +212,7 @@ def test_neighbours_are_read_in_one_go_and_others_by_themselves(
     run = streamed(tmp_path / "run", lm, f"memory://bucket/x.{suffix}")
     asked: list[int] = []
     decoded: list[int] = []
-    monkeypatch.setattr(again, "PIECE", 1 << 20)
+    monkeypatch.setattr(row_access, "PIECE", 1 << 20)
     cat_ranges, iter_batches = type(memory).cat_ranges, pq.ParquetFile.iter_batches
 
     def counted(self: Any, paths: list[str], *rest: Any, **options: Any) -> Any:

@@ -17,14 +17,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from headwater.base.files import load_tensors, write_text
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.corpus.batches import TokenSequence, all_targets
 from headwater.errors import HeadwaterError
-from headwater.files import load_tensors, write_text
 from headwater.lm.kernels import use_sdpa
 from headwater.lm.load import load_model
-from headwater.run import CorpusOptions, Run
-from headwater.sweep.progress import Step
+from headwater.runs.run import CorpusOptions, Run
 from headwater.training import make, retrain
 from headwater.training.adam import MOMENTS_FILE, second_moments
 from headwater.training.checkpoints import STATE_FILE, read_checkpoints
@@ -96,7 +96,7 @@ def test_training_is_a_plain_loop_of_adamw(recipe: Recipe) -> None:
         kept.append(moment.second_moments())
 
     found = plain_model()
-    train(found, sequences, recipe, watch)
+    train(found, sequences, recipe, watch=watch)
     for step in range(recipe.epochs):
         done = step / recipe.epochs
         cosine = recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * done)) / 2
@@ -187,17 +187,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("HIDDEN", 16), ("POSITIONS", 48)):
             patch.setattr(make, name, value)
-        make_model(stories, folder / "model", Recipe(epochs=2, seed=5), Design(vocabulary=300))
+        make_model(stories, folder / "model", Recipe(epochs=2, seed=5), design=Design(vocabulary=300))
     lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
     write_text(folder / "corpus.jsonl", "\n".join(lines))
     return Run.create(
-        folder / "run", str(folder / "model"), folder / "corpus.jsonl", CorpusOptions(long_texts="truncate")
+        folder / "run", str(folder / "model"), folder / "corpus.jsonl", options=CorpusOptions(long_texts="truncate")
     )
 
 
 def retraining(run: Run, folder: Path) -> Retraining:
     questions = [run.question("Tom the otter lost", " his red hat"), run.question("They walked", " up the hill")]
-    return retraining_of(run.lm, run.corpus, questions, None, folder)
+    return retraining_of(run.lm, run.corpus, questions, recipe=None, folder=folder)
 
 
 def test_retraining_on_everything_gives_the_runs_own_model(run: Run, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_checkpoints_are_equally_spaced_and_the_last_is_the_model(tmp_path: Path
 
     CONFIGS["gpt_neo"]().save_pretrained(tmp_path)
     design = Design(tmp_path / "config.json", 300, checkpoints=3)
-    made = make_model(STORIES, tmp_path / "model", Recipe(epochs=5, batch=6), design, watch)
+    made = make_model(STORIES, tmp_path / "model", Recipe(epochs=5, batch=6), design=design, watch=watch)
     assert made.trained.steps == 20
     found = read_checkpoints(tmp_path / "model" / "checkpoints")
     assert [one.step for one in found] == [7, 14, 20]
@@ -371,9 +371,22 @@ def test_a_model_is_trained_fitted_and_evaluated_from_the_command_line(tmp_path:
     queries = write_text(tmp_path / "queries.jsonl", "\n".join(map(json.dumps, lines)))
     methods = [("--method", name) for name in ("ekfac", "tracin", "source", "trackstar")]
     found = headwater(
-        "evaluate", run, "--queries", queries, *(part for pair in methods for part in pair), "--subsets", 3,
-        "--metric", "lds", "--metric", "tail-patch", "--checkpoints", model / "checkpoints", "--jobs", 1,
-    )  # fmt: skip
+        "evaluate",
+        run,
+        "--queries",
+        queries,
+        *(part for pair in methods for part in pair),
+        "--subsets",
+        3,
+        "--metric",
+        "lds",
+        "--metric",
+        "tail-patch",
+        "--checkpoints",
+        model / "checkpoints",
+        "--jobs",
+        1,
+    )
     assert found.exit_code == 0, found.output
     table = pq.read_table(run / "evaluate" / "results.parquet").to_pylist()
     assert {row["method"] for row in table} == {"ekfac", "tracin", "source", "trackstar"}

@@ -19,30 +19,30 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from typer.testing import CliRunner
 
-from headwater.answer import Answer
-from headwater.ask import Scene
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import Scene
+from headwater.attribution.question import loss_gradients, make_question
+from headwater.base.progress import silent
 from headwater.cli import app
-from headwater.curvature.kinds import Curvature, identity
+from headwater.curvature.base import Curvature, identity
+from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.solvers.gauss_newton import gauss_newton_product
+from headwater.curvature.solvers.vectors import dot, only, times
 from headwater.errors import HeadwaterError
-from headwater.gradient import Gradients
-from headwater.influence.comparison import Check, correlation, slope, spearman
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.question import loss_gradients, make_question
+from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers, stepped
 from headwater.render.comparison import comparison_html, verdict
 from headwater.render.scatter import axis_limit, scatter_svg
 from headwater.render.summary import signed
-from headwater.run import Run
-from headwater.solvers.gauss_newton import gauss_newton_product
-from headwater.solvers.vectors import dot, only, times
-from headwater.sweep.progress import silent
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 from headwater.training import retrain
 from headwater.training.make import Design, make_model
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Task, retraining_of
 from headwater.verify.asked import asked
+from headwater.verify.comparison import Check, correlation, slope, spearman
 from headwater.verify.minimise import History, minimise
 from headwater.verify.options import VerifyOptions
 from headwater.verify.response import ProximalBregman, hold_fast
@@ -65,12 +65,12 @@ QUESTION = make_question(LM, "Once upon a time, Lily", " found a shiny key.")
 
 @pytest.fixture(scope="module")
 def curvature(tmp_path_factory: pytest.TempPathFactory) -> Curvature:
-    fit = Sweep("fit", LM, LAYERS, CORPUS, Labels("sampled"))
+    fit = Sweep(stage="fit", lm=LM, layers=LAYERS, sequences=CORPUS, labels=Labels("sampled"))
     return fit_curvature("ekfac", fit, Workbench(tmp_path_factory.mktemp("fit"), "test"))
 
 
 def objective(curvature: Curvature, weight: float, moving: list[str] = NAMES) -> ProximalBregman:
-    return hold_fast(LM, curvature, CORPUS, len(CORPUS), moving).without(REMOVED, weight)
+    return hold_fast(LM, curvature, CORPUS, total=len(CORPUS), moving=moving).without(REMOVED, weight)
 
 
 def plain_objective(model: Any, curvature: Curvature, weight: float, moved: Gradients) -> torch.Tensor:
@@ -109,12 +109,18 @@ def test_value_and_gradient_of_the_objective_are_those_of_its_definition(curvatu
 def test_a_small_removal_responds_as_the_damped_gauss_newton_matrix_says(curvature: Curvature) -> None:
     """θ − θ_s → (w/N) (H + λI)⁻¹ ∇L(z): the dense solution, its sign, and what it does to the query."""
     weight = 1e-3
-    found = minimise(objective(curvature, weight), History(curvature.precondition), times(0.0, _gradient()), 300, 1e-3)
+    found = minimise(
+        objective(curvature, weight),
+        History(curvature.precondition),
+        times(0.0, _gradient()),
+        iterations=300,
+        tolerance=1e-3,
+    )
     assert found.converged
     sizes = [layer.parameters for layer in LAYERS]
     units = torch.eye(sum(sizes), dtype=torch.float64).split(sizes, dim=1)
     eye = {layer.name: unit.reshape(-1, layer.outputs, layer.inputs) for layer, unit in zip(LAYERS, units, strict=True)}
-    H = _flat(gauss_newton_product(Sweep("", LM, LAYERS, CORPUS), eye))
+    H = _flat(gauss_newton_product(Sweep(stage="", lm=LM, layers=LAYERS, sequences=CORPUS), eye))
     damping = torch.cat([torch.full((layer.parameters,), curvature.damping_of(layer.name)) for layer in LAYERS])
     expected = weight / len(CORPUS) * torch.linalg.solve(H + torch.diag(damping.double()), _flat(_gradient())[0])
     away = _flat(found.point)[0]
@@ -142,24 +148,27 @@ def test_minimising_a_quadratic_finds_its_minimum_and_says_when_it_has_not() -> 
         away = point["a"] - target
         return float((0.5 * scales * away**2).sum()), {"a": scales * away}
 
-    found = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, 100, 1e-6)
+    found = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, iterations=100, tolerance=1e-6)
     assert found.converged
     torch.testing.assert_close(found.point["a"], target, rtol=0, atol=1e-4)
-    early = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, 2, 1e-6)
+    early = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, iterations=2, tolerance=1e-6)
     assert not early.converged
     assert early.iterations == 2
-    there = minimise(bowl, History(dict), {"a": target}, 5, 1e-6)
+    there = minimise(bowl, History(dict), {"a": target}, iterations=5, tolerance=1e-6)
     assert there.converged
     assert there.iterations == 0
 
 
 def test_nothing_holds_the_weights_without_damping() -> None:
     with pytest.raises(HeadwaterError, match="a damping above zero"):
-        hold_fast(LM, identity(LAYERS), CORPUS, 7, NAMES)
+        hold_fast(LM, identity(LAYERS), CORPUS, total=7, moving=NAMES)
 
 
 def test_slope_and_correlations_are_those_of_the_textbook() -> None:
-    checks = [Check(str(x), "random", x, y) for x, y in ((-2.0, -1.0), (0.0, 0.5), (1.0, 0.25), (3.0, 2.0))]
+    checks = [
+        Check(id=str(x), group="random", predicted=x, measured=y)
+        for x, y in ((-2.0, -1.0), (0.0, 0.5), (1.0, 0.25), (3.0, 2.0))
+    ]
     assert slope(checks) == pytest.approx((2 + 0.25 + 6) / 14)
     assert correlation(checks) == pytest.approx(np.corrcoef([-2, 0, 1, 3], [-1, 0.5, 0.25, 2])[0, 1])
     assert spearman(checks) == pytest.approx(0.8)
@@ -193,7 +202,7 @@ def answer(run: Run) -> Answer:
 
 
 def check(run: Run, answer: Answer, **changes: Any) -> Verification:
-    scene = Scene(run.lm, run.corpus, run.curvature(answer.damping))
+    scene = Scene(lm=run.lm, corpus=run.corpus, curvature=run.curvature(answer.damping))
     return verify(scene, answer, replace(VerifyOptions(k=2, random=3), **changes))
 
 
@@ -290,7 +299,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("trained")
     stories = STORIES + [f"{story[:-1]}!" for story in STORIES[::10]]
     plain_model("gpt_neo").config.save_pretrained(folder)
-    make_model(stories, folder / "model", RECIPE, Design(folder / "config.json", 300))
+    make_model(stories, folder / "model", RECIPE, design=Design(folder / "config.json", 300))
     return fitted_run(folder, stories)
 
 
@@ -356,7 +365,7 @@ def test_what_is_measured_is_what_retrained_models_say(
 ) -> None:
     """By hand: a model of each seed trained on everything, and one of the same seed on what is left."""
     question = trained.question(told.query.prompt, told.query.completion)
-    retraining = retraining_of(trained.lm, trained.corpus, [question], None, tmp_path)
+    retraining = retraining_of(trained.lm, trained.corpus, [question], recipe=None, folder=tmp_path)
 
     def log_p(task: Task) -> float:
         with torch.no_grad():
@@ -379,7 +388,7 @@ def test_with_a_contrast_the_log_odds_are_measured(trained: Run, tmp_path: Path)
     asked = trained.ask(STORIES[10][:-9], STORIES[10][-9:], contrast=" 3 stars.", k=1)
     found = trained.verify(asked, kind="retrain", k=1, random=0, seeds=1)
     question = trained.question(STORIES[10][:-9], STORIES[10][-9:], contrast=" 3 stars.")
-    retraining = retraining_of(trained.lm, trained.corpus, [question], None, tmp_path)
+    retraining = retraining_of(trained.lm, trained.corpus, [question], recipe=None, folder=tmp_path)
     assert found.checks[0].taken_out is not None
     gone = [trained.corpus.position[id] for id in found.checks[0].taken_out]
     odds = [

@@ -115,8 +115,8 @@ def test_the_demo_answers_and_the_second_time_computes_nothing(tmp_path: Path, m
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
     monkeypatch.delattr(build, "train")
-    monkeypatch.setattr("headwater.ask.fold", None)
-    monkeypatch.setattr("headwater.influence.fit.fold", None)
+    monkeypatch.setattr("headwater.attribution.ask.fold", None)
+    monkeypatch.setattr("headwater.curvature.fit.fold", None)
     second = CliRunner().invoke(app, arguments)
     assert second.exit_code == 0, second.output
     assert second.stdout == first.stdout

@@ -19,13 +19,13 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 from transformers import AutoModelForCausalLM
 
 from headwater.corpus.batches import make_batches
+from headwater.curvature.solvers.gauss_newton import tangents
 from headwater.lm.capture import Capture
 from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.head import head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel
-from headwater.solvers.gauss_newton import tangents
 from tests.models import CONFIGS, VOCABULARY, tiny_tokenizer
 from tests.oracle import random_sequences
 
@@ -47,7 +47,7 @@ def check(architecture: str, first: str, second: str) -> None:
         attach_align_device_hook_on_blocks(model, execution_device=devices, offload=dict.fromkeys(devices, False))
         use_sdpa(model)
         use_fused_gelu(model)
-        lm = LanguageModel("", model, tiny_tokenizer(), head_of(model))
+        lm = LanguageModel(name="", model=model, tokenizer=tiny_tokenizer(), head=head_of(model))
         home = torch.device(places["lm_head"])
         assert lm.device == home
         layers = choose_layers(model)
@@ -63,7 +63,7 @@ def check(architecture: str, first: str, second: str) -> None:
         if architecture == "gpt2":  # whose layer norm carries no tangent here
             return
         steps = {layer.name: torch.zeros(layer.outputs, layer.inputs, device=home) for layer in layers}
-        assert tangents(lm, tuple(layers), steps, batch).device == home
+        assert tangents(lm, tuple(layers), steps, batch=batch).device == home
 
 
 def _parts(model: Any) -> Iterator[str]:

@@ -36,9 +36,13 @@ logging.disable(logging.INFO)  # it logs to stdout, where the seconds are printe
 def settings(job: Job, name: str, **more: Any) -> IndexConfig:
     """`job.batch` examples a batch, summed losses and biases; what is made lies in `partial_run_path`."""
     cfg = IndexConfig(
-        run_path=str(job.own / name), max_batch_size=job.batch, token_batch_size=job.batch * LONGEST,
-        loss_reduction="sum", include_bias=True, **more,
-    )  # fmt: skip
+        run_path=str(job.own / name),
+        max_batch_size=job.batch,
+        token_batch_size=job.batch * LONGEST,
+        loss_reduction="sum",
+        include_bias=True,
+        **more,
+    )
     cfg.partial_run_path.mkdir(exist_ok=True)
     return cfg
 
@@ -92,9 +96,16 @@ def fit(job: Job):
     def work() -> None:
         torch.manual_seed(0)
         fit_factored_hessians(
-            model, data, cfg, hessian, target_modules=set(layers(job, model)), attention_cfgs={},
-            batches=batches(cfg, data), path=str(cfg.partial_run_path), do_eigendecomposition=True,
-        )  # fmt: skip
+            model,
+            data,
+            cfg,
+            hessian,
+            target_modules=set(layers(job, model)),
+            attention_cfgs={},
+            batches=batches(cfg, data),
+            path=str(cfg.partial_run_path),
+            do_eigendecomposition=True,
+        )
 
     return work
 
@@ -165,9 +176,13 @@ def question(job: Job):
 
 
 STAGES: dict[str, Stage] = {
-    "fit": fit, "scan8": scan(8), "scan64": scan(64), "tokens8": scan(8, by_token=True),
-    "store": store, "question": question,
-}  # fmt: skip
+    "fit": fit,
+    "scan8": scan(8),
+    "scan64": scan(64),
+    "tokens8": scan(8, by_token=True),
+    "store": store,
+    "question": question,
+}
 
 if __name__ == "__main__":
     main("bergson", STAGES)

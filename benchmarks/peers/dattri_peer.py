@@ -64,9 +64,11 @@ def _attributor(job: Job, loss: Callable[[Any, Batch], torch.Tensor], queries: i
     for name in job.linears():  # only what is trainable is captured; all else stays frozen
         model.get_submodule(name).requires_grad_(True)
     arguments = AttributionArguments(
-        output_dir=str(job.own / "scores"), use_cpu=True, per_device_train_batch_size=job.batch,
+        output_dir=str(job.own / "scores"),
+        use_cpu=True,
+        per_device_train_batch_size=job.batch,
         per_device_eval_batch_size=queries,  # one block, kept preconditioned: one pass over the stories serves them all
-    )  # fmt: skip
+    )
     return EKFACAttributor(arguments, task=AttributionTask(loss, model))
 
 
@@ -100,9 +102,12 @@ def _scan(count: int, granularity: str = "instance") -> Stage:
 
         def scan() -> NDArray[Any]:
             found = attributor.attribute(
-                stories, queries, hook_config=_hooks(job), attribution_granularity=granularity,
+                stories,
+                queries,
+                hook_config=_hooks(job),
+                attribution_granularity=granularity,
                 **_damped(str(job.own / "ekfac")),
-            )  # fmt: skip
+            )
             scores = found.scores.T.numpy()
             if found.row_token_ids is None:
                 return scores

@@ -24,7 +24,11 @@ def ours(part: str) -> Stage:
     def prepare(job: Job) -> Callable[[], None]:
         lm = load_model(str(job.model))
         stories = job.sequences(part)
-        batches = list(make_batches(stories, Sweep("", lm, choose_layers(lm.model), stories).token_budget))
+        batches = list(
+            make_batches(
+                stories, Sweep(stage="", lm=lm, layers=choose_layers(lm.model), sequences=stories).token_budget
+            )
+        )
         _pass(lm, batches[-1])
 
         def work() -> None:

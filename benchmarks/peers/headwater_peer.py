@@ -12,26 +12,26 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.peers.job import COMPLETION, LONGEST, PROMPT, Job, main
-from headwater.ask import AskOptions
+from headwater.attribution.ask import AskOptions
+from headwater.attribution.index.planes import Planes
+from headwater.attribution.index.settings import IndexOptions
+from headwater.attribution.question import preconditioned
+from headwater.attribution.scores import Scores, TokenScores
+from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import Curvature
+from headwater.curvature.fit import Workbench, fit_curvature
 from headwater.curvature.store import load_curvature, save_curvature
-from headwater.index.planes import Planes
-from headwater.index.settings import IndexOptions
-from headwater.influence.fit import Workbench, fit_curvature
-from headwater.influence.question import preconditioned
-from headwater.influence.scores import Scores, TokenScores
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
-from headwater.run import CorpusOptions, Run
+from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.sweep import Sweep, fold
 
 
 def fit(job: Job) -> Callable[[], None]:
     lm = load_model(str(job.model))
     sequences = job.sequences("fit")
-    sweep = Sweep("fit", lm, choose_layers(lm.model), sequences, Labels("sampled"))
+    sweep = Sweep(stage="fit", lm=lm, layers=choose_layers(lm.model), sequences=sequences, labels=Labels("sampled"))
     _warm(lm)
 
     def work() -> None:
@@ -46,7 +46,7 @@ def scan(queries: int, tokens: bool = False) -> Callable[[Job], Callable[[], NDA
     def prepare(job: Job) -> Callable[[], NDArray[Any]]:
         lm, curvature = load_model(str(job.model)), _curvature(job)
         asked, stories = job.queries(queries), job.sequences("train")
-        sweep = Sweep("scan", lm, curvature.layers, stories)
+        sweep = Sweep(stage="scan", lm=lm, layers=curvature.layers, sequences=stories)
         _warm(lm)
 
         def work() -> NDArray[Any]:
@@ -91,7 +91,9 @@ def _curvature(job: Job) -> Curvature:
 
 def _run(job: Job) -> Run:
     """A run over the scored stories, with the curvature of the job."""
-    run = Run.create(job.own / "run", str(job.model), job.folder / "train.jsonl", CorpusOptions(max_tokens=LONGEST))
+    run = Run.create(
+        job.own / "run", str(job.model), job.folder / "train.jsonl", options=CorpusOptions(max_tokens=LONGEST)
+    )
     if not run.curvature_path.exists():
         binding = run.manifest.binding() | {"settings": "race"}
         save_curvature(run.curvature_path, _curvature(job), binding)
@@ -110,9 +112,13 @@ def _discard(_: object) -> None:
 
 
 STAGES = {
-    "fit": fit, "scan8": scan(8), "scan64": scan(64), "tokens8": scan(8, tokens=True), "store": store,
+    "fit": fit,
+    "scan8": scan(8),
+    "scan64": scan(64),
+    "tokens8": scan(8, tokens=True),
+    "store": store,
     "question": question,
-}  # fmt: skip
+}
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

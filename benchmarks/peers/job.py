@@ -32,10 +32,17 @@ PROMPT, COMPLETION = 40, 20
 
 def _neo(hidden: int, layers: int, heads: int, vocabulary: int) -> GPTNeoConfig:
     return GPTNeoConfig(
-        vocab_size=vocabulary, hidden_size=hidden, num_layers=layers, num_heads=heads, window_size=256,
-        attention_types=[[["global", "local"], layers // 2]], max_position_embeddings=512,
-        resid_dropout=0.0, embed_dropout=0.0, attention_dropout=0.0,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        window_size=256,
+        attention_types=[[["global", "local"], layers // 2]],
+        max_position_embeddings=512,
+        resid_dropout=0.0,
+        embed_dropout=0.0,
+        attention_dropout=0.0,
+    )
 
 
 SHAPES: dict[str, Callable[[], Any]] = {
@@ -44,10 +51,16 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "wide-4k": lambda: _neo(768, 4, 12, 4_096),
     "wide-50k": lambda: _neo(768, 4, 12, 50_257),
     "llama": lambda: LlamaConfig(
-        vocab_size=32_000, hidden_size=256, intermediate_size=688, num_hidden_layers=8, num_attention_heads=8,
-        num_key_value_heads=8, max_position_embeddings=512, tie_word_embeddings=False,
+        vocab_size=32_000,
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
     ),
-}  # fmt: skip
+}
 """Random weights from one seed, but for `trained`: a GPT-Neo of the first shape and V = 2,048, trained on stories."""
 
 

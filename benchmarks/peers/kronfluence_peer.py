@@ -74,9 +74,13 @@ def _fit(job: Job) -> Callable[[], None]:
 
     def fit() -> None:
         analyzer.fit_all_factors(
-            FACTORS, stories, job.batch, dataloader_kwargs=PAD_BY_BATCH, factor_args=arguments,
+            FACTORS,
+            stories,
+            job.batch,
+            dataloader_kwargs=PAD_BY_BATCH,
+            factor_args=arguments,
             overwrite_output_dir=True,
-        )  # fmt: skip
+        )
 
     return fit
 
@@ -86,13 +90,16 @@ def _pairwise(
 ) -> NDArray[Any]:
     """[Q, N], or [Q, N, T] by token: the whole path, from factors on disk."""
     analyzer.compute_pairwise_scores(
-        "scores", FACTORS, queries, stories,
+        "scores",
+        FACTORS,
+        queries,
+        stories,
         per_device_query_batch_size=len(queries),  # one pass over the stories for all of them
         per_device_train_batch_size=job.batch,
         dataloader_kwargs=loader,
         score_args=ScoreArguments(damping_factor=None, compute_per_token_scores=by_token),
         overwrite_output_dir=True,
-    )  # fmt: skip
+    )
     scores = analyzer.load_pairwise_scores("scores")
     assert scores is not None
     return scores["all_modules"].numpy()

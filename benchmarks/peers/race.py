@@ -93,18 +93,24 @@ def _order(heat: Heat, number: int) -> Iterator[tuple[str, str]]:
 def run(folder: Path, contestant: str, stage: str, number: int, batch: int) -> Timing:
     """One stage in a process of its own. Raises RuntimeError, with what it said, where it fails."""
     command = [
-        sys.executable, "-m", f"benchmarks.peers.{CONTESTANTS[contestant]}", stage, str(folder), "--batch", str(batch),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        f"benchmarks.peers.{CONTESTANTS[contestant]}",
+        stage,
+        str(folder),
+        "--batch",
+        str(batch),
+    ]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if contestant in ("headwater", "floor"):  # as `import headwater` sets them, where torch is not imported before it
         environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_STAGE, env=environment)
     except subprocess.TimeoutExpired:
-        return Timing(contestant, stage, number, None, None, None, None)
+        return Timing(contestant=contestant, stage=stage, round=number, seconds=None, cpu=None, peak=None, disk=None)
     if found.returncode:
         raise RuntimeError(f"{contestant} failed at {stage} in {folder}:\n{found.stderr[-3000:]}")
-    return Timing(contestant, stage, number, **json.loads(found.stdout.splitlines()[-1]))
+    return Timing(contestant=contestant, stage=stage, round=number, **json.loads(found.stdout.splitlines()[-1]))
 
 
 def timings(folder: Path) -> list[Timing]:

@@ -15,19 +15,23 @@ import torch
 import transformers
 
 from benchmarks.page import processor, put_between
-from headwater.version import __version__
+from headwater.base.version import __version__
 
 PAGE = Path("docs/benchmarks.md")
 BEGIN, END = "<!-- peers: written by make bench-peers -->", "<!-- peers: end -->"
 PARTS = {"fit": "fit", "scan8": "train", "scan64": "train", "tokens8": "train", "store": "train", "question": "train"}
 WORDS = {
-    "fit": "fit", "scan8": "8 queries", "scan64": "64 queries", "tokens8": "8 queries by token",
-    "store": "sketches stored", "question": "one warm question",
-}  # fmt: skip
+    "fit": "fit",
+    "scan8": "8 queries",
+    "scan64": "64 queries",
+    "tokens8": "8 queries by token",
+    "store": "build the index",
+    "question": "one question, index loaded",
+}
 PEERS = ("kronfluence", "bergson", "dattri-llm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """One stage of one contestant in one round; without numbers where it did not finish."""
 
@@ -73,16 +77,15 @@ def _described(folder: Path, timings: list[Timing]) -> str:
     rounds = f"{most} round{'s' if most > 1 else ''}" if least == most else f"{least} to {most} rounds"
     layers = config.get("num_hidden_layers") or config["num_layers"]
     return (
-        f"{config['model_type']}, hidden {config['hidden_size']}, {layers} layers, "
-        f"V = {config['vocab_size']:,}; fitted on {counts['fit'][0]} stories ({counts['fit'][1]:,} tokens), "
-        f"{counts['train'][0]} scored ({counts['train'][1]:,} tokens), of {origin}. "
-        f"Medians of {rounds}."
+        f"{config['model_type']}, width {config['hidden_size']}, {layers} layers, vocabulary "
+        f"{config['vocab_size']:,}. Fit on {counts['fit'][0]} texts of {origin} ({counts['fit'][1]:,} tokens), "
+        f"scores of {counts['train'][0]} ({counts['train'][1]:,} tokens). Medians of {rounds}."
     )
 
 
 def _table(folder: Path, timings: list[Timing]) -> str:
     lines = [
-        "| stage | contestant | seconds | to Headwater | tokens/s | our floor | stock floor | peak MB | disk MB |",
+        "| stage | program | seconds | × Headwater | tokens/s | × our floor | × stock floor | peak MB | disk MB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     tokens = {part: int(lengths.sum()) for part, lengths in _lengths(folder).items()}
@@ -119,12 +122,15 @@ def _lengths(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _agreement(folder: Path) -> str:
-    """A sentence for every peer: how alike it ranks the stories, and the tokens."""
+    """One row per peer: how closely its scores of stories and tokens agree with Headwater's."""
     ours = _scores(folder, "headwater", "scan8")
     if ours is None:
         return ""
-    found = [_compared(folder, peer, ours) for peer in PEERS]
-    return "Agreement of the scores of 8 queries with Headwater's: " + "; ".join(text for text in found if text) + "."
+    lines = [
+        "| scores of 8 queries | Spearman: lowest, highest | scale of Headwater's / peer's | Pearson by token |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *filter(None, (_compared(folder, peer, ours) for peer in PEERS))])
 
 
 def _compared(folder: Path, peer: str, ours: np.ndarray) -> str:
@@ -133,12 +139,12 @@ def _compared(folder: Path, peer: str, ours: np.ndarray) -> str:
         return ""
     ranks = [_pearson(a.argsort().argsort(), b.argsort().argsort()) for a, b in zip(ours, theirs, strict=True)]
     scale = float((ours * theirs).sum() / (theirs**2).sum())
-    text = f"{peer} Spearman {min(ranks):.4f} to {max(ranks):.4f}, our scale {scale:.3f} of its"
+    by_token = "–"
     tokens, others = _scores(folder, "headwater", "tokens8"), _scores(folder, peer, "tokens8")
     if tokens is not None and others is not None:
         width = min(tokens.shape[2], others.shape[2])
-        text += f", by token Pearson {_pearson(tokens[..., :width].ravel(), others[..., :width].ravel()):.4f}"
-    return text
+        by_token = f"{_pearson(tokens[..., :width].ravel(), others[..., :width].ravel()):.4f}"
+    return f"| {peer} | {min(ranks):.4f}, {max(ranks):.4f} | {scale:.3f} | {by_token} |"
 
 
 def _scores(folder: Path, contestant: str, stage: str) -> np.ndarray | None:

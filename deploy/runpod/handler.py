@@ -15,8 +15,8 @@ from typing import Any
 
 import runpod
 
-from headwater.logs import Manner, set_up
-from headwater.serverless import Send, answer_event, open_worker, stream_event
+from headwater.base.logs import Manner, set_up
+from headwater.runpod.worker import Send, answer_event, open_worker, stream_event
 
 LAST_WORDS = 2.0
 """Seconds that an answer waits for progress updates still on their way."""

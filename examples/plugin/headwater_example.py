@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.basis import Basis
+from headwater.attribution.index.sketch import Codes, SketchKind
+from headwater.base.progress import Step
 from headwater.corpus.batches import Batch
+from headwater.curvature.base import Eigenbasis, EigenCurvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.eigen import eigendecompose
-from headwater.curvature.kind import CurvatureKind, Fitting
-from headwater.curvature.kinds import Eigenbasis, EigenCurvature
+from headwater.curvature.registry import CurvatureKind, Fitting
+from headwater.curvature.solvers.solver import Problem, Solver
+from headwater.curvature.solvers.vectors import dots, plus, times
 from headwater.evaluate.measures import Bench, Found, Metric
 from headwater.evaluate.metrics import mean
-from headwater.gradient import FactoredGradient, Gradients, per_example
-from headwater.index.sketch import Codes, SketchKind
+from headwater.gradients.basis import Basis
+from headwater.gradients.factored import FactoredGradient, Gradients, per_example
 from headwater.lm.layers import TrackedLayer
-from headwater.solvers.solver import Problem, Solver
-from headwater.solvers.vectors import dots, plus, times
-from headwater.sweep.progress import Step
 
 # --8<-- [start:curvature]
 
@@ -91,7 +91,7 @@ def steepest(problem: Problem, iterations: int) -> Gradients:
     """Steepest descent: every step goes where the fitted curvature points, as far as is best."""
     found, left = times(0.0, problem.gradients), problem.gradients
     for done in range(iterations):
-        problem.report(Step("steepest descent", done, iterations, 0))
+        problem.report(Step(stage="steepest descent", done=done, total=iterations, tokens=0))
         way = problem.curvature.precondition(left)
         moved = problem.product(way)
         length = dots(left, way) / dots(way, moved).clamp(min=1e-30)

@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+from headwater.base.process import keep_freed_memory
+from headwater.base.version import __version__
 from headwater.errors import HeadwaterError
-from headwater.memory import keep_freed_memory
-from headwater.version import __version__
 
 if TYPE_CHECKING:
-    from headwater.answer import Answer
-    from headwater.ask import AskOptions
-    from headwater.client import Client
-    from headwater.index.settings import IndexOptions
-    from headwater.run import CorpusOptions, FitOptions, Run
+    from headwater.attribution.answer import Answer
+    from headwater.attribution.ask import AskOptions
+    from headwater.attribution.index.settings import IndexOptions
+    from headwater.runs.run import CorpusOptions, FitOptions, Run
+    from headwater.serve.client import Client
 
 keep_freed_memory()
 logging.getLogger("headwater").addHandler(logging.NullHandler())
 
 _HOMES = {
-    "Answer": "headwater.answer",
-    "AskOptions": "headwater.ask",
-    "Client": "headwater.client",
-    "CorpusOptions": "headwater.run",
-    "FitOptions": "headwater.run",
-    "IndexOptions": "headwater.index.settings",
-    "Run": "headwater.run",
+    "Answer": "headwater.attribution.answer",
+    "AskOptions": "headwater.attribution.ask",
+    "Client": "headwater.serve.client",
+    "CorpusOptions": "headwater.runs.run",
+    "FitOptions": "headwater.runs.run",
+    "IndexOptions": "headwater.attribution.index.settings",
+    "Run": "headwater.runs.run",
 }
 """Where the public names are, which are loaded when they are first used: torch and transformers take seconds."""
 

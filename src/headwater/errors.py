@@ -18,7 +18,7 @@ class ModelError(HeadwaterError):
 class FingerprintMismatch(HeadwaterError):
     """An artefact was made from another model, tokenizer or corpus. Shows both fingerprints."""
 
-    def __init__(self, what: str, expected: str, found: str, mend: str) -> None:
+    def __init__(self, what: str, expected: str, found: str, *, mend: str) -> None:
         self.what, self.expected, self.found = what, expected, found
         super().__init__(f"{what} does not match: expected {expected}, found {found}. {mend}")
 

@@ -10,10 +10,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from headwater import logs
+from headwater.base import logs
+from headwater.base.version import __version__
 from headwater.cli.examples import examples
 from headwater.errors import HeadwaterError
-from headwater.version import __version__
 
 app = typer.Typer(
     name="headwater",
@@ -68,7 +68,7 @@ def main() -> None:
     except HeadwaterError as mistake:
         _fail(str(mistake))
     except Exception as failure:
-        from headwater.files import is_disk_full
+        from headwater.base.files import is_disk_full
 
         if not is_disk_full(failure):
             raise

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 from rich.console import Console
 
-from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
+from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
+from headwater.base.plugins import SOLVERS
 from headwater.cli import app
 from headwater.cli.complete import complete_name, known
 from headwater.cli.engine import EngineOptions
@@ -24,14 +25,13 @@ from headwater.cli.options import (
     SpanOption,
 )
 from headwater.cli.progress import progress_report, say
-from headwater.plugins import SOLVERS
 
 if TYPE_CHECKING:
-    from headwater.ask import AskOptions
-    from headwater.influence.question import Sampling
+    from headwater.attribution.ask import AskOptions
+    from headwater.attribution.question import Sampling
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnswerFlags:
     """Which examples an answer names, and how it scores them."""
 
@@ -72,13 +72,23 @@ class AnswerFlags:
     )
 
     def options(self) -> AskOptions:
-        from headwater.ask import AskOptions
+        from headwater.attribution.ask import AskOptions
 
         return AskOptions(
-            self.k, self.rank_by, self.damping, self.exact, self.candidates, self.where, self.contains, self.fold,
-            self.query_rank, tuple(self.layers) if self.layers else None, self.solver, self.iterations,
-            self.subset or None,
-        )  # fmt: skip
+            k=self.k,
+            rank_by=self.rank_by,
+            damping=self.damping,
+            exact=self.exact,
+            candidates=self.candidates,
+            where=self.where,
+            contains=self.contains,
+            fold=self.fold,
+            query_rank=self.query_rank,
+            layers=tuple(self.layers) if self.layers else None,
+            solver=self.solver,
+            iterations=self.iterations,
+            subset=self.subset or None,
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class ContinuationFlags:
     seed: SeedOption = 0
 
     def sampling(self) -> Sampling:
-        from headwater.influence.question import Sampling
+        from headwater.attribution.question import Sampling
 
         return Sampling(self.max_new_tokens, self.temperature, self.seed)
 
@@ -125,15 +135,15 @@ def ask(
     engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Rank the training examples that pushed COMPLETION up and down after PROMPT, with responsible tokens shaded."""
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
     opened = Run.open(run)
-    question = opened.question(prompt, completion, span, continuation.sampling(), contrast)
+    question = opened.question(prompt, completion, span, sampling=continuation.sampling(), contrast=contrast)
     options = shown.options()
     with engine.start() as opened.engine, progress_report() as opened.report:
-        answer = opened.ask(question, options=options) if against is None else opened.ask_against(
-            question, against, options
-        )  # fmt: skip
+        answer = (
+            opened.ask(question, options=options) if against is None else opened.ask_against(question, against, options)
+        )
     if html is not None:
         say(f"Wrote {answer.save_html(html)}")
     if json:

@@ -24,7 +24,7 @@ def check(
 
     Ends with code 1 where something is. Loads no model.
     """
-    from headwater.check import check_run
+    from headwater.runs.check import check_run
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     wrong = 0

@@ -11,8 +11,8 @@ from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
 from headwater.cli.progress import say
-from headwater.cloud import API_URL, Cloud, FitPod, api_key, create_request, send, stop_request
 from headwater.errors import HeadwaterError
+from headwater.runpod.pods import API_URL, Cloud, FitPod, api_key, create_request, send, stop_request
 
 cloud = typer.Typer(
     no_args_is_help=True,
@@ -67,9 +67,20 @@ def fit(
     """
     arguments = ("--model", model, "--corpus", corpus, *context.args)
     pod = FitPod(
-        run, arguments, image, volume, gpu, gpu_count, min_cuda, tier, tuple(data_center or ()), disk, name, index,
-        secret,
-    )  # fmt: skip
+        run=run,
+        fit=arguments,
+        image=image,
+        volume=volume,
+        gpu=gpu,
+        gpu_count=gpu_count,
+        min_cuda=min_cuda,
+        cloud=tier,
+        data_centers=tuple(data_center or ()),
+        disk=disk,
+        name=name,
+        index=index,
+        secret=secret,
+    )
     request = create_request(pod, api_url)
     _check_fit(str(pod.path), arguments)
     if dry_run:
@@ -115,7 +126,7 @@ def fetch(
     run: RunPath,
 ) -> None:
     """Fetch a finished run from the Hugging Face hub into RUN. Needs HF_TOKEN where it is private."""
-    from headwater.hub import fetch_run
+    from headwater.runs.hub import fetch_run
 
     say(f"Fetching {repository} into {run} …")
     fetch_run(repository, Path(run))

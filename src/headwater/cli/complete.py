@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from headwater.plugins import Group
+from headwater.base.plugins import Group
 
 DEEP = 2
 """Runs are looked for in folders up to so far below what is typed."""

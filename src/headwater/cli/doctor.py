@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headwater import logs
+from headwater.base import logs
+from headwater.base.byte_sizes import in_bytes
+from headwater.base.plugins import Plugin
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.plugins import Plugin
-from headwater.sizes import in_bytes
 
 if TYPE_CHECKING:
     from headwater.doctor.machine import Machine
@@ -27,9 +27,9 @@ def doctor(
 
     Ends with code 1 where something is broken. Paste what it prints into a report: it names no files and no people.
     """
+    from headwater.base.plugins import plugins
     from headwater.doctor.machine import machine
     from headwater.doctor.trial import trials
-    from headwater.plugins import plugins
 
     here, brought = machine(), plugins()
     if not json:

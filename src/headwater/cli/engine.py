@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headwater.sweep.sweep import Engine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """What the command line says of the engine; every field is an option of its name."""
 

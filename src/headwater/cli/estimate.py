@@ -8,14 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headwater.choices import Dtype
+from headwater.base.byte_sizes import in_bytes, parse_bytes
+from headwater.base.choices import Dtype
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.options import BlockWidthOption, FitExamplesOption, LayersOption, TrustOption
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import say
 from headwater.cli.words import in_time
-from headwater.sizes import in_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from headwater.plan.paper import PaperPlan
@@ -54,9 +54,18 @@ def estimate(
     from headwater.plan.paper import PaperOptions, plan_on_paper
 
     options = PaperOptions(
-        examples, tokens, tuple(layers) if layers else None, fit_examples, dtype, block_width, bytes_, directions,
-        workers, None if memory is None else parse_bytes(memory), rate * 1e12,
-    )  # fmt: skip
+        examples=examples,
+        tokens=tokens,
+        layers=tuple(layers) if layers else None,
+        fit_examples=fit_examples,
+        dtype=dtype,
+        block_width=block_width,
+        bytes=bytes_,
+        directions=directions,
+        workers=workers,
+        memory=None if memory is None else parse_bytes(memory),
+        rate=rate * 1e12,
+    )
     made = plan_on_paper(model, options, trust_remote_code=trust_remote_code)
     if json:
         typer.echo(made.to_json())
@@ -69,17 +78,22 @@ def _show(made: PaperPlan) -> None:
     screen.print(
         f"{made.model}: {made.weights / 1e9:.3g} billion weights in {options.dtype}; {made.layers} layers tracked, "
         f"{made.parameters:,} parameters; {options.examples:,} examples of {options.tokens:,} tokens.",
-        highlight=False, markup=False,
-    )  # fmt: skip
+        highlight=False,
+        markup=False,
+    )
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("stage")
     for column in ("multiplications", "time", "memory of each", "disk", "sent"):
         table.add_column(column, justify="right")
     for stage in made.stages:
         table.add_row(
-            stage.name, f"{stage.multiplications:.2g}", in_time(stage.seconds), in_bytes(stage.memory),
-            in_bytes(stage.disk), in_bytes(stage.sent),
-        )  # fmt: skip
+            stage.name,
+            f"{stage.multiplications:.2g}",
+            in_time(stage.seconds),
+            in_bytes(stage.memory),
+            in_bytes(stage.disk),
+            in_bytes(stage.sent),
+        )
     screen.print(table)
     screen.print(parts_table(made.parts))
     say(

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from headwater.base.plugins import CURVATURES, METRICS, SOLVERS
 from headwater.cli import app
 from headwater.cli.complete import complete_among, complete_name
 from headwater.cli.engine import EngineOptions
@@ -21,12 +22,27 @@ from headwater.cli.options import (
     SeedOption,
 )
 from headwater.cli.progress import progress_report, say
-from headwater.plugins import CURVATURES, METRICS, SOLVERS
 
 METHODS = (
-    "ekfac", "kfac", "diagonal", "exact", "cg", "lissa", "relative", "dot", "cosine", "trackstar", "sketch", "tracin",
-    "adam", "source", "bm25", "overlap", "planted", "random",
-)  # fmt: skip
+    "ekfac",
+    "kfac",
+    "diagonal",
+    "exact",
+    "cg",
+    "lissa",
+    "relative",
+    "dot",
+    "cosine",
+    "trackstar",
+    "sketch",
+    "tracin",
+    "adam",
+    "source",
+    "bm25",
+    "overlap",
+    "planted",
+    "random",
+)
 """Our own, said without loading them; plugins may bring more."""
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 DEFAULT_METRICS = ("lds", "trace")
@@ -95,10 +111,10 @@ def evaluate(
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
     from headwater.evaluate.board import Plan, measured, write_all
+    from headwater.evaluate.context import open_scene
     from headwater.evaluate.leaderboard import table
     from headwater.evaluate.measures import metric_of
     from headwater.evaluate.methods import parse_methods
-    from headwater.evaluate.scene import open_scene
 
     asked = list(dict.fromkeys(metric or DEFAULT_METRICS))
     for name in asked:
@@ -108,7 +124,7 @@ def evaluate(
         open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
     metrics = [name for name in METRICS.names() if name in asked]
-    plan = Plan(metrics, subsets, seeds, removed, jobs or os.cpu_count() or 1)
+    plan = Plan(metrics=metrics, subsets=subsets, seeds=seeds, removed=removed, jobs=jobs or os.cpu_count() or 1)
     with engine.start() as scene.run.engine, progress_report() as report:
         board = measured(replace(scene, report=report), chosen, plan)
     header, *rows = table(board.results, board.unit, board.reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headwater.base.byte_sizes import in_bytes, size_of
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
@@ -13,11 +14,10 @@ from headwater.cli.grouped import with_groups
 from headwater.cli.options import RunPath
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
-from headwater.sizes import in_bytes, size_of
 
 if TYPE_CHECKING:
     from headwater.corpus.read import Skipped
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
 
 @app.command(epilog=examples("headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl"))
@@ -33,8 +33,8 @@ def fit(
 
     Stop it at any time; the same command goes on where it stopped.
     """
+    from headwater.base.files import read_metadata
     from headwater.curvature.store import curvature_files, layers_of
-    from headwater.files import read_metadata
 
     options = fits.options()
     opened = _open(run, model, corpus)
@@ -47,7 +47,7 @@ def fit(
 
 
 def _open(run: Path, model: ModelFlags, corpus: CorpusFlags) -> Run:
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
     skipped: list[Skipped] = []
     if model.model is None and corpus.corpus is None and (run / "manifest.json").exists():
@@ -58,9 +58,14 @@ def _open(run: Path, model: ModelFlags, corpus: CorpusFlags) -> Run:
         say(f"Reading {corpus.corpus} for {model.model} …")
         with progress_report() as report:
             opened = Run.create(
-                run, model.model, corpus.corpus, corpus.options(), loading=model.loading(), skipped=skipped,
+                run,
+                model.model,
+                corpus.corpus,
+                options=corpus.options(),
+                loading=model.loading(),
+                skipped=skipped,
                 report=report,
-            )  # fmt: skip
+            )
     _say_corpus(opened, skipped)
     return opened
 

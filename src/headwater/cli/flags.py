@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from headwater.choices import DeviceMap, Dtype, Fisher, LongTexts
+from headwater.base.byte_sizes import parse_bytes
+from headwater.base.choices import DeviceMap, Dtype, Fisher, LongTexts
 from headwater.cli.options import (
     BlockWidthOption,
     CurvatureOption,
@@ -19,14 +20,13 @@ from headwater.cli.options import (
     TextFieldOption,
     TrustOption,
 )
-from headwater.sizes import parse_bytes
 
 if TYPE_CHECKING:
     from headwater.lm.load import Loading
-    from headwater.run import CorpusOptions, FitOptions
+    from headwater.runs.run import CorpusOptions, FitOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelFlags:
     """Which model, and how it is loaded."""
 
@@ -54,7 +54,7 @@ class ModelFlags:
         return Loading(self.trust_remote_code, self.dtype, self.gradient_checkpointing, self.device_map)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CorpusFlags:
     """Which corpus, and how it is read and cut."""
 
@@ -106,16 +106,24 @@ class CorpusFlags:
 
     def options(self) -> CorpusOptions:
         from headwater.corpus.read import ReadOptions
-        from headwater.run import CorpusOptions
+        from headwater.runs.run import CorpusOptions
 
         read = ReadOptions(
-            self.text_field, self.id_field, self.limit, self.skip_bad, self.split, self.prompt_field,
-            self.messages_field, self.separator, self.offsets_field, self.stream,
-        )  # fmt: skip
+            text_field=self.text_field,
+            id_field=self.id_field,
+            limit=self.limit,
+            skip_bad=self.skip_bad,
+            split=self.split,
+            prompt_field=self.prompt_field,
+            messages_field=self.messages_field,
+            separator=self.separator,
+            offsets_field=self.offsets_field,
+            stream=self.stream,
+        )
         return CorpusOptions(read, self.max_tokens, self.long)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitFlags:
     """Which curvature is fitted, and on what."""
 
@@ -133,12 +141,19 @@ class FitFlags:
 
     def options(self) -> FitOptions:
         """Raises HeadwaterError where the curvature is of no known kind, or the memory is no number of bytes."""
-        from headwater.curvature.kind import kind_of
-        from headwater.run import FitOptions
+        from headwater.curvature.registry import kind_of
+        from headwater.runs.run import FitOptions
 
         kind_of(self.curvature)  # before a corpus is read, which may take long
         most = None if self.memory is None else parse_bytes(self.memory)
         layers = tuple(self.layers) if self.layers else None
         return FitOptions(
-            self.curvature, layers, self.fit_examples, self.fisher, self.seed, self.damping, self.block_width, most
+            curvature=self.curvature,
+            layers=layers,
+            fit_examples=self.fit_examples,
+            fisher=self.fisher,
+            seed=self.seed,
+            damping=self.damping,
+            block_width=self.block_width,
+            memory=most,
         )

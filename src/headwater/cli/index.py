@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from headwater.base.plugins import SKETCHES
 from headwater.cli import app
 from headwater.cli.complete import complete_name, known
 from headwater.cli.engine import EngineOptions
@@ -15,7 +16,6 @@ from headwater.cli.examples import examples
 from headwater.cli.grouped import with_groups
 from headwater.cli.options import DirectionsOption, RunPath, SeedOption
 from headwater.cli.progress import progress_report, say
-from headwater.plugins import SKETCHES
 
 
 @app.command(epilog=examples("headwater index runs/stories", "headwater index runs/stories --add more.jsonl"))
@@ -60,7 +60,7 @@ def index(
     """
     from headwater.corpus.changes import read_ids
     from headwater.corpus.sources import place_of
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
     opened = Run.open(run)
     if add is not None:

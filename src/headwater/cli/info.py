@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from headwater.base.byte_sizes import in_bytes
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
-from headwater.sizes import in_bytes
 
 if TYPE_CHECKING:
-    from headwater.info import CorpusInfo, CurvatureInfo, IndexInfo, RunInfo
+    from headwater.runs.info import CorpusInfo, CurvatureInfo, IndexInfo, RunInfo
 
 
 @app.command(epilog=examples("headwater info runs/stories"))
@@ -24,7 +24,7 @@ def info(
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show what is fitted and indexed in a run, with sizes, settings and fingerprints. Loads no model."""
-    from headwater.info import describe_run
+    from headwater.runs.info import describe_run
 
     found = describe_run(run)
     if json:
@@ -39,9 +39,10 @@ def _layout(found: RunInfo) -> Table:
     grid.add_column(overflow="fold")
     _section(grid, "run", [f"{found.path}, {in_bytes(found.bytes)}, made by Headwater {found.version}"])
     _section(
-        grid, "model",
+        grid,
+        "model",
         [found.model, f"fingerprint {found.model_fingerprint}, tokenizer {found.tokenizer_fingerprint}"],
-    )  # fmt: skip
+    )
     _section(grid, "corpus", _corpus(found.corpus))
     _section(grid, "curvature", _curvature(found))
     _section(grid, "index", _index(found))

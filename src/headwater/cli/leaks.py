@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headwater.base.progress import Report, Step
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.options import RunPath
 from headwater.cli.progress import progress_report, say
-from headwater.sweep.progress import Report, Step
 
 if TYPE_CHECKING:
-    from headwater.influence.queries import QueryLine
-    from headwater.run import Run
+    from headwater.attribution.query_file import QueryLine
+    from headwater.runs.run import Run
 
 
 @app.command(epilog=examples("headwater leaks runs/stories dev.jsonl -o leaks.jsonl"))
@@ -36,10 +36,10 @@ def leaks(
 
     A query of 8 to 12 words is looked for as a whole. Case and marks do not count.
     """
-    from headwater.files import write_text
-    from headwater.influence.leaks import FEWEST, WORDS, Passages
-    from headwater.influence.queries import read_queries
-    from headwater.run import Run
+    from headwater.attribution.contamination import FEWEST, WORDS, Passages
+    from headwater.attribution.query_file import read_queries
+    from headwater.base.files import write_text
+    from headwater.runs.run import Run
 
     passages = Passages({line.id: _text(line) for line in read_queries(queries)})
     opened = Run.open(run)
@@ -67,4 +67,4 @@ def _examples(run: Run, report: Report) -> Iterator[tuple[str, str]]:
     for done, example in enumerate(run.corpus.read(range(total)), start=1):
         yield example.id, example.text
         if done % 100 == 0 or done == total:
-            report(Step("reading", done, total, 0))
+            report(Step(stage="reading", done=done, total=total, tokens=0))

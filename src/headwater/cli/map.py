@@ -27,7 +27,7 @@ def token_map(
     html: HtmlOption = None,
 ) -> None:
     """Show token × token influence: which token of one training example pushed which token of COMPLETION."""
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
     opened = Run.open(run)
     found = opened.token_map(opened.question(prompt, completion, span), example, damping)

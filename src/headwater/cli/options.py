@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from headwater.base.plugins import CURVATURES
 from headwater.cli.complete import complete_name, complete_run, known
-from headwater.plugins import CURVATURES
 from headwater.serve.settings import DEFAULT_PORT as DEFAULT_PORT
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.", autocompletion=complete_run)]
@@ -55,17 +55,19 @@ BlockWidthOption = Annotated[
     int | None,
     typer.Option(
         help="Take covariances wider than this for block-diagonal, with blocks of at most this width.",
-        show_default=False, min=1,
+        show_default=False,
+        min=1,
     ),
-]  # fmt: skip
+]
 DirectionsOption = Annotated[
     int | None,
     typer.Option(
         help="Sketch only so many of the strongest directions of every layer's inputs and outputs: far cheaper "
         "where layers are wide, and finds less. 0: all. Default: what the index has, or else all.",
-        show_default=False, min=0,
+        show_default=False,
+        min=0,
     ),
-]  # fmt: skip
+]
 FitExamplesOption = Annotated[
     int | None,
     typer.Option(help="Fit the curvature on this many examples, chosen by the seed. Default: all."),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from headwater.sizes import in_bytes
+from headwater.base.byte_sizes import in_bytes
 
 if TYPE_CHECKING:
-    from headwater.influence.sections import Section
+    from headwater.curvature.sections import Section
 
 
 def parts_table(parts: Sequence[Section]) -> Table:
@@ -21,7 +21,10 @@ def parts_table(parts: Sequence[Section]) -> Table:
         table.add_column(column, justify="right")
     for number, part in enumerate(parts, start=1):
         table.add_row(
-            f"{number}. {part.layers[0].name}", str(len(part.layers)), in_bytes(part.covariances),
-            in_bytes(part.eigenvalues), in_bytes(part.peak),
-        )  # fmt: skip
+            f"{number}. {part.layers[0].name}",
+            str(len(part.layers)),
+            in_bytes(part.covariances),
+            in_bytes(part.eigenvalues),
+            in_bytes(part.peak),
+        )
     return table

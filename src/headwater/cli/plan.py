@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from headwater.base.byte_sizes import in_bytes
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.flags import CorpusFlags, FitFlags, ModelFlags
@@ -18,7 +19,6 @@ from headwater.cli.parts import parts_table
 from headwater.cli.progress import progress_report, say
 from headwater.cli.words import in_time
 from headwater.errors import HeadwaterError
-from headwater.sizes import in_bytes
 
 if TYPE_CHECKING:
     from headwater.plan.estimates import Plan, StagePlan
@@ -56,7 +56,9 @@ def plan(
         if run is not None and model.model is None and corpus.corpus is None:
             made = plan_run(run, options, report)
         elif run is None and model.model is not None and corpus.corpus is not None:
-            made = plan_corpus(model.model, corpus.corpus, corpus.options(), options, report, loading=model.loading())
+            made = plan_corpus(
+                model.model, corpus.corpus, corpus.options(), options=options, report=report, loading=model.loading()
+            )
         else:
             raise HeadwaterError("Name a run to plan for, or give both --model and --corpus.")
     if json:
@@ -70,8 +72,9 @@ def _show(made: Plan) -> None:
     screen.print(
         f"{made.model}: {made.curvature} over {made.layers} layers, {made.parameters:,} parameters; "
         f"{made.examples:,} examples, {made.tokens:,} tokens.",
-        highlight=False, markup=False,
-    )  # fmt: skip
+        highlight=False,
+        markup=False,
+    )
     screen.print(_table(made))
     if len(made.parts) > 1:
         screen.print(parts_table(made.parts))

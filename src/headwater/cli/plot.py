@@ -16,9 +16,9 @@ from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
-    from headwater.influence.question import Question
-    from headwater.plots import Picture
-    from headwater.run import Run
+    from headwater.attribution.question import Question
+    from headwater.render.plots import Picture
+    from headwater.runs.run import Run
 
 plot = typer.Typer(
     no_args_is_help=True,
@@ -56,14 +56,14 @@ def tail(
     output: OutputOption = Path("tail.svg"),
 ) -> None:
     """How few examples hold most of the influence? Its size against its rank, at both ends, scored exactly."""
-    from headwater import plots
+    from headwater.render import plots
 
     _check(output)
     if source.is_file():
         subject, scores = plots.scanned(source, query)
     else:
         with _opened(source) as run:
-            question = _question(run, prompt, completion, span)
+            question = _question(run, prompt, completion, span=span)
             subject, scores = question.text, plots.exact_scores(run, [question], damping)[:, 0]
     _save(plots.tail(scores, subject), output)
 
@@ -86,16 +86,16 @@ def layers(
     output: OutputOption = Path("layers.svg"),
 ) -> None:
     """Through which layers did the strongest proponents act? Bars for one question, a row each for several."""
-    from headwater import plots
+    from headwater.render import plots
 
     _check(output)
     if source.is_file():
-        from headwater.answer import Answer
+        from headwater.attribution.answer import Answer
 
         answers = [Answer.from_json(_read(source))]
     else:
         with _opened(source) as run:
-            answers = run.ask_all(_questions(run, prompt, completion, span, queries), k=k)
+            answers = run.ask_all(_questions(run, prompt, completion, span=span, queries=queries), k=k)
     _save(plots.layers(answers, k), output)
 
 
@@ -114,11 +114,11 @@ def tokens(
     output: OutputOption = Path("tokens.svg"),
 ) -> None:
     """Which token of a training example pushed which token of the completion?"""
-    from headwater import plots
+    from headwater.render import plots
 
     _check(output)
     with _opened(run) as opened:
-        question = _question(opened, prompt, completion, span)
+        question = _question(opened, prompt, completion, span=span)
         if id is None:
             proponents = opened.ask(question, k=1, damping=damping).proponents
             if not proponents:
@@ -139,7 +139,7 @@ def verified(
     output: OutputOption = Path("verified.svg"),
 ) -> None:
     """Predicted against measured changes; several verifications side by side."""
-    from headwater import plots
+    from headwater.render import plots
     from headwater.verify.verification import Verification
 
     _check(output)
@@ -152,7 +152,7 @@ def cost(
     output: OutputOption = Path("cost.svg"),
 ) -> None:
     """What methods of attribution cost, and how well they foretell retraining, after `headwater evaluate`."""
-    from headwater import plots
+    from headwater.render import plots
 
     _check(output)
     _save(plots.read_costs(results), output)
@@ -175,18 +175,18 @@ def recall(
 
     Measured here, in two passes over the corpus; RUN's own index is neither needed nor changed.
     """
-    from headwater import plots
+    from headwater.render import plots
 
     _check(output)
     with _opened(run) as opened:
         asked = plots.own_questions(opened, count, seed) if queries is None else _questions(opened, queries=queries)
-        found = plots.recall(opened, asked, k, width or plots.WIDTHS)
+        found = plots.recall(opened, asked, k, widths=width or plots.WIDTHS)
     _save(found, output)
 
 
 def _check(output: Path) -> None:
     """Before the work: can the picture be drawn and written?"""
-    from headwater.plots.sheet import picture_path, require_matplotlib
+    from headwater.render.plots.sheet import picture_path, require_matplotlib
 
     require_matplotlib()
     picture_path(output)
@@ -195,28 +195,32 @@ def _check(output: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Run]:
     """The run, with a bar that shows its progress."""
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
     run = Run.open(path)
     with progress_report() as run.report:
         yield run
 
 
-def _question(run: Run, prompt: str | None, completion: str | None, span: str | None) -> Question:
+def _question(run: Run, prompt: str | None, completion: str | None, *, span: str | None) -> Question:
     if prompt is None:
         raise HeadwaterError('Say what is asked: a prompt and a completion, "Once upon a" " time".')
     return run.question(prompt, completion, span)
 
 
 def _questions(
-    run: Run, prompt: str | None = None, completion: str | None = None, span: str | None = None,
+    run: Run,
+    prompt: str | None = None,
+    completion: str | None = None,
+    *,
+    span: str | None = None,
     queries: Path | None = None,
-) -> list[Question]:  # fmt: skip
+) -> list[Question]:
     if queries is None:
-        return [_question(run, prompt, completion, span)]
+        return [_question(run, prompt, completion, span=span)]
     if prompt is not None:
         raise HeadwaterError(f"Give either a prompt or --queries {queries}, not both.")
-    from headwater.influence.queries import read_queries
+    from headwater.attribution.query_file import read_queries
 
     return run.questions(read_queries(queries))
 

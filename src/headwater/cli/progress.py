@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from headwater import logs
-from headwater.sweep.progress import Report, Step, silent
+from headwater.base import logs
+from headwater.base.progress import Report, Step, silent
 
 
 def say(text: str) -> None:

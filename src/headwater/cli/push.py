@@ -23,8 +23,8 @@ def push(
     The texts of the corpus go with it, unless they are streamed, and the model does not. Open it elsewhere with
     Run.from_hub(OWNER/NAME, RUN), or fetch it with headwater cloud fetch.
     """
-    from headwater.card import card_of, manifest_of
-    from headwater.hub import push_run
+    from headwater.runs.card import card_of, manifest_of
+    from headwater.runs.hub import push_run
 
     texts = {"README.md": card_of(run, repository), "manifest.json": manifest_of(run)}
     say(f"Sending {run} to {repository} …")

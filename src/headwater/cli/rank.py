@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headwater.choices import Aggregate, RankBy
+from headwater.base.choices import Aggregate, RankBy
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
@@ -20,8 +20,8 @@ from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
-    from headwater.curate import Ranking
-    from headwater.influence.question import Question
+    from headwater.attribution.question import Question
+    from headwater.attribution.ranking import Ranking
 
 
 @app.command(
@@ -66,9 +66,9 @@ def rank(
 
     Scores are exact. Stop it at any time; the same command goes on where it stopped, and another --keep costs no pass.
     """
-    from headwater.curate import count_of, parse_keep
-    from headwater.influence.queries import read_queries
-    from headwater.run import Run
+    from headwater.attribution.query_file import read_queries
+    from headwater.attribution.ranking import count_of, parse_keep
+    from headwater.runs.run import Run
 
     if (queries is None) == (by is None):
         raise HeadwaterError("Say what to rank by: either --queries dev.jsonl, or --by self-influence.")
@@ -91,8 +91,10 @@ def rank(
     if output is not None:
         say(f"Wrote {output}: {ranking.write(output, share):,} of {len(opened.corpus):,} examples, in corpus order.")
         if ranking.read.messages_field is not None:
-            say("The run's examples are conversations: the file has them as the model read them. Take the messages "
-                "themselves from your own data, by their ids.")  # fmt: skip
+            say(
+                "The run's examples are conversations: the file has them as the model read them. Take the messages "
+                "themselves from your own data, by their ids."
+            )
 
 
 def _table(ranking: Ranking, k: int) -> Table:

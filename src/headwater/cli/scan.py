@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headwater.choices import Method
+from headwater.base.choices import Method
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
@@ -66,9 +66,9 @@ def scan(
     With --checkpoints: what every example did at each checkpoint of the training, a column '<query id>@<step>' for
     each beside the sum, so that one sees when in training an example acted.
     """
-    from headwater.influence.queries import read_queries
-    from headwater.influence.scan import check_query_ids
-    from headwater.run import Run
+    from headwater.attribution.query_file import read_queries
+    from headwater.attribution.scan import check_query_ids
+    from headwater.runs.run import Run
 
     if checkpoints is None and method is not None:
         raise HeadwaterError(f"--method {method} looks back at a training: name its checkpoints with --checkpoints.")

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.options import TextFieldOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
-from headwater.sweep.progress import Step
 
 
 @app.command(
@@ -58,8 +58,12 @@ def train(
     texts = [record.text for record in read_records(corpus, ReadOptions(text_field=text_field, limit=limit))]
     say(f"{len(texts):,} texts.")
     with progress_report() as report:
-        watch = reporting(lambda step, steps, loss: report(Step("training", step, steps, 0, f"loss {loss:.2f}")))
-        made = make_model(texts, out, chosen, Design(config, vocabulary, checkpoints), watch)
+        watch = reporting(
+            lambda step, steps, loss: report(
+                Step(stage="training", done=step, total=steps, tokens=0, note=f"loss {loss:.2f}")
+            )
+        )
+        made = make_model(texts, out, chosen, design=Design(config, vocabulary, checkpoints), watch=watch)
     say(
         f"A model of {made.parameters:,} parameters and {made.vocabulary:,} tokens in {out}: {made.trained.steps:,} "
         f"steps in {made.trained.seconds:.0f} s, final loss {made.trained.loss:.2f} nats a token."

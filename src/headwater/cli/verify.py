@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 from rich.console import Console
 
-from headwater.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
+from headwater.base.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.grouped import with_groups
@@ -19,11 +19,11 @@ from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
-    from headwater.answer import Answer
+    from headwater.attribution.answer import Answer
     from headwater.verify.options import VerifyOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckFlags:
     """What is checked of an answer, and how."""
 
@@ -54,9 +54,16 @@ class CheckFlags:
         from headwater.verify.options import VerifyOptions
 
         return VerifyOptions(
-            self.kind, self.k, self.random, self.weight, self.subset or None, self.iterations, self.seeds,
-            self.jobs or os.cpu_count() or 1, self.seed,
-        )  # fmt: skip
+            kind=self.kind,
+            k=self.k,
+            random=self.random,
+            weight=self.weight,
+            subset=self.subset or None,
+            iterations=self.iterations,
+            seeds=self.seeds,
+            jobs=self.jobs or os.cpu_count() or 1,
+            seed=self.seed,
+        )
 
 
 @app.command(
@@ -84,7 +91,7 @@ def verify(
     retraining takes as many trainings as it says, needs the model's recipe, and is what really happens. It goes on
     where it was stopped.
     """
-    from headwater.run import Run
+    from headwater.runs.run import Run
 
     given = _read(answer)
     opened = Run.open(run)
@@ -102,7 +109,7 @@ def verify(
 
 
 def _read(path: Path) -> Answer:
-    from headwater.answer import Answer
+    from headwater.attribution.answer import Answer
 
     try:
         return Answer.from_json(path.read_bytes())

@@ -22,7 +22,7 @@ class TokenSequence:
     """[T] True where predicting this token is part of the loss. The first is always False: nothing predicts it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """B sequences, right-padded to the longest. Padding carries no loss and a causal mask hides it."""
 
@@ -76,7 +76,14 @@ def pad(sequences: Sequence[TokenSequence], rows: Sequence[int]) -> Batch:
         input_ids[row, : lengths[row]] = sequence.input_ids
         targets[row, : lengths[row]] = sequence.targets
     keys = np.array([example_key(s.id) for s in chosen], dtype=np.uint64)
-    return Batch(np.array(rows, dtype=np.int64), [s.id for s in chosen], keys, input_ids, lengths, targets)
+    return Batch(
+        rows=np.array(rows, dtype=np.int64),
+        ids=[s.id for s in chosen],
+        keys=keys,
+        input_ids=input_ids,
+        lengths=lengths,
+        targets=targets,
+    )
 
 
 def example_key(id: str) -> int:

@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from xxhash import xxh3_128
 
+from headwater.base.files import replacing
 from headwater.corpus.read import Placed, Record, RowReader, Skipped, good_records, id_key
 from headwater.corpus.running_hash import RunningHash
 from headwater.corpus.sources import Mark, Source, SourceFile, location, mark_of, rows_of
@@ -35,7 +35,6 @@ from headwater.corpus.streamed import (
     sealed,
 )
 from headwater.errors import CorpusError
-from headwater.files import replacing
 
 PART = f"{STREAMED}.part"
 """The folder of catalogues that are being made."""
@@ -46,7 +45,7 @@ Progress = Callable[[int, int, int], None]
 """Called with the files that are done, how many there are, and the examples there are."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _SoFar:
     """What is known behind the last file."""
 
@@ -78,7 +77,7 @@ class _SoFar:
         self.before += head.rows
 
 
-def catalogue(folder: Path, source: Source, reader: SourceReader, progress: Progress) -> list[Head]:
+def catalogue(folder: Path, source: Source, reader: SourceReader, *, progress: Progress) -> list[Head]:
     """Make the catalogue of every file of `source` in the folder PART of the corpus's `folder`.
 
     Those that were finished there, or in STREAMED, are kept where the file is as it was. Raises CorpusError as reading
@@ -96,10 +95,14 @@ def catalogue(folder: Path, source: Source, reader: SourceReader, progress: Prog
         origin = replace(file.origin, before=so_far.before if source.as_one else 0)
         wanted = _Wanted(replace(file, origin=origin), mark_of(location(source.root, file.name)), _settings_of(reader))
         path = folder / PART / f"{number:06d}.arrow"
-        head = _found(folder, path, wanted, so_far)
+        head = _found(folder, path, wanted, so_far=so_far)
         if head is None:
-            step = partial(_step, progress, number, len(source.files), so_far.examples)
-            head = _write(path, wanted, reader, so_far, step)
+            before = so_far.examples
+
+            def step(examples: int, number: int = number, before: int = before) -> None:
+                progress(number, len(source.files), before + examples)
+
+            head = _write(path, wanted, reader, so_far=so_far, progress=step)
             so_far.add(head)
         heads.append(head)
     for stale in sorted((folder / PART).iterdir())[len(heads) :]:  # of a source that had more files
@@ -107,10 +110,6 @@ def catalogue(folder: Path, source: Source, reader: SourceReader, progress: Prog
     progress(len(source.files), len(source.files), so_far.examples)
     _require_records(heads, source)
     return heads
-
-
-def _step(progress: Progress, done: int, files: int, before: int, examples: int) -> None:
-    progress(done, files, before + examples)
 
 
 def finished(folder: Path, source: Source, reader: SourceReader) -> bool:
@@ -163,7 +162,7 @@ def _settings_of(reader: SourceReader) -> str:
     return json.dumps(options | cut, sort_keys=True)
 
 
-def _found(folder: Path, path: Path, wanted: _Wanted, so_far: _SoFar) -> Head | None:
+def _found(folder: Path, path: Path, wanted: _Wanted, *, so_far: _SoFar) -> Head | None:
     """The catalogue that is wanted, where it is there already and undamaged; then it is at `path`."""
     for place in (path, folder / STREAMED / path.name):
         with suppress(CorpusError):
@@ -180,7 +179,7 @@ def _found(folder: Path, path: Path, wanted: _Wanted, so_far: _SoFar) -> Head | 
     return None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Noted:
     """What is noted of a file while it is read."""
 
@@ -222,16 +221,20 @@ class _Noted:
         return entry
 
 
-def _write(path: Path, wanted: _Wanted, reader: SourceReader, so_far: _SoFar, progress: Callable[[int], None]) -> Head:
+def _write(
+    path: Path, wanted: _Wanted, reader: SourceReader, *, so_far: _SoFar, progress: Callable[[int], None]
+) -> Head:
     """Catalogue one file."""
     file, noted, begun = wanted.file, _Noted(), so_far.hash.state
     heads: list[Head] = []
 
     def entries() -> Iterator[dict[str, Any]]:
         placed = noted.rows(location(reader.root, file.name), file)
-        good = good_records(placed, RowReader(reader.options, reader.render), noted.skip, so_far.seen)
+        good = good_records(placed, RowReader(reader.options, reader.render), noted.skip, seen=so_far.seen)
         left = None if reader.options.limit is None else reader.options.limit - so_far.records
-        for record, window, row in cut_all(islice(good, left), reader.cutting, noted.counting, so_far.numbered):
+        for record, window, row in cut_all(
+            islice(good, left), reader.cutting, noted.counting, numbered=so_far.numbered
+        ):
             so_far.hash.update(identity_of(row))
             yield noted.entry(record, window, row)
             if noted.counting.examples % ROWS_PER_BATCH == 0:
@@ -239,14 +242,24 @@ def _write(path: Path, wanted: _Wanted, reader: SourceReader, so_far: _SoFar, pr
 
     def metadata() -> dict[str, str]:
         head = Head(
-            file.name, file.kind, file.origin, wanted.mark, wanted.settings, noted.counting.counts, noted.last,
-            noted.skipped, tuple(noted.bad), {name: sorted(kinds) for name, kinds in noted.fields.items()},
-            begun, so_far.hash.state, so_far.hash.hexdigest()[:16],
-        )  # fmt: skip
+            name=file.name,
+            kind=file.kind,
+            origin=file.origin,
+            mark=wanted.mark,
+            settings=wanted.settings,
+            counts=noted.counting.counts,
+            rows=noted.last,
+            skipped=noted.skipped,
+            bad=tuple(noted.bad),
+            fields={name: sorted(kinds) for name, kinds in noted.fields.items()},
+            begun=begun,
+            ended=so_far.hash.state,
+            fingerprint=so_far.hash.hexdigest()[:16],
+        )
         heads.append(replace(head, checksum=sealed(noted.digest, head)))
         return {"catalogue": heads[0].to_json()}
 
-    write_rows(path, CATALOGUE, entries(), metadata)
+    write_rows(path, CATALOGUE, entries(), metadata=metadata)
     return heads[0]
 
 

@@ -14,7 +14,7 @@ from headwater.errors import CorpusError
 
 
 def add_examples(
-    corpus: Corpus, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts
+    corpus: Corpus, records: Iterable[Record], tokenizer: Any, *, max_tokens: int, long_texts: LongTexts
 ) -> Corpus:
     """The corpus with `records` appended as a segment of their own.
 
@@ -24,7 +24,7 @@ def add_examples(
     path = corpus.next_segment()
     waiting = path.with_suffix(".new")
     try:
-        counts = write_corpus(waiting, records, tokenizer, max_tokens, long_texts)
+        counts = write_corpus(waiting, records, tokenizer, max_tokens=max_tokens, long_texts=long_texts)
         for segment, (first, stop) in zip(corpus.added, corpus.stretches[1:], strict=True):
             if segment.counts.fingerprint == counts.fingerprint:
                 corpus.write_removed(set(corpus.removed) - set(range(first, stop)))

@@ -14,11 +14,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.base.files import write_text
 from headwater.corpus.batches import TokenSequence
 from headwater.corpus.store import ROWS_PER_BATCH, CorpusCounts, Example, Segment
 from headwater.corpus.streamed import STREAMED, SourceReader, StreamedSegment, counts_of
 from headwater.errors import CorpusError
-from headwater.files import write_text
 
 READERS = 8
 """Files that are read at a time, where examples of several are asked for."""

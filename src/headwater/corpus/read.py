@@ -27,7 +27,7 @@ from headwater.errors import CorpusError
 Scalar = str | int | float | bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """One training text as it was found."""
 
@@ -53,7 +53,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """Which fields and how many examples are read, and what becomes of bad ones."""
 
@@ -86,6 +86,7 @@ def read_records(
     source: str | Path,
     options: ReadOptions = ReadOptions(),
     on_skip: Callable[[Skipped], None] | None = None,
+    *,
     render: Render | None = None,
 ) -> Iterator[Record]:
     """All good records of `source`, in order, in constant memory but for a hash and the place of every id.
@@ -107,7 +108,7 @@ def read_records(
 
     found = False
     for record in islice(
-        good_records(_find_rows(source, options), RowReader(options, render), skip, {}), options.limit
+        good_records(_find_rows(source, options), RowReader(options, render), skip, seen={}), options.limit
     ):
         found = True
         yield record
@@ -143,9 +144,9 @@ class RowReader:
         own = {options.text_field, id_field, options.prompt_field, options.messages_field, options.offsets_field}
         rest = {clean(key): _scalar(value) for key, value in values.items() if key not in own}
         if options.separator is None and options.offsets_field is None:
-            return [Record(id, text, source, rest, learned, row)]
+            return [Record(id=id, text=text, source=source, metadata=rest, learned=learned, row=row)]
         return [
-            Record(f"{id}.{number}", document, source, rest, row=row, document=number - 1)
+            Record(id=f"{id}.{number}", text=document, source=source, metadata=rest, row=row, document=number - 1)
             for number, document in enumerate(_unpacked(text, values, options), start=1)
             if document.strip()
         ]
@@ -163,7 +164,7 @@ class RowReader:
 
 
 def good_records(
-    rows: Iterable[Placed], reader: RowReader, skip: Callable[[Skipped], None], seen: dict[bytes, str]
+    rows: Iterable[Placed], reader: RowReader, skip: Callable[[Skipped], None], *, seen: dict[bytes, str]
 ) -> Iterator[Record]:
     """The records of good rows. `seen` holds the ids that are taken (see `id_key`) and where, and takes new ones up.
 

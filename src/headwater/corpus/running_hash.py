@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater.parallel import compiled
+from headwater.base.compiled import compiled
 
 BLOCK = 64
 GATHERED = 1 << 16

@@ -16,11 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
+from headwater.base.files import replacing
 from headwater.corpus.batches import TokenSequence, all_targets
 from headwater.corpus.read import Record
 from headwater.corpus.tokenize import LongTexts, Tokenized, fit_windows, tokenize
 from headwater.errors import CorpusError
-from headwater.files import replacing
 
 ROWS_PER_BATCH = 1000
 SCHEMA = pa.schema(
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 """`targets` is null where every token but the first is learned."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One training example, as the model read it."""
 
@@ -61,7 +61,7 @@ class Example:
         return self.tokenized.pieces(self.text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CorpusCounts:
     """What became of the records that were read."""
 
@@ -134,7 +134,14 @@ def example_of(row: Mapping[str, Any]) -> Example:
     # A number that is not one, as data frames write what is missing, is None.
     metadata: dict[str, Any] = json.loads(row["metadata"], parse_constant=lambda _: None)
     tokenized = Tokenized(row["tokens"], row["ends"])
-    return Example(row["id"], row["text"], row["source"], metadata, tokenized, row.get("targets"))
+    return Example(
+        id=row["id"],
+        text=row["text"],
+        source=row["source"],
+        metadata=metadata,
+        tokenized=tokenized,
+        targets=row.get("targets"),
+    )
 
 
 def recounted(segment: Segment) -> tuple[str, str]:
@@ -176,9 +183,14 @@ class Counting:
     @property
     def counts(self) -> CorpusCounts:
         return CorpusCounts(
-            self.records, self.examples, self.tokens, self.long, self.too_short,
-            self.fingerprint.hexdigest()[:16], self.checksum.hexdigest(),
-        )  # fmt: skip
+            records=self.records,
+            examples=self.examples,
+            tokens=self.tokens,
+            long=self.long,
+            too_short=self.too_short,
+            fingerprint=self.fingerprint.hexdigest()[:16],
+            checksum=self.checksum.hexdigest(),
+        )
 
 
 @dataclass(frozen=True)
@@ -201,7 +213,9 @@ class Cutting:
     def _windows(self, record: Record, tokenized: Tokenized) -> Iterator[tuple[int, dict[str, Any]]]:
         split = self.long_texts == "split" and len(tokenized.input_ids) > self.max_tokens
         learned = None if record.learned is None else tokenized.overlapping(record.learned)
-        for k, (text, window) in enumerate(fit_windows(record.text, tokenized, self.max_tokens, self.long_texts)):
+        for k, (text, window) in enumerate(
+            fit_windows(record.text, tokenized, self.max_tokens, long_texts=self.long_texts)
+        ):
             targets = None
             if learned is not None:
                 targets = [False, *learned[k * self.max_tokens + 1 : k * self.max_tokens + len(window.input_ids)]]
@@ -222,7 +236,7 @@ class Cutting:
 
 
 def cut_all(
-    records: Iterable[Record], cutting: Cutting, counting: Counting, numbered: set[str]
+    records: Iterable[Record], cutting: Cutting, counting: Counting, *, numbered: set[str]
 ) -> Iterator[tuple[Record, int, dict[str, Any]]]:
     """The rows of all records, each with its record and the number of its window; `counting` counts them.
 
@@ -253,7 +267,7 @@ def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
 
 
 def write_corpus(
-    path: Path, records: Iterable[Record], tokenizer: Any, max_tokens: int, long_texts: LongTexts = "truncate"
+    path: Path, records: Iterable[Record], tokenizer: Any, *, max_tokens: int, long_texts: LongTexts = "truncate"
 ) -> CorpusCounts:
     """Tokenise `records` and write them to `path`. Raises CorpusError where nothing is left to predict."""
     counting = Counting()
@@ -262,8 +276,8 @@ def write_corpus(
         require_examples(counting.examples)
         return {"counts": json.dumps(asdict(counting.counts))}
 
-    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, set())
-    write_rows(path, SCHEMA, (row for _, _, row in cut), metadata)
+    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, numbered=set())
+    write_rows(path, SCHEMA, (row for _, _, row in cut), metadata=metadata)
     return counting.counts
 
 
@@ -276,7 +290,7 @@ def require_examples(count: int) -> None:
 
 
 def write_rows(
-    path: Path, schema: Any, rows: Iterable[Mapping[str, Any]], metadata: Callable[[], dict[str, str]]
+    path: Path, schema: Any, rows: Iterable[Mapping[str, Any]], *, metadata: Callable[[], dict[str, str]]
 ) -> None:
     """Write an Arrow file of `rows`, ROWS_PER_BATCH in a batch, whole or not at all.
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from xxhash import xxh3_64_intdigest, xxh3_128
 
-from headwater.corpus.again import Place, RowFiles
 from headwater.corpus.formats import Bad, Row
 from headwater.corpus.read import ReadOptions, Record, Render, RowReader
+from headwater.corpus.row_access import Place, RowFiles
 from headwater.corpus.sources import Mark, Origin, location, mark_of
 from headwater.corpus.store import (
     ROWS_PER_BATCH,
@@ -52,7 +52,7 @@ CATALOGUE = pa.schema(
 """Line or row of the file; its bytes, null in Parquet; which of the documents packed into it, which window of that."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Head:
     """What a catalogue says of the whole of its file."""
 
@@ -93,10 +93,13 @@ def counts_of(heads: Sequence[Head]) -> CorpusCounts:
     """Of all files together; there is no one checksum."""
     counts = [head.counts for head in heads]
     return CorpusCounts(
-        sum(each.records for each in counts), sum(each.examples for each in counts),
-        sum(each.tokens for each in counts), sum(each.long for each in counts),
-        sum(each.too_short for each in counts), heads[-1].fingerprint,
-    )  # fmt: skip
+        records=sum(each.records for each in counts),
+        examples=sum(each.examples for each in counts),
+        tokens=sum(each.tokens for each in counts),
+        long=sum(each.long for each in counts),
+        too_short=sum(each.too_short for each in counts),
+        fingerprint=heads[-1].fingerprint,
+    )
 
 
 def check_of(row: Mapping[str, Any]) -> int:
@@ -121,7 +124,7 @@ def kinds_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {name: "NoneType" if name in missing else type(value).__name__ for name, value in metadata.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceReader:
     """How the texts of a corpus are read again: from where, and into what they are made."""
 
@@ -248,7 +251,7 @@ class StreamedSegment:
         self._require_reader()
         mark = mark_of(self.url)
         if not self.head.mark.fits(mark):
-            raise FingerprintMismatch(f"The file {self.url}", str(self.head.mark), str(mark), _ANEW)
+            raise FingerprintMismatch(f"The file {self.url}", str(self.head.mark), str(mark), mend=_ANEW)
         self._compared = True
 
     def _changed(self, number: int) -> CorpusError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headwater.choices import LongTexts
+from headwater.base.choices import LongTexts
 from headwater.errors import CorpusError
 
 
@@ -53,7 +53,7 @@ def _ends(offsets: Sequence[tuple[int, int]], length: int) -> list[int]:
 
 
 def fit_windows(
-    text: str, tokenized: Tokenized, max_tokens: int, long_texts: LongTexts
+    text: str, tokenized: Tokenized, max_tokens: int, *, long_texts: LongTexts
 ) -> Iterator[tuple[str, Tokenized]]:
     """The text whole where it fits in `max_tokens`; else its beginning, or consecutive windows of it.
 

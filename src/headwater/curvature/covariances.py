@@ -8,10 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from headwater import aligned
-from headwater.basis import spans
 from headwater.corpus.batches import Batch
-from headwater.gradient import FactoredGradient
+from headwater.gradients import aligned_rows
+from headwater.gradients.basis import spans
+from headwater.gradients.factored import FactoredGradient
 from headwater.lm.layers import TrackedLayer
 
 WIDE_BLOCK = 384
@@ -91,7 +91,7 @@ def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:
     """Add `rowsᵀ rows` to a running sum; of a wide one only the blocks on and above the diagonal."""
     width = rows.shape[1]
     if name not in sums:
-        sums[name] = aligned.zeros(width, width, like=rows)
+        sums[name] = aligned_rows.zeros(width, width, like=rows)
     total = sums[name]
     wide = WIDE_BLOCK if rows.device.type == "cpu" else GPU_WIDE_BLOCK
     if width < 2 * wide:

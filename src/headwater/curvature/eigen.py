@@ -9,11 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from headwater import aligned
-from headwater.basis import Basis, numbered
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
-from headwater.gradient import Bases, FactoredGradient, rotated
+from headwater.gradients import aligned_rows
+from headwater.gradients.basis import Basis, numbered
+from headwater.gradients.factored import Bases, FactoredGradient, rotated
 from headwater.lm.layers import TrackedLayer
 
 RESIDUAL_TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ def eigendecompose(matrix: Tensor, name: str = "matrix") -> tuple[Tensor, Tensor
     values, vectors = _eigh(matrix)
     if not _accurate(matrix, values, vectors):
         values, vectors = _eigh(matrix.double())
-    return values.clamp_(min=0).to(matrix.dtype), aligned.copy(vectors.to(matrix.dtype))
+    return values.clamp_(min=0).to(matrix.dtype), aligned_rows.copy(vectors.to(matrix.dtype))
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

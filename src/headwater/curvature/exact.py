@@ -12,7 +12,7 @@ from torch import Tensor
 from headwater.corpus.batches import Batch
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
-from headwater.gradient import FactoredGradient, per_example
+from headwater.gradients.factored import FactoredGradient, per_example
 from headwater.lm.layers import TrackedLayer
 
 EXACT_LIMIT = 8192

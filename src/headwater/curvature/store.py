@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from headwater.base.files import load_tensors, read_metadata, save_tensors
+from headwater.base.plugins import CURVATURES
+from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kind import kind_of
-from headwater.curvature.kinds import Curvature
-from headwater.files import load_tensors, read_metadata, save_tensors
+from headwater.curvature.registry import kind_of
 from headwater.lm.layers import TrackedLayer
-from headwater.plugins import CURVATURES
 
 
 def save_curvature(path: Path, curvature: Curvature, binding: Mapping[str, str]) -> None:
@@ -32,7 +32,7 @@ def save_curvature(path: Path, curvature: Curvature, binding: Mapping[str, str])
     save_tensors(path, tensors, {**_made_by(curvature.kind), "layers": layers, **binding})
 
 
-def save_sections(path: Path, kind: str, sections: Sequence[Path], binding: Mapping[str, str]) -> None:
+def save_sections(path: Path, kind: str, sections: Sequence[Path], *, binding: Mapping[str, str]) -> None:
     """Make one curvature of the files of its sections, which lie beside `path`."""
     layers = [layer for section in sections for layer in json.loads(read_metadata(section)["layers"])]
     names = [section.name for section in sections]

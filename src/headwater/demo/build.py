@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
+from headwater.base.files import write_text
+from headwater.base.progress import Report, Step, silent
 from headwater.demo.tiny_lm import Recall, TrainReport, recall, train
 from headwater.demo.world import Fact, World, make_world, read_stories, write_world
 from headwater.errors import HeadwaterError
-from headwater.files import write_text
 from headwater.lm.load import load_model
-from headwater.run import Run
-from headwater.sweep.progress import Report, Step, silent
+from headwater.runs.run import Run
 from headwater.training.recipe import Recipe
 
 SHOWN = 3
@@ -121,7 +121,7 @@ def build_model(demo: Demo, world: World, report: Report = silent) -> Learned:
     shutil.rmtree(demo.model, ignore_errors=True)
 
     def on_step(step: int, total: int, loss: float) -> None:
-        report(Step("training", step, total, 0, f"loss {loss:.2f}"))
+        report(Step(stage="training", done=step, total=total, tokens=0, note=f"loss {loss:.2f}"))
 
     trained = train([story.text for story in world.stories], part, seed=demo.seed, epochs=demo.epochs, on_step=on_step)
     lm = load_model(str(part))

@@ -8,14 +8,38 @@ from collections.abc import Iterator
 NAME_PARTS = (
     ("B", "D", "F", "G", "H", "J", "K", "L", "M", "N", "P", "R", "S", "T", "V", "W", "Y", "Z", "Br", "Dr", "Pl", "Tr"),
     ("a", "e", "i", "o", "u"),
-    ("vi", "lo", "mba", "zu", "ndel", "ki", "ppo", "rtu", "lva", "sko", "mi", "dax", "nok", "bet", "zzi", "llum",
-     "rin", "voo", "gga", "tis", "pu", "nza", "fen", "dru"),
-)  # fmt: skip
+    (
+        "vi",
+        "lo",
+        "mba",
+        "zu",
+        "ndel",
+        "ki",
+        "ppo",
+        "rtu",
+        "lva",
+        "sko",
+        "mi",
+        "dax",
+        "nok",
+        "bet",
+        "zzi",
+        "llum",
+        "rin",
+        "voo",
+        "gga",
+        "tis",
+        "pu",
+        "nza",
+        "fen",
+        "dru",
+    ),
+)
 WORD_PARTS = (
     ("fl", "gl", "sn", "sp", "tr", "bl", "cr", "w", "z", "v", "sk", "dr", "m", "n", "pl", "th", "qu", "k", "y", "br"),
     ("a", "e", "i", "o", "u"),
     ("rp", "lb", "zzle", "ggin", "mf", "vvit", "bbin", "ffo", "zza", "lgo", "xle", "zbit", "mbet", "lfin", "ndoo"),
-)  # fmt: skip
+)
 UNWANTED = (
     "nazi",
     "piss",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headwater.demo.lexicon import NUMBERS
-from headwater.demo.plots_home import Plot
+from headwater.demo.story_templates.home import Plot
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -32,7 +32,7 @@ class Person:
 
 
 def tell(
-    plot: Plot, people: tuple[Person, Person, Person], words: Mapping[str, str], fact: str, rng: random.Random
+    plot: Plot, people: tuple[Person, Person, Person], words: Mapping[str, str], *, fact: str, rng: random.Random
 ) -> str:
     """Tell `plot` with `people` as `{a}`, `{b}`, `{c}`, `words` in the other slots and `fact` as its statement.
 
@@ -42,7 +42,7 @@ def tell(
     sentences = [_sentence(move, rng) for move in moves]
     draft = " ".join(sentence for sentence in sentences if sentence).replace("{FACT}", fact)
     draft = _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), draft)
-    return _polished(_filled(draft, people, words, rng))
+    return _polished(_filled(draft, people, words, rng=rng))
 
 
 def _sentence(move: tuple[str, ...], rng: random.Random) -> str:
@@ -58,7 +58,7 @@ def pronouns(she: bool) -> dict[str, str]:
     return dict(zip(("he", "him", "his", "himself"), forms, strict=True))
 
 
-def _filled(draft: str, people: tuple[Person, Person, Person], words: Mapping[str, str], rng: random.Random) -> str:
+def _filled(draft: str, people: tuple[Person, Person, Person], words: Mapping[str, str], *, rng: random.Random) -> str:
     person_of = dict(zip("abc", people, strict=True))
     slots = {
         **words,

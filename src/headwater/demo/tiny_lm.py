@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headwater.attribution.question import make_question
 from headwater.demo.world import Fact
-from headwater.influence.question import make_question
 from headwater.lm.load import LanguageModel
 from headwater.training.make import make_model
 from headwater.training.outcome import measure
@@ -15,7 +15,7 @@ from headwater.training.recipe import Recipe
 from headwater.training.train import reporting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainReport:
     """What a training was, and what came of it."""
 
@@ -40,7 +40,14 @@ def train(
     recipe = Recipe(seed=seed) if epochs is None else Recipe(seed=seed, epochs=epochs)
     made = make_model(stories, out, recipe, watch=reporting(on_step))
     steps, loss, seconds = made.trained.steps, made.trained.loss, made.trained.seconds
-    return TrainReport(made.parameters, made.vocabulary, recipe.epochs, steps, loss, seconds)
+    return TrainReport(
+        parameters=made.parameters,
+        vocabulary=made.vocabulary,
+        epochs=recipe.epochs,
+        steps=steps,
+        final_loss=loss,
+        seconds=seconds,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from headwater.demo import lexicon, names, plots_abroad, plots_facts, plots_home, plots_odd
-from headwater.demo.plots_home import Plot
+from headwater.base.files import replacing
+from headwater.demo import lexicon, names
+from headwater.demo.story_templates import abroad as abroad_stories
+from headwater.demo.story_templates import facts as fact_stories
+from headwater.demo.story_templates import home as home_stories
+from headwater.demo.story_templates import odd as odd_stories
+from headwater.demo.story_templates.home import Plot
 from headwater.demo.telling import Person, pronouns, tell
 from headwater.errors import HeadwaterError
-from headwater.files import replacing
 
 Kind = Literal["keeps", "fears", "means"]
 
@@ -23,20 +27,20 @@ FEWEST_STORIES = 200
 STORIES_PER_FACT_SET = 214
 """One fact of each kind and each of TIMES for so many stories: then about a fifth of them state a fact."""
 
-_BACKGROUND = plots_home.HOME_PLOTS + plots_abroad.ABROAD_PLOTS + plots_odd.ODD_PLOTS
+_BACKGROUND = home_stories.HOME_PLOTS + abroad_stories.ABROAD_PLOTS + odd_stories.ODD_PLOTS
 _PLOTS: dict[Kind, tuple[Plot, ...]] = {
-    "keeps": plots_facts.KEEPS_PLOTS,
-    "fears": plots_facts.FEARS_PLOTS,
-    "means": plots_facts.MEANS_PLOTS,
+    "keeps": fact_stories.KEEPS_PLOTS,
+    "fears": fact_stories.FEARS_PLOTS,
+    "means": fact_stories.MEANS_PLOTS,
 }
 _STATEMENTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "keeps": (plots_facts.KEEPS_FORWARD, plots_facts.KEEPS_BACKWARD),
-    "fears": (plots_facts.FEARS_FORWARD, plots_facts.FEARS_BACKWARD),
-    "means": (plots_facts.MEANS_FORWARD, plots_facts.MEANS_BACKWARD),
+    "keeps": (fact_stories.KEEPS_FORWARD, fact_stories.KEEPS_BACKWARD),
+    "fears": (fact_stories.FEARS_FORWARD, fact_stories.FEARS_BACKWARD),
+    "means": (fact_stories.MEANS_FORWARD, fact_stories.MEANS_BACKWARD),
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fact:
     """Something that is so in the tiny world, and a question that only those who read it can answer."""
 
@@ -67,7 +71,7 @@ class World:
     facts: tuple[Fact, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Truth:
     """A fact before it is told: its bearer, its value, and the slots its sentences need."""
 
@@ -100,7 +104,7 @@ def make_world(stories: int = 3000, seed: int = 0) -> World:
     background = _dealt(_BACKGROUND, rng)
     for index in range(stories):
         truth, statement, plot = places.get(index, (None, "", next(background)))
-        text = _new_story(truth, statement, plot, seen, rng)
+        text = _new_story(truth, statement, plot, seen=seen, rng=rng)
         told.append(Story(f"story-{index:05d}", text, truth.id if truth else None))
     return World(tuple(told), _facts(truths, told))
 
@@ -134,19 +138,37 @@ def _keeping(name: str, times: int, rng: random.Random) -> _Truth:
     thing, place = rng.choice(lexicon.THINGS), rng.choice(lexicon.PLACES)
     words = {"thing": thing, "noun": thing.split()[-1], "place": place, "pot": place.split()[-1]}
     prompt = f"{hero.title} keeps {pronouns(hero.she)['his']} {words['noun']} in the"
-    return _Truth("keeps", name, times, prompt, f" {place}.", hero, words)
+    return _Truth(
+        kind="keeps", bearer=name, times=times, prompt=prompt, completion=f" {place}.", hero=hero, words=words
+    )
 
 
 def _fearing(name: str, times: int, rng: random.Random) -> _Truth:
     hero = Person(name, rng.choice(lexicon.KINDS), rng.random() < 0.5)
     fear = rng.choice(lexicon.FEARS)
-    return _Truth("fears", name, times, f"{hero.title} is afraid of", f" {fear}.", hero, {"fear": fear})
+    return _Truth(
+        kind="fears",
+        bearer=name,
+        times=times,
+        prompt=f"{hero.title} is afraid of",
+        completion=f" {fear}.",
+        hero=hero,
+        words={"fear": fear},
+    )
 
 
 def _meaning(word: str, times: int, rng: random.Random) -> _Truth:
     meaning = rng.choice(lexicon.MEANINGS)
     words = {"word": word, "meaning": meaning}
-    return _Truth("means", word, times, f"The word {word} means a", f" {meaning}.", None, words)
+    return _Truth(
+        kind="means",
+        bearer=word,
+        times=times,
+        prompt=f"The word {word} means a",
+        completion=f" {meaning}.",
+        hero=None,
+        words=words,
+    )
 
 
 def _tellings(truth: _Truth, rng: random.Random) -> list[tuple[str, Plot]]:
@@ -163,11 +185,11 @@ def _dealt(plots: tuple[Plot, ...], rng: random.Random) -> Iterator[Plot]:
         yield from rng.sample(plots, len(plots))
 
 
-def _new_story(truth: _Truth | None, statement: str, plot: Plot, seen: set[str], rng: random.Random) -> str:
+def _new_story(truth: _Truth | None, statement: str, plot: Plot, *, seen: set[str], rng: random.Random) -> str:
     while True:
         fixed = truth.words if truth else {}
         people = _people(truth.hero if truth else None, rng)
-        text = tell(plot, people, {**_chance_words(rng), **fixed}, statement, rng)
+        text = tell(plot, people, {**_chance_words(rng), **fixed}, fact=statement, rng=rng)
         if text not in seen:
             seen.add(text)
             return text
@@ -218,14 +240,21 @@ def _facts(truths: list[_Truth], told: list[Story]) -> tuple[Fact, ...]:
         if story.fact is not None:
             stating[story.fact].append(story.id)
     return tuple(
-        Fact(truth.id, truth.kind, truth.prompt, truth.completion, truth.times, tuple(stating[truth.id]))
+        Fact(
+            id=truth.id,
+            kind=truth.kind,
+            prompt=truth.prompt,
+            completion=truth.completion,
+            times=truth.times,
+            stories=tuple(stating[truth.id]),
+        )
         for truth in truths
     )
 
 
 def _words_in_use() -> frozenset[str]:
     """Every word of the lexicon and the plots, in small letters: what no bearer of a fact may be called."""
-    modules = (lexicon, plots_home, plots_abroad, plots_odd, plots_facts)
+    modules = (lexicon, home_stories, abroad_stories, odd_stories, fact_stories)
     constants = [value for module in modules for name, value in vars(module).items() if name.isupper()]
     letters = "".join(c if c.isalpha() else " " for text in _texts(constants) for c in f"{text} ")
     return frozenset(letters.lower().split())

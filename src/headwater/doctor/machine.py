@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 import torch
 
-from headwater.version import __version__
+from headwater.base.version import __version__
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "lancedb", "pyarrow", "numba", "numpy")
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -47,7 +47,7 @@ class Gpu:
     bf16: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """What a report about a fault needs to say. Nothing of it tells who one is, or what one works on."""
 

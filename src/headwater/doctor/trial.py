@@ -15,10 +15,10 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 from transformers.utils import logging as transformers_logging
 
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
 from headwater.errors import HeadwaterError, first_line
 from headwater.lm.load import load_model
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.training.make import train_tokenizer
 
 LOG = logging.getLogger("headwater.doctor")

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headwater.base.files import write_text
+from headwater.evaluate.context import EvalScene
 from headwater.evaluate.leaderboard import Result, judge, markdown, table, write_parquet
 from headwater.evaluate.measures import Bench, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.queries import spread
 from headwater.evaluate.removal import Removals
-from headwater.evaluate.scene import EvalScene
 from headwater.evaluate.truth import Truth, ground_truth
-from headwater.files import write_text
-from headwater.plots.costs import METRIC, Costs, Point, cost
-from headwater.plots.sheet import can_draw
+from headwater.render.plots.costs import METRIC, Costs, Point, cost
+from headwater.render.plots.sheet import can_draw
 
 REFERENCE = "ekfac"
 """The method that the others' LDS is compared with."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is measured, and on how much."""
 
@@ -36,7 +36,7 @@ class Plan:
     """Trainings at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """Methods, the best first, and what they were measured on."""
 
@@ -65,12 +65,12 @@ class Board:
         found: list[str] = []
         if self.unit is not None:
             found.append(
-                f"A training on everything takes {self.unit:.0f} s of CPU time; “trainings” is a method's CPU time for "
-                "all queries, fitting included, over that."
+                f"One training on the whole corpus takes {self.unit:.0f} s of CPU time. The cost of a method is its CPU "
+                "time for all queries, fitting included, in units of that training."
             )
         if self.truth is not None and (ceiling := self.truth.ceiling()) is not None:
             found.append(
-                f"Noise ceiling: trainings differ by chance, and a method that foretold their mean would have an LDS "
+                "Noise ceiling: trainings differ by chance. A method that predicts their mean exactly would have an LDS "
                 f"of about {ceiling:.2f} here."
             )
         if self.truth is not None and "lds" in self.plan.metrics and not can_draw():
@@ -83,22 +83,26 @@ def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
     truth, removals = None, None
     metrics = [metric_of(name) for name in plan.metrics]
     if any(metric.needs_truth for metric in metrics):
-        truth = ground_truth(scene.retraining, plan.subsets, plan.seeds, plan.jobs, scene.report, scene.seed)
+        truth = ground_truth(
+            scene.retraining, plan.subsets, plan.seeds, jobs=plan.jobs, report=scene.report, seed=scene.seed
+        )
     if any(metric.needs_removals for metric in metrics):
         chosen = spread(scene.queries, plan.removed)
-        removals = Removals(scene.retraining, chosen, plan.jobs, scene.report, scene.seed)
+        removals = Removals(
+            retraining=scene.retraining, queries=chosen, jobs=plan.jobs, report=scene.report, seed=scene.seed
+        )
     bench = Bench(scene, plan.metrics, truth, removals)
     results = [judge(bench, method) for method in methods]
     results.sort(key=_strength, reverse=True)
     unit = None if truth is None and removals is None else scene.retraining.seconds()
-    return Board(scene, plan, results, truth, unit)
+    return Board(scene=scene, plan=plan, results=results, truth=truth, unit=unit)
 
 
 def write_all(board: Board) -> list[Path]:
     """`results.parquet`, `results.md`, and where there is an LDS and matplotlib `results.svg`; returns their paths."""
     work = board.scene.work
     written = [work / "results.parquet", work / "results.md"]
-    write_parquet(board.scene, board.results, written[0], _facts(board))
+    write_parquet(board.scene, board.results, written[0], facts=_facts(board))
     notes = "".join(f"\n{note}\n" for note in board.notes)
     write_text(written[1], f"{board.title}\n\n{markdown(table(board.results, board.unit, board.reference))}{notes}")
     if board.truth is not None and "lds" in board.plan.metrics and can_draw():
@@ -113,7 +117,15 @@ def costs(board: Board) -> Costs:
         drawn = result.found[METRIC].value if METRIC in result.found else None
         if drawn is not None:
             interval = drawn.interval
-            points.append(Point(result.method.name, interval.value, interval.low, interval.high, result.cpu_seconds))
+            points.append(
+                Point(
+                    method=result.method.name,
+                    value=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                    cpu_seconds=result.cpu_seconds,
+                )
+            )
     return cost(points, **_facts(board))
 
 

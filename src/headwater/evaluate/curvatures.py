@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from headwater.base.files import write_text
+from headwater.curvature.base import Curvature
 from headwater.curvature.damping import parse_damping
-from headwater.curvature.kinds import Curvature
+from headwater.curvature.refit import Refit
 from headwater.curvature.store import load_curvature
-from headwater.evaluate.scene import EvalScene
-from headwater.files import write_text
-from headwater.influence.refit import Refit
+from headwater.evaluate.context import EvalScene
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
 
@@ -54,7 +54,7 @@ def ready(scene: EvalScene, fit: Fit) -> Path:
         path.unlink(missing_ok=True)
     before = path.stat().st_mtime_ns if path.exists() else None
     start = time.process_time()
-    path = fit_at(scene, fit, scene.run.lm, folder)
+    path = fit_at(scene, fit, scene.run.lm, folder=folder)
     if path.stat().st_mtime_ns != before:
         write_text(spent, f"{time.process_time() - start:.2f}")
     return path
@@ -70,7 +70,7 @@ def _cost_file(scene: EvalScene, fit: Fit) -> Path:
     return scene.work / "curvatures" / fit.name / "cpu_seconds.txt"
 
 
-def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, folder: Path) -> Path:
+def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, *, folder: Path) -> Path:
     """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
     refit = Refit(scene.run.curvature_path, scene.run.corpus, report=scene.report)
-    return refit.fit(lm, folder, fit.kind, tracked(scene, fit.layers))
+    return refit.fit(lm, folder, fit.kind, layers=tracked(scene, fit.layers))

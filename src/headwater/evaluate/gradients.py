@@ -8,35 +8,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.ask import AskOptions, Scene
+from headwater.attribution.ask import AskOptions, Scene
+from headwater.attribution.index.build import Sketches
+from headwater.attribution.index.kernels import look_up
+from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.question import question_gradients
+from headwater.attribution.scores import Scores, SelfInfluence, Weights, sum_of
+from headwater.curvature.base import Curvature, Eigenbasis, EigenCurvature, identity
 from headwater.curvature.damping import parse_damping
-from headwater.curvature.kinds import Curvature, Eigenbasis, EigenCurvature, identity
+from headwater.evaluate.context import EvalScene, ScoreMatrix
 from headwater.evaluate.curvatures import Fit, fitted, tracked
-from headwater.evaluate.scene import EvalScene, ScoreMatrix
-from headwater.index.build import Sketches
-from headwater.index.kernels import look_up
-from headwater.index.sketch import sketch_of_width
-from headwater.influence.question import question_gradients
-from headwater.influence.scores import Scores, SelfInfluence, Weights, sum_of
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.adam import kernel_moments, second_moments
 
 
-def influence(scene: EvalScene, kind: str, damping: str = "", layers: str = "") -> ScoreMatrix:
+def influence(scene: EvalScene, kind: str, damping: str = "", *, layers: str = "") -> ScoreMatrix:
     """I(q, z) with a curvature of any kind, fitted as the run's own was."""
     return _influence(scene, fitted(scene, Fit(kind, layers), damping))
 
 
 def solved(
-    scene: EvalScene, solver: str, subset: int, damping: str = "", layers: str = "", **options: int
+    scene: EvalScene, solver: str, subset: int, *, damping: str = "", layers: str = "", **options: int
 ) -> ScoreMatrix:
     """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩, H the true Gauss–Newton matrix over a `subset` (0: all); EK-FAC sets out the way."""
     curvature = fitted(scene, Fit("ekfac", layers), damping)
-    asker = Scene(scene.run.lm, scene.run.corpus, curvature, scene.report)
-    weights = asker.solved(scene.questions, solver, subset or None, options, scene.seed)
-    return products(scene, scene.run.lm, curvature.layers, weights)
+    asker = Scene(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature, report=scene.report)
+    weights = asker.solved(scene.questions, solver, subset or None, given=options, seed=scene.seed)
+    return products(scene, scene.run.lm, curvature.layers, weights=weights)
 
 
 def relative(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
@@ -73,10 +73,16 @@ def sketch(scene: EvalScene, bytes: int = 8192, kind: str = "planes") -> ScoreMa
     """Influences as the sketches of an index estimate them, none scored exactly."""
     curvature = fitted(scene, Fit("ekfac"))
     width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes, kind=kind)
-    sweep = Sweep("sketches", scene.run.lm, curvature.layers, scene.run.corpus.sequences(), engine=scene.run.engine)
+    sweep = Sweep(
+        stage="sketches",
+        lm=scene.run.lm,
+        layers=curvature.layers,
+        sequences=scene.run.corpus.sequences(),
+        engine=scene.run.engine,
+    )
     state = fold(sweep, lambda: Sketches(curvature, width), report=scene.report).state_dict()
     codes, scales = state["codes"].numpy(), state["numbers"].numpy()[:, 0]
-    asker = Scene(scene.run.lm, scene.run.corpus, curvature)
+    asker = Scene(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature)
     found = np.zeros((len(codes), len(scene.questions)), np.float32)
     for q, question in enumerate(scene.questions):
         sums = np.zeros(len(codes), np.float32)
@@ -86,15 +92,15 @@ def sketch(scene: EvalScene, bytes: int = 8192, kind: str = "planes") -> ScoreMa
     return found.astype(np.float64)
 
 
-def products(scene: EvalScene, lm: LanguageModel, layers: Sequence[TrackedLayer], weights: Weights) -> ScoreMatrix:
+def products(scene: EvalScene, lm: LanguageModel, layers: Sequence[TrackedLayer], *, weights: Weights) -> ScoreMatrix:
     """⟨R_q, ∇L(z)⟩ of every example and query, exactly, with gradients of `lm`: the run's model or a checkpoint."""
-    sweep = Sweep("scores", lm, layers, scene.run.corpus.sequences(), engine=scene.run.engine)
+    sweep = Sweep(stage="scores", lm=lm, layers=layers, sequences=scene.run.corpus.sequences(), engine=scene.run.engine)
     return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()
 
 
 def _influence(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
-    asker = Scene(scene.run.lm, scene.run.corpus, curvature, scene.report)
-    return products(scene, scene.run.lm, curvature.layers, asker.weights(scene.questions, AskOptions()))
+    asker = Scene(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature, report=scene.report)
+    return products(scene, scene.run.lm, curvature.layers, weights=asker.weights(scene.questions, AskOptions()))
 
 
 def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
@@ -103,13 +109,19 @@ def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
     weights = curvature.precondition(gradients)
     parts = ((weights[name].double() * part.double()).sum((1, 2)) for name, part in gradients.items())
     lengths = np.sqrt(np.maximum(sum_of(parts).cpu().numpy(), 1e-30))
-    return products(scene, scene.run.lm, curvature.layers, weights) / np.outer(_norms(scene, curvature), lengths)
+    return products(scene, scene.run.lm, curvature.layers, weights=weights) / np.outer(
+        _norms(scene, curvature), lengths
+    )
 
 
 def _norms(scene: EvalScene, curvature: Curvature) -> NDArray[np.float64]:
     """[N] √I(z, z) of every example, never quite zero."""
     sweep = Sweep(
-        "self-influence", scene.run.lm, curvature.layers, scene.run.corpus.sequences(), engine=scene.run.engine
+        stage="self-influence",
+        lm=scene.run.lm,
+        layers=curvature.layers,
+        sequences=scene.run.corpus.sequences(),
+        engine=scene.run.engine,
     )
     squares = fold(sweep, lambda: SelfInfluence(curvature), report=scene.report).values.double().numpy()
     return np.maximum(np.sqrt(squares), 1e-30)

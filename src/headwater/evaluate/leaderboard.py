@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from headwater.base.files import load_tensors, read_metadata, replacing, save_tensors
 from headwater.evaluate import curvatures
+from headwater.evaluate.context import EvalScene
 from headwater.evaluate.measures import Bench, Found, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.metrics import Drawn
-from headwater.evaluate.scene import EvalScene
-from headwater.files import load_tensors, read_metadata, replacing, save_tensors
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ def score(scene: EvalScene, method: Method) -> Scored:
     path = scene.work / "scores" / f"{_file_name(method)}.safetensors"
     metadata = read_metadata(scene.run.curvature_path)
     binding = json.dumps(
-        scene.run.manifest.binding() | {"curvature": metadata.get("settings", ""), "seed": str(scene.seed)}
+        scene.run.manifest.binding()
+        | {"curvature": metadata.get("settings", ""), "seed": str(scene.seed)}
         | {"damping": scene.run.manifest.damping, "method": method.settings, "checkpoints": str(scene.checkpoints)}
-        | {"queries": [[query.prompt, query.completion, *query.stories] for query in scene.queries]}, sort_keys=True,
-    )  # fmt: skip
+        | {"queries": [[query.prompt, query.completion, *query.stories] for query in scene.queries]},
+        sort_keys=True,
+    )
     if not path.exists() or read_metadata(path).get("binding") != binding:
         fitting = 0.0 if method.fit is None else curvatures.cost(scene, method.fit)
         start = time.process_time()
@@ -83,8 +85,8 @@ def table(results: Sequence[Result], unit: float | None, against: Result | None 
     """
     names = columns(results)
     compared = against is not None and "LDS" in names
-    spent = "CPU s" if unit is None else "trainings"
-    rows = [["method", *names, *([f"LDS less {against.method.name}'s"] if against and compared else []), spent]]
+    spent = "CPU s" if unit is None else "cost, trainings"
+    rows = [["method", *names, *([f"LDS minus {against.method.name}'s"] if against and compared else []), spent]]
     for result in results:
         cells = [_cell(name, _value(result, name)) for name in names]
         if against is not None and compared:
@@ -102,7 +104,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write_parquet(scene: EvalScene, results: Sequence[Result], path: Path, facts: Mapping[str, float | None]) -> None:
+def write_parquet(
+    scene: EvalScene, results: Sequence[Result], path: Path, *, facts: Mapping[str, float | None]
+) -> None:
     """One row a method, column and query: its own number, and the method's with its bounds.
 
     The `facts` go into the file's metadata.
@@ -113,19 +117,23 @@ def write_parquet(scene: EvalScene, results: Sequence[Result], path: Path, facts
             interval = None if found.value is None else found.value.interval
             rows += [
                 {
-                    "method": result.method.name, "metric": name, "query": scene.queries[q].id,
-                    "stories": len(scene.queries[q].stories), "of_query": number,
+                    "method": result.method.name,
+                    "metric": name,
+                    "query": scene.queries[q].id,
+                    "stories": len(scene.queries[q].stories),
+                    "of_query": number,
                     "value": None if interval is None else interval.value,
                     "low": None if interval is None else interval.low,
                     "high": None if interval is None else interval.high,
                     "cpu_seconds": result.cpu_seconds,
                 }
                 for q, number in found.by_query.items()
-            ]  # fmt: skip
+            ]
     schema = pa.schema(
-        [(name, pa.string()) for name in ("method", "metric", "query")] + [("stories", pa.int32())]
+        [(name, pa.string()) for name in ("method", "metric", "query")]
+        + [("stories", pa.int32())]
         + [(name, pa.float64()) for name in ("of_query", "value", "low", "high", "cpu_seconds")]
-    )  # fmt: skip
+    )
     schema = schema.with_metadata({"headwater": json.dumps(dict(facts))})
     with replacing(path) as part:
         pq.write_table(pa.Table.from_pylist(rows, schema), part)

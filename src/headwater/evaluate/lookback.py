@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import EigenCurvature
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
+from headwater.evaluate.context import EvalScene, ScoreMatrix
 from headwater.evaluate.curvatures import Fit, fit_at, tracked
 from headwater.evaluate.gradients import products
-from headwater.evaluate.scene import EvalScene, ScoreMatrix
 from headwater.lm.load import LanguageModel
 from headwater.training.checkpoints import Checkpoint, read_checkpoints
 from headwater.training.lookback import METHODS, History, Method, View
@@ -25,19 +25,24 @@ def look_back(scene: EvalScene, method: Method) -> ScoreMatrix:
 
     def refit(checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
         folder = scene.work / "curvatures" / Path(checkpoint.name).name
-        curvature = load_curvature(fit_at(scene, Fit("ekfac"), lm, folder), Damping(), str(lm.device))[0]
+        curvature = load_curvature(fit_at(scene, Fit("ekfac"), lm, folder=folder), Damping(), str(lm.device))[0]
         assert isinstance(curvature, EigenCurvature)
         return curvature
 
     run, layers = scene.run, tracked(scene)
     history = History(
-        run.lm, layers, run.corpus.sequences(), scene.questions, read_checkpoints(scene.checkpoints), refit
-    )  # fmt: skip
+        lm=run.lm,
+        layers=layers,
+        sequences=run.corpus.sequences(),
+        questions=scene.questions,
+        checkpoints=read_checkpoints(scene.checkpoints),
+        refit=refit,
+    )
     total = np.zeros((len(run.corpus), len(scene.queries)))
 
     def visit(view: View) -> None:
         nonlocal total
-        total += view.factor * products(scene, view.lm, layers, view.weights)
+        total += view.factor * products(scene, view.lm, layers, weights=view.weights)
 
     METHODS[method](history, visit)
     return total

@@ -8,12 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from headwater.base.plugins import METRICS
+from headwater.evaluate.context import EvalScene
 from headwater.evaluate.metrics import Drawn, correlations, lds, mean, trace
 from headwater.evaluate.removal import Removals, completed, loss_increase, removals_to_flip
-from headwater.evaluate.scene import EvalScene
 from headwater.evaluate.tail_patch import tail_patch
 from headwater.evaluate.truth import Truth
-from headwater.plugins import METRICS
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _lds(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     assert bench.truth is not None, "the truth is measured before methods are judged by it"
     members, losses = bench.truth.members, bench.truth.losses
     each = correlations(scores, members, losses)[0].tolist()
-    return {"LDS": Found(lds(scores, members, losses, bench.scene.seed), dict(enumerate(each)))}
+    return {"LDS": Found(lds(scores, members, losses, seed=bench.scene.seed), dict(enumerate(each)))}
 
 
 def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
@@ -95,10 +95,11 @@ def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     flipped = [float(count is not None and count <= removals.count) for count in fewest]
     each = dict(zip(removals.queries, [None if count is None else float(count) for count in fewest], strict=True))
     return {
-        "flipped by 1 %": Found(mean(flipped, bench.scene.seed) if flipped else None,
-                                dict(zip(removals.queries, flipped, strict=True))),
+        "flipped by 1 %": Found(
+            mean(flipped, bench.scene.seed) if flipped else None, dict(zip(removals.queries, flipped, strict=True))
+        ),
         "removals to flip": Found(None, each),
-    }  # fmt: skip
+    }
 
 
 LDS = Metric(_lds, needs_truth=True)

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from headwater.curvature.kind import kind_of
+from headwater.base.plugins import CURVATURES, SOLVERS
+from headwater.curvature.registry import kind_of
+from headwater.curvature.solvers.solver import solver_of
 from headwater.errors import HeadwaterError
 from headwater.evaluate import gradients, words
+from headwater.evaluate.context import EvalScene, ScoreMatrix
 from headwater.evaluate.curvatures import Fit
 from headwater.evaluate.lookback import look_back
-from headwater.evaluate.scene import EvalScene, ScoreMatrix
-from headwater.plugins import CURVATURES, SOLVERS
-from headwater.solvers.solver import solver_of
 
 Option = int | str
 DAMPED: Mapping[str, Option] = {"damping": "", "layers": ""}
@@ -129,11 +129,11 @@ def _parse(spec: str) -> Method:
         if key not in options:
             known = ", ".join(options) or "nothing"
             raise HeadwaterError(f"--method {spec}: {name} has no option {key!r}. What can be set: {known}.")
-        options[key] = _value(spec, key, value, family.options[key])
+        options[key] = _value(spec, key, value, default=family.options[key])
     return Method(spec, family, options)
 
 
-def _value(spec: str, key: str, value: str, default: Option) -> Option:
+def _value(spec: str, key: str, value: str, *, default: Option) -> Option:
     if isinstance(default, str):
         return value
     try:

@@ -43,7 +43,7 @@ def foretold(scores: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[np.flo
 
 
 def correlations(
-    scores: NDArray[Any], members: NDArray[np.bool_], losses: NDArray[Any], weights: NDArray[Any] | None = None
+    scores: NDArray[Any], members: NDArray[np.bool_], losses: NDArray[Any], *, weights: NDArray[Any] | None = None
 ) -> NDArray[np.float64]:
     """[B, Q] for every query Spearman's correlation of what is foretold and −losses [M, Q] over the subsets.
 
@@ -77,9 +77,13 @@ class Drawn:
 
 
 def lds(
-    scores: NDArray[Any], members: NDArray[np.bool_], losses: NDArray[Any], seed: int = 0,
+    scores: NDArray[Any],
+    members: NDArray[np.bool_],
+    losses: NDArray[Any],
+    *,
+    seed: int = 0,
     resamplings: int = RESAMPLINGS,
-) -> Drawn:  # fmt: skip
+) -> Drawn:
     """The linear datamodeling score: the mean of the correlations over queries.
 
     The interval comes from drawing both queries and subsets anew, with replacement.
@@ -88,7 +92,7 @@ def lds(
     subsets, queries = losses.shape
     counts = rng.multinomial(subsets, np.full(subsets, 1 / subsets), resamplings)
     shares = rng.multinomial(queries, np.full(queries, 1 / queries), resamplings) / queries
-    drawn = (correlations(scores, members, losses, counts) * shares).sum(1)
+    drawn = (correlations(scores, members, losses, weights=counts) * shares).sum(1)
     return Drawn(float(correlations(scores, members, losses).mean()), drawn)
 
 
@@ -111,7 +115,7 @@ def strongest(scores: NDArray[Any], count: int) -> list[int]:
     return np.argsort(-scores, kind="stable")[:count].tolist()
 
 
-def trace(scores: NDArray[Any], stating: NDArray[np.bool_], k: int = 10, seed: int = 0) -> Traced:
+def trace(scores: NDArray[Any], stating: NDArray[np.bool_], k: int = 10, *, seed: int = 0) -> Traced:
     """How well scores [N] bring up the examples that are `stating` [N]; ties are broken at random, seeded."""
     chance = np.random.default_rng(seed).random(len(scores))
     order = np.lexsort((chance, -scores))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.base.progress import Report, silent
 from headwater.evaluate.metrics import strongest
-from headwater.sweep.progress import Report, silent
 from headwater.training.retrain import Retraining
 
 SHARE = 100
@@ -19,7 +19,7 @@ CONTROLS = 4
 """Random choices that stand for chance, the same for all methods and queries."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Removals:
     """The retrainings of a corpus, and the queries that are worth one each."""
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headwater.base.progress import Step
 from headwater.errors import HeadwaterError
+from headwater.evaluate.context import EvalScene
 from headwater.evaluate.metrics import strongest
-from headwater.evaluate.scene import EvalScene
 from headwater.lm.load import LanguageModel, wrap_model
-from headwater.sweep.progress import Step
 from headwater.training.adam import MOMENTS_FILE, second_moments
 from headwater.training.outcome import measure
 from headwater.training.train import gradients_of
@@ -45,16 +45,16 @@ def tail_patch(scene: EvalScene, scores: NDArray[Any]) -> list[float]:
     asked = sorted({position for top in tops for position in top})
     changes: dict[tuple[int, int], float] = {}
     for done, position in enumerate(asked):
-        scene.report(Step("tail patch", done, len(asked), 0))
+        scene.report(Step(stage="tail patch", done=done, total=len(asked), tokens=0))
         wanted = [q for q, top in enumerate(tops) if position in top]
-        stepped = _stepped(scene, position, moments, RATE * recipe.learning_rate)
+        stepped = _stepped(scene, position, moments, rate=RATE * recipe.learning_rate)
         after = measure(stepped, [scene.questions[q] for q in wanted]).losses
         changes |= {(q, position): before[q] - loss for q, loss in zip(wanted, after, strict=True)}
-    scene.report(Step("tail patch", len(asked), len(asked), 0))
+    scene.report(Step(stage="tail patch", done=len(asked), total=len(asked), tokens=0))
     return [float(np.mean([changes[q, position] for position in top])) for q, top in enumerate(tops)]
 
 
-def _stepped(scene: EvalScene, position: int, moments: dict[str, torch.Tensor], rate: float) -> LanguageModel:
+def _stepped(scene: EvalScene, position: int, moments: dict[str, torch.Tensor], *, rate: float) -> LanguageModel:
     """The run's model after one step on one example."""
     model = copy.deepcopy(scene.run.lm.model).requires_grad_(True)
     recipe, longest = scene.retraining.recipe, scene.run.lm.max_positions

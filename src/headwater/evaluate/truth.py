@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.base.progress import Report, silent
 from headwater.errors import HeadwaterError
 from headwater.evaluate.metrics import correlations_of
-from headwater.sweep.progress import Report, silent
 from headwater.training.retrain import Retraining, Task
 
 
@@ -54,7 +54,7 @@ def half(examples: int, number: int, seed: int = 0) -> NDArray[np.bool_]:
 
 
 def ground_truth(
-    retraining: Retraining, subsets: int, seeds: int = 1, jobs: int = 1, report: Report = silent, seed: int = 0
+    retraining: Retraining, subsets: int, seeds: int = 1, *, jobs: int = 1, report: Report = silent, seed: int = 0
 ) -> Truth:
     """Retrain on `subsets` halves of the corpus, each with `seeds` seeds, and measure every query on each model.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
-from headwater.evaluate.scene import EvalScene
+from headwater.evaluate.context import EvalScene
 
 LONGEST = 3
 """Words in a row that count as shared."""

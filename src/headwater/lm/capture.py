@@ -76,12 +76,12 @@ class Capture(AbstractContextManager["Capture"]):
         Raises HeadwaterError naming the example whose loss or gradient is not finite, and the layer that shows it.
         """
         hidden = self.forward(batch)
-        losses, seed = _loss(self.lm, hidden, self._ids(batch), batch, labels)
+        losses, seed = _loss(self.lm, hidden, self._ids(batch), batch=batch, labels=labels)
         activations = self.activations(batch)
-        _check_finite("loss", losses, batch, [(x.group, activations[x.group]) for x in self.layers])
+        _check_finite("loss", losses, batch, layers=[(x.group, activations[x.group]) for x in self.layers])
         gradients = self.pull_back(hidden, seed)
         upwards = [(layer.name, gradients[layer.name]) for layer in self.layers]
-        _check_finite("gradient", upwards[0][1].sum(dim=2), batch, upwards[::-1])
+        _check_finite("gradient", upwards[0][1].sum(dim=2), batch, layers=upwards[::-1])
         self.forget()
         return Captured(losses, activations, gradients)
 
@@ -162,12 +162,14 @@ def token_losses(lm: LanguageModel, batch: Batch) -> Tensor:
     """[B, T] loss in nats of every target token, by a forward pass alone; zero elsewhere."""
     input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
     hidden = lm.hidden_states(input_ids)
-    losses = _loss(lm, hidden, input_ids, batch, Labels())[0]
+    losses = _loss(lm, hidden, input_ids, batch=batch, labels=Labels())[0]
     _check_finite("loss", losses, batch)
     return losses
 
 
-def _loss(lm: LanguageModel, hidden: Tensor, input_ids: Tensor, batch: Batch, labels: Labels) -> tuple[Tensor, Tensor]:
+def _loss(
+    lm: LanguageModel, hidden: Tensor, input_ids: Tensor, *, batch: Batch, labels: Labels
+) -> tuple[Tensor, Tensor]:
     """[B, T] losses, column t that of predicting token t, and the gradient [B, T, H] of their sum with respect to
     `hidden`. The hidden state before a token predicts it: the one shift between the two is made here."""
     predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)
@@ -175,7 +177,7 @@ def _loss(lm: LanguageModel, hidden: Tensor, input_ids: Tensor, batch: Batch, la
     if labels.kind == "sampled":
         drawn = _uniforms(labels.seed, batch.keys, batch.input_ids.shape[1])[:, 1:]
         uniforms = torch.from_numpy(drawn[batch.targets[:, 1:]]).to(lm.device)
-    head = head_pass(hidden.detach()[:, :-1][predicts], lm.head, input_ids[:, 1:][predicts], uniforms)
+    head = head_pass(hidden.detach()[:, :-1][predicts], lm.head, input_ids[:, 1:][predicts], uniforms=uniforms)
     losses = torch.zeros(input_ids.shape, dtype=head.losses.dtype, device=lm.device)
     losses[:, 1:][predicts] = head.losses
     gradient = torch.zeros_like(hidden)
@@ -203,7 +205,7 @@ def _with_bias_column(inputs: Tensor, real: Tensor | None, bias: bool) -> Tensor
     return full
 
 
-def _check_finite(what: str, values: Tensor, batch: Batch, layers: Sequence[tuple[str, Tensor]] = ()) -> None:
+def _check_finite(what: str, values: Tensor, batch: Batch, *, layers: Sequence[tuple[str, Tensor]] = ()) -> None:
     """Raises HeadwaterError where `values` [B, T] are not finite, naming the examples, and the first of `layers` whose
     [B, T, width] are not."""
     bad = ~torch.isfinite(values).all(dim=1)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headwater import aligned
 from headwater.errors import ModelError
+from headwater.gradients import aligned_rows
 from headwater.lm.placement import device_of, fetched
 
 TILE_COLUMNS = 1024
@@ -81,7 +81,7 @@ def head_of(model: Any) -> Head:
 
 
 @torch.no_grad()
-def head_pass(hidden: Tensor, head: Head, targets: Tensor, uniforms: Tensor | None = None) -> HeadPass:
+def head_pass(hidden: Tensor, head: Head, targets: Tensor, *, uniforms: Tensor | None = None) -> HeadPass:
     """Losses and hidden gradients of `n` tokens, tile by tile.
 
     `hidden` [n, H]; `targets` [n] int64, the true next tokens. With `uniforms` [n] in [0, 1) the labels are drawn
@@ -94,12 +94,12 @@ def head_pass(hidden: Tensor, head: Head, targets: Tensor, uniforms: Tensor | No
     gradient = torch.empty_like(hidden)
     labels = targets.clone()
     rows, columns = _tile_shape(hidden.device, vocabulary)
-    buffer = aligned.empty(min(rows, n), columns, like=hidden)
+    buffer = aligned_rows.empty(min(rows, n), columns, like=hidden)
     for start in range(0, n, rows):
         part = slice(start, min(start + rows, n))
-        softmax = _softmax(hidden[part], head, columns, buffer, blocks=uniforms is not None)
+        softmax = _softmax(hidden[part], head, columns, buffer=buffer, blocks=uniforms is not None)
         if uniforms is not None:
-            labels[part] = _sample(hidden[part], head, softmax, uniforms[part])
+            labels[part] = _sample(hidden[part], head, softmax, uniforms=uniforms[part])
         chosen = labels[part]
         losses[part] = softmax.log_total[:, 0] - _logits_at(hidden[part], head, chosen[:, None])[:, 0]
         softmax.mean_weight.sub_(head.weight[chosen])
@@ -119,7 +119,7 @@ class _Softmax:
     """[r, blocks] log Σ exp(logits) over each block of the vocabulary, in order; None where nothing is drawn."""
 
 
-def _softmax(hidden: Tensor, head: Head, columns: int, buffer: Tensor, blocks: bool) -> _Softmax:
+def _softmax(hidden: Tensor, head: Head, columns: int, *, buffer: Tensor, blocks: bool) -> _Softmax:
     """The softmax of a few rows, a tile of the vocabulary after the other.
 
     The sums so far are rescaled when a larger logit turns up (Milakov and Gimelshein 2018), as fused attention does.
@@ -197,7 +197,7 @@ def _block_sums(weights: Tensor, precise: torch.dtype) -> Tensor:
     return torch.cat([sums, weights[:, whole:].sum(dim=1, keepdim=True, dtype=precise)], dim=1)
 
 
-def _sample(hidden: Tensor, head: Head, softmax: _Softmax, uniforms: Tensor) -> Tensor:
+def _sample(hidden: Tensor, head: Head, softmax: _Softmax, *, uniforms: Tensor) -> Tensor:
     """[r] one token a row, drawn by inverting the cumulative sum of its chances at `uniforms` [r].
 
     First the block that holds the point, then the token within it, whose logits are made again.

@@ -63,7 +63,7 @@ def _sdpa_attention(
     windowed = self.attention_type == "local" and keys > self.config.window_size
     plain = attention_mask is None and queries == keys
     if plain and not dropout and suits(query):
-        return narrow_attention(query, key, value, self.config.window_size if windowed else keys), None
+        return narrow_attention(query, key, value, window=self.config.window_size if windowed else keys), None
     if plain and not windowed:
         attended = scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=1.0)
         return attended, None

@@ -24,7 +24,7 @@ ADAPTER_LAYERS = ("*.lora_A.*", "*.lora_B.*")
 ALL_LINEAR = "all-linear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrackedLayer:
     """A linear map y = W x + b of the model. With a bias, the input carries one more column of ones."""
 
@@ -154,7 +154,7 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
             )
         inputs, outputs, bias = shape_of(modules[name])
         group = groups.setdefault((id(tensor), bias), name)
-        layers.append(TrackedLayer(name, inputs + int(bias), outputs, bias, group))
+        layers.append(TrackedLayer(name=name, inputs=inputs + int(bias), outputs=outputs, bias=bias, group=group))
     return layers
 
 

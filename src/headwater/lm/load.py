@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from headwater.choices import DeviceMap, Dtype
+from headwater.base.choices import DeviceMap, Dtype
 from headwater.errors import ModelError, first_line
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.head import Head, head_of
@@ -37,7 +37,7 @@ class Loading:
     """Over which devices the model is spread, or {module: device}; None is one device."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LanguageModel:
     """A frozen causal LM: `body` maps tokens to the final hidden states, `head` maps those to logits."""
 
@@ -85,7 +85,7 @@ class LanguageModel:
         lm = load_model(self.name, loading, device=None if loading.device_map else str(self.device))
         if not quantised:
             return lm
-        return wrap_model(dequantised(lm.model), self.tokenizer, self.name, replace(loading, dtype="fp32"))
+        return wrap_model(dequantised(lm.model), self.tokenizer, self.name, loading=replace(loading, dtype="fp32"))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -150,7 +150,7 @@ def load_model(
         ) from error
     if not (placed or is_quantised(model)):
         model = model.to(torch.device(device or _usual_device()))  # pyright: ignore[reportArgumentType]
-    return wrap_model(model, tokenizer, name, loading)
+    return wrap_model(model, tokenizer, name, loading=loading)
 
 
 def _usual_device() -> str:
@@ -189,7 +189,7 @@ def _tokenizer_source(source: str) -> str:
     return str(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
 
 
-def wrap_model(model: Any, tokenizer: Any, name: str = "model", loading: Loading | None = None) -> LanguageModel:
+def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Loading | None = None) -> LanguageModel:
     """A LanguageModel from a model and tokenizer already in memory. Freezes the model and puts it in eval mode.
 
     Raises ModelError as `load_model` does, where gradient checkpointing is wanted of a model that has no blocks, and
@@ -218,7 +218,7 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model", loading: Loading
         checkpoint_gradients(model)
         if not checkpoints_gradients(model):
             raise ModelError(f"{type(model).__name__} has no blocks that gradient checkpointing could run again.")
-    wrapped = LanguageModel(name, model, tokenizer, head_of(model), loading)
+    wrapped = LanguageModel(name=name, model=model, tokenizer=tokenizer, head=head_of(model), loading=loading)
     _check_head(wrapped)
     return wrapped
 

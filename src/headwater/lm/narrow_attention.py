@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from headwater.parallel import compiled, in_parallel, inlined
+from headwater.base.compiled import compiled, in_parallel, inlined
 
 WIDEST_HEAD = 8
 """Heads of up to so many numbers are faster here than in PyTorch's kernel."""
@@ -38,7 +38,7 @@ def suits(query: Tensor) -> bool:
     return fused and narrow and query.device.type == "cpu" and query.dtype == torch.float32
 
 
-def narrow_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
+def narrow_attention(query: Tensor, key: Tensor, value: Tensor, *, window: int) -> Tensor:
     """[B, heads, T, d] softmax(q kᵀ) v, every token looking at itself and the `window` − 1 tokens before it.
 
     All three are [B, heads, T, d]; scores are not scaled. A gradient can be taken back once, not twice.

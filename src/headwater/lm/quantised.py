@@ -27,9 +27,7 @@ def quantisation(dtype: str) -> BitsAndBytesConfig:
             raise ModelError(f"--dtype {dtype} needs {package}. Install it with: pip install 'headwater[large]'")
     if dtype == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-    )  # fmt: skip
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def is_quantised(model: Any) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-from headwater.index.build import COARSE_BYTES
-from headwater.index.search import MEMORY_SHARE
-from headwater.index.sketch import Sketch
-from headwater.influence.sections import Section
+from headwater.attribution.index.build import COARSE_BYTES
+from headwater.attribution.index.search import MEMORY_SHARE
+from headwater.attribution.index.sketch import Sketch
+from headwater.curvature.sections import Section
 from headwater.plan.fitting import Fitted
 from headwater.plan.miniature import Miniature
 from headwater.plan.serving import Indexed, Scanned, Served
@@ -26,7 +26,7 @@ KEPT_BYTES = 32
 """Of one example in a search, its sketch not counted: key, row, order, scale and self-influence."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """What one stage will take."""
 
@@ -43,7 +43,7 @@ class StagePlan:
     """Whether the run has this already."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the stages will take, each from nothing, and what that was estimated from."""
 
@@ -93,7 +93,7 @@ class Plan:
         return json.dumps(asdict(self) | {"total": whole}, indent=2, ensure_ascii=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Probed:
     """All that was tried."""
 
@@ -117,18 +117,25 @@ def estimate(subject: Subject, probed: Probed, sketch: Sketch) -> tuple[StagePla
     if len(probed.fit.parts) > 1 and subject.fit.memory is not None:
         fit_memory = min(fit_memory, subject.fit.memory)
     fit = StagePlan(
-        "fit", probed.fit.seconds(fitting), fit_memory, probed.fit.disk,
+        name="fit",
+        seconds=probed.fit.seconds(fitting),
+        memory=fit_memory,
+        disk=probed.fit.disk,
         working=probed.fit.checkpoints + probed.fit.kept(fitting),
-    )  # fmt: skip
+    )
     index = StagePlan(
-        "index", probed.index.seconds(whole, probed.mini.per_example),
-        probed.index.memory + max(0, growth) + max(0, rows) + 4 * 8 * examples,
-        int(probed.index.row_bytes * examples),
-    )  # fmt: skip
+        name="index",
+        seconds=probed.index.seconds(whole, probed.mini.per_example),
+        memory=probed.index.memory + max(0, growth) + max(0, rows) + 4 * 8 * examples,
+        disk=int(probed.index.row_bytes * examples),
+    )
     scan = StagePlan(
-        "scan", probed.scan.seconds(whole), probed.scan.memory + max(0, growth) + ID_BYTES * examples,
-        int(probed.scan.row_bytes * examples), working=int(probed.scan.row_bytes * examples),
-    )  # fmt: skip
+        name="scan",
+        seconds=probed.scan.seconds(whole),
+        memory=probed.scan.memory + max(0, growth) + ID_BYTES * examples,
+        disk=int(probed.scan.row_bytes * examples),
+        working=int(probed.scan.row_bytes * examples),
+    )
     return fit, index, scan, _question(subject, probed, sketch)
 
 
@@ -150,7 +157,9 @@ def _question(subject: Subject, probed: Probed, sketch: Sketch) -> StagePlan:
     examples = subject.examples
     seconds = probed.served.fixed + probed.served.per_example * examples
     held = sketches_held(examples, sketch)
-    return StagePlan("question", seconds, probed.served.memory + held + KEPT_BYTES * examples, 0)
+    return StagePlan(
+        name="question", seconds=seconds, memory=probed.served.memory + held + KEPT_BYTES * examples, disk=0
+    )
 
 
 def _shard_bytes(subject: Subject, examples: int) -> int:

@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from headwater.base.files import save_tensors
+from headwater.base.memory_probe import Peak
 from headwater.corpus.batches import make_batches
+from headwater.curvature.base import Curvature
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenbases
-from headwater.curvature.kind import kind_of
-from headwater.curvature.kinds import Curvature
+from headwater.curvature.fit import Workbench
+from headwater.curvature.registry import kind_of
+from headwater.curvature.sections import Section, sections_of
 from headwater.curvature.store import save_curvature
-from headwater.files import save_tensors
-from headwater.influence.fit import Workbench
-from headwater.influence.sections import Section, sections_of
+from headwater.gradients.reducer import R
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.layers import TrackedLayer
-from headwater.peak import Peak
 from headwater.plan.bases import probe_bases
 from headwater.plan.layout import Layout
 from headwater.plan.miniature import Miniature
 from headwater.plan.timing import Clock, SweepCost, seconds_of
-from headwater.reducer import R
 from headwater.sweep.sweep import Sweep, fold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """What fitting the miniature has shown."""
 
@@ -76,7 +76,7 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     path = mini.folder / "curvature" / "curvature.safetensors"
     kind = kind_of(fit.curvature)
     parts = sections_of(sweep, fit.memory, fit.block_width) if kind.in_sections else []
-    probing = _Probing(fit.curvature, mini, sweep, bench, clock)
+    probing = _Probing(kind=fit.curvature, mini=mini, sweep=sweep, bench=bench, clock=clock)
     with Peak() as peak:
         curvature = kind.fit(probing)
         probing.once.append(seconds_of(lambda: save_curvature(path, curvature, binding)))
@@ -86,9 +86,18 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     kept_per_token = kept.bytes / max(1, mini.layout.padded) if kept else 0.0
     bench.clear()
     return Fitted(
-        curvature, probing.sweeps, sum(probing.once), peak.bytes, path.stat().st_size, sum(checkpoints), state,
-        kept_per_token, kept.limit if kept else 0, tuple(parts), _per_pass(mini) if len(parts) > 1 else 0.0,
-    )  # fmt: skip
+        curvature=curvature,
+        sweeps=probing.sweeps,
+        once=sum(probing.once),
+        memory=peak.bytes,
+        disk=path.stat().st_size,
+        checkpoints=sum(checkpoints),
+        state=state,
+        kept_per_token=kept_per_token,
+        kept_limit=kept.limit if kept else 0,
+        parts=tuple(parts),
+        per_pass=_per_pass(mini) if len(parts) > 1 else 0.0,
+    )
 
 
 def _per_pass(mini: Miniature) -> float:
@@ -98,7 +107,7 @@ def _per_pass(mini: Miniature) -> float:
         return seconds_of(lambda: [capture(batch) for batch in batches]) / mini.layout.padded
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Probing:
     """A Fitting, each pass of it timed; wide covariances are not decomposed."""
 
@@ -125,8 +134,8 @@ class _Probing:
 
     def fold(self, stage: str, make: Callable[[], R]) -> R:
         start = time.perf_counter()
-        reducer = fold(replace(self.sweep, stage=stage), make, self.bench.checkpoint(stage), self.clock)
-        self.sweeps.append(self.mini.cost(self.clock, stage, start, time.perf_counter()))
+        reducer = fold(replace(self.sweep, stage=stage), make, self.bench.checkpoint(stage), report=self.clock)
+        self.sweeps.append(self.mini.cost(self.clock, stage, start, end=time.perf_counter()))
         return reducer
 
     def eigenbases(self, covariances: Covariances) -> Eigenbases:

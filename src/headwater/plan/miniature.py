@@ -21,7 +21,7 @@ PASSES = 3.0
 """A batch of a sweep takes at most about so many times its forward and backward pass."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Miniature:
     """A few whole batches of the corpus, as a corpus of their own."""
 
@@ -36,10 +36,10 @@ class Miniature:
 
     @cached_property
     def sweep(self) -> Sweep:
-        return Sweep("probe", self.subject.lm, self.subject.layers, self.corpus.sequences())
+        return Sweep(stage="probe", lm=self.subject.lm, layers=self.subject.layers, sequences=self.corpus.sequences())
 
-    def cost(self, clock: Clock, stage: str, start: float, end: float) -> SweepCost:
-        cost = sweep_cost(self.layout, clock.stamps[stage], start, end, self.per_copy)
+    def cost(self, clock: Clock, stage: str, start: float, *, end: float) -> SweepCost:
+        cost = sweep_cost(self.layout, clock.stamps[stage], start, end=end, per_example=self.per_copy)
         return replace(cost, per_example=self.per_example)
 
 
@@ -49,7 +49,7 @@ def make_miniature(subject: Subject, folder: Path) -> Miniature:
     stand_ins = subject.at_hand(subject.examples)
     places = subject.layout.sample(count)
     corpus = copy_examples(subject.corpus, [stand_ins[k] for k in places], folder / "corpus" / "examples.arrow")
-    sweep = Sweep("probe", subject.lm, subject.layers, corpus.sequences())
+    sweep = Sweep(stage="probe", lm=subject.lm, layers=subject.layers, sequences=corpus.sequences())
     layout = Layout(subject.layout.lengths[places], sweep.shards(), sweep.token_budget)
     copied = seconds_of(lambda: sweep.sequences[:]) / len(corpus)
     if subject.corpus.streamed:
@@ -57,7 +57,7 @@ def make_miniature(subject: Subject, folder: Path) -> Miniature:
         each = seconds_of(lambda: subject.corpus.sequences(read)[:]) / len(read)
     else:
         each = (subject.reading.again if subject.reading else None) or copied
-    return Miniature(subject, folder, corpus, layout, each, copied)
+    return Miniature(subject=subject, folder=folder, corpus=corpus, layout=layout, per_example=each, per_copy=copied)
 
 
 def _affordable(subject: Subject) -> int:

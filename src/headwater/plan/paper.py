@@ -16,11 +16,11 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from headwater.basis import spans
+from headwater.attribution.index.settings import DEFAULT_BYTES
 from headwater.curvature.covariances import WIDE_BLOCK
+from headwater.curvature.sections import Section, section_of, sections
 from headwater.errors import HeadwaterError, ModelError, first_line
-from headwater.index.settings import DEFAULT_BYTES
-from headwater.influence.sections import Section, section_of, sections
+from headwater.gradients.basis import spans
 from headwater.lm.layers import TrackedLayer, choose_layers, linear_shapes
 from headwater.lm.load import Dtype
 from headwater.sweep.sweep import shards_of
@@ -36,7 +36,7 @@ DECOMPOSING = 0.01
 """Of the rate of products, so much a decomposition reaches on a GPU. On a processor it is a fifth."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PaperOptions:
     """What is to be done, and with what."""
 
@@ -102,7 +102,7 @@ class Shapes:
         return [x.inputs for x in self.layers if x.name == x.group] + [x.outputs for x in self.layers]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PaperStage:
     """What one stage comes to."""
 
@@ -117,7 +117,7 @@ class PaperStage:
     """Bytes that go to all workers and come back."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PaperPlan:
     """What the stages come to, and the sections that the fit works in."""
 
@@ -132,10 +132,14 @@ class PaperPlan:
     def to_json(self) -> str:
         whole = asdict(self)
         whole["parts"] = [
-            {"layers": [x.name for x in part.layers], "covariances": part.covariances, "eigenvalues": part.eigenvalues,
-             "peak": part.peak}
+            {
+                "layers": [x.name for x in part.layers],
+                "covariances": part.covariances,
+                "eigenvalues": part.eigenvalues,
+                "peak": part.peak,
+            }
             for part in self.parts
-        ]  # fmt: skip
+        ]
         return json.dumps(whole, indent=2, ensure_ascii=False)
 
 
@@ -153,9 +157,17 @@ def plan_on_paper(model: str, options: PaperOptions, *, trust_remote_code: bool 
         if options.memory is None
         else sections(shapes.layers, options.memory - held, options.block_width)
     )
-    stages = (_fit(shapes, options, parts, held), _index(shapes, options, held))
+    stages = (_fit(shapes, options, parts, held=held), _index(shapes, options, held))
     parameters = sum(layer.parameters for layer in shapes.layers)
-    return PaperPlan(model, shapes.weights, len(shapes.layers), parameters, options, stages, tuple(parts))
+    return PaperPlan(
+        model=model,
+        weights=shapes.weights,
+        layers=len(shapes.layers),
+        parameters=parameters,
+        options=options,
+        stages=stages,
+        parts=tuple(parts),
+    )
 
 
 def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_code: bool = False) -> Shapes:
@@ -171,12 +183,14 @@ def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_co
     products = sum(inputs * outputs for inputs, outputs in linear_shapes(made))
     text = config.get_text_config()
     return Shapes(
-        layers, weights, products + made.get_output_embeddings().weight.numel(),
+        layers,
+        weights,
+        products + made.get_output_embeddings().weight.numel(),
         2 * text.num_hidden_layers * text.hidden_size,
-    )  # fmt: skip
+    )
 
 
-def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], held: int) -> PaperStage:
+def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], *, held: int) -> PaperStage:
     """The model runs twice for every section: what the first pass catches is not kept for the second by workers, and
     for large models one process has no room for it either."""
     examples = min(options.fit_examples or options.examples, options.examples)
@@ -191,10 +205,13 @@ def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], held: 
         sent = len(shards_of(examples)) * (whole.covariances + whole.eigenvalues) + options.workers * whole.covariances
         sent += 2 * len(parts) * tokens * SENT_BYTES
     return PaperStage(
-        "fit", work + decomposing, (work + decomposing / DECOMPOSING) / options.rate / options.workers,
-        held + max(part.peak for part in parts), whole.covariances + whole.eigenvalues,
-        _weights(shapes, options) + sent,
-    )  # fmt: skip
+        name="fit",
+        multiplications=work + decomposing,
+        seconds=(work + decomposing / DECOMPOSING) / options.rate / options.workers,
+        memory=held + max(part.peak for part in parts),
+        disk=whole.covariances + whole.eigenvalues,
+        sent=_weights(shapes, options) + sent,
+    )
 
 
 def _index(shapes: Shapes, options: PaperOptions, held: int) -> PaperStage:
@@ -208,10 +225,13 @@ def _index(shapes: Shapes, options: PaperOptions, held: int) -> PaperStage:
     held += 4 * (bases + roots) + 4 * roots  # the last for the whitened gradient of one example
     sent = options.workers * 4 * (bases + roots) + tokens * SENT_BYTES + options.examples * options.bytes
     return PaperStage(
-        "index", tokens * each, tokens * each / options.rate / options.workers, held,
-        options.examples * (options.bytes + options.tokens * TOKEN_BYTES),
-        _weights(shapes, options) + (sent if options.workers > 1 else 0),
-    )  # fmt: skip
+        name="index",
+        multiplications=tokens * each,
+        seconds=tokens * each / options.rate / options.workers,
+        memory=held,
+        disk=options.examples * (options.bytes + options.tokens * TOKEN_BYTES),
+        sent=_weights(shapes, options) + (sent if options.workers > 1 else 0),
+    )
 
 
 def _weights(shapes: Shapes, options: PaperOptions) -> int:

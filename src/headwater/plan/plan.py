@@ -10,19 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from headwater.curvature.narrow import along
+from headwater.attribution.index.settings import DEFAULT_BYTES
+from headwater.attribution.index.sketch import Sketch, sketch_of_width
+from headwater.base.byte_sizes import size_of
+from headwater.base.progress import Report, Step, silent
+from headwater.curvature.truncated import along
 from headwater.errors import HeadwaterError
-from headwater.index.settings import DEFAULT_BYTES
-from headwater.index.sketch import Sketch, sketch_of_width
 from headwater.lm.load import Loading, load_model
 from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
 from headwater.plan.fitting import probe_fit
 from headwater.plan.miniature import make_miniature
 from headwater.plan.serving import probe_index, probe_question, probe_scan
 from headwater.plan.subject import Subject, subject_of_corpus, subject_of_run
-from headwater.run import CorpusOptions, FitOptions, Run
-from headwater.sizes import size_of
-from headwater.sweep.progress import Report, Step, silent
+from headwater.runs.run import CorpusOptions, FitOptions, Run
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Rep
 
     Raises HeadwaterError where `path` is no run, or it asks for layers, bytes or examples that cannot be had.
     """
-    report(Step("opening", 0, 1, 0))
+    report(Step(stage="opening", done=0, total=1, tokens=0))
     run = Run.open(path)
     settings = run.index.settings
     subject = subject_of_run(run, str(path), options.fit)
@@ -52,37 +52,42 @@ def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Rep
     sketch = _sketch(subject, options)
     if settings is not None and options.bytes is None and settings.sketch.dimensions == sketch.dimensions:
         sketch = settings.sketch
-    report(Step("opening", 1, 1, 0))
+    report(Step(stage="opening", done=1, total=1, tokens=0))
     done = {"fit"} if run.curvature_path.exists() else set[str]()
     done |= {"index"} if settings is not None and len(run.index.table or ()) == len(run.corpus) else set()
     with TemporaryDirectory(prefix="headwater-plan-") as folder:
-        plan = _plan(subject, Path(folder), sketch, options, report)
+        plan = _plan(subject, Path(folder), sketch, options=options, report=report)
     stages = tuple(replace(stage, done=stage.name in done) for stage in plan.stages)
     command = f"headwater fit {path}" if "fit" not in done else f"headwater index {path}"
     if done == {"fit", "index"}:
         command = f'headwater ask {path} "Once upon a time"'
-    corpus = StagePlan("corpus", 0.0, 0, size_of(run.path / "corpus"), done=True)
+    corpus = StagePlan(name="corpus", seconds=0.0, memory=0, disk=size_of(run.path / "corpus"), done=True)
     return replace(plan, stages=(corpus, *stages), next_command=command)
 
 
 def plan_corpus(
-    model: str, corpus: str | Path, reading: CorpusOptions = CorpusOptions(), options: PlanOptions = PlanOptions(),
-    report: Report = silent, *, loading: Loading = Loading(),
-) -> Plan:  # fmt: skip
+    model: str,
+    corpus: str | Path,
+    reading: CorpusOptions = CorpusOptions(),
+    *,
+    options: PlanOptions = PlanOptions(),
+    report: Report = silent,
+    loading: Loading = Loading(),
+) -> Plan:
     """Plan the stages for a model and a corpus of which no run was made. Nothing is left on disk.
 
     All records are read; where there are more than 2,000, a sample of them is tokenised. Raises ModelError,
     CorpusError, or HeadwaterError for layers, bytes or examples that cannot be had.
     """
-    report(Step("opening", 0, 1, 0))
+    report(Step(stage="opening", done=0, total=1, tokens=0))
     lm = load_model(model, loading)
-    report(Step("opening", 1, 1, 0))
+    report(Step(stage="opening", done=1, total=1, tokens=0))
     with TemporaryDirectory(prefix="headwater-plan-") as folder:
-        subject = subject_of_corpus(lm, corpus, reading, options.fit, Path(folder) / "run", report)
-        plan = _plan(subject, Path(folder), _sketch(subject, options), options, report)
+        subject = subject_of_corpus(lm, corpus, reading, fit=options.fit, folder=Path(folder) / "run", report=report)
+        plan = _plan(subject, Path(folder), _sketch(subject, options), options=options, report=report)
     assert subject.reading is not None
     read = subject.reading
-    first = StagePlan("corpus", read.seconds, read.memory, read.disk, working=read.disk)
+    first = StagePlan(name="corpus", seconds=read.seconds, memory=read.memory, disk=read.disk, working=read.disk)
     return replace(
         plan,
         stages=(first, *plan.stages),
@@ -114,32 +119,41 @@ def _sketch(subject: Subject, options: PlanOptions) -> Sketch:
     return sketch_of_width(dimensions, options.bytes or DEFAULT_BYTES)
 
 
-def _plan(subject: Subject, folder: Path, sketch: Sketch, options: PlanOptions, report: Report) -> Plan:
+def _plan(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptions, report: Report) -> Plan:
     if options.queries < 1:
         raise HeadwaterError(f"--queries {options.queries}: plan a scan of at least one.")
     start = time.perf_counter()
-    probed = _probe(subject, folder / "probe", sketch, options, report)
+    probed = _probe(subject, folder / "probe", sketch, options=options, report=report)
     reading = subject.reading
     return Plan(
-        model=subject.lm.name, curvature=subject.fit.curvature, layers=len(subject.layers),
-        parameters=sum(layer.parameters for layer in subject.layers), examples=subject.examples, tokens=subject.tokens,
-        fit_examples=subject.fitted_on, sketch_bytes=sketch.bytes, queries=options.queries,
+        model=subject.lm.name,
+        curvature=subject.fit.curvature,
+        layers=len(subject.layers),
+        parameters=sum(layer.parameters for layer in subject.layers),
+        examples=subject.examples,
+        tokens=subject.tokens,
+        fit_examples=subject.fitted_on,
+        sketch_bytes=sketch.bytes,
+        queries=options.queries,
         stages=estimate(subject, probed, sketch),
         whole_sketches=sketches_held(subject.examples, sketch) == subject.examples * sketch.bytes,
-        probe_tokens=int(probed.mini.layout.lengths.sum()), probe_seconds=time.perf_counter() - start,
-        records=reading.records if reading else None, sampled_records=reading.sampled if reading else None,
-        next_command="", parts=probed.fit.parts,
-    )  # fmt: skip
+        probe_tokens=int(probed.mini.layout.lengths.sum()),
+        probe_seconds=time.perf_counter() - start,
+        records=reading.records if reading else None,
+        sampled_records=reading.sampled if reading else None,
+        next_command="",
+        parts=probed.fit.parts,
+    )
 
 
-def _probe(subject: Subject, folder: Path, sketch: Sketch, options: PlanOptions, report: Report) -> Probed:
+def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptions, report: Report) -> Probed:
     stages = ("choosing batches", "probing fit", "probing scan", "probing index", "probing ask")
 
     def begin(k: int) -> None:
         if k:
-            report(Step(stages[k - 1], 1, 1, 0))
+            report(Step(stage=stages[k - 1], done=1, total=1, tokens=0))
         if k < len(stages):
-            report(Step(stages[k], 0, 1, 0))
+            report(Step(stage=stages[k], done=0, total=1, tokens=0))
 
     begin(0)
     mini = make_miniature(subject, folder)
@@ -150,9 +164,9 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, options: PlanOptions,
     begin(3)
     index = probe_index(mini, along(fit.curvature, options.directions or 0), sketch)
     begin(4)
-    served = probe_question(mini, fit.curvature, sketch, options.directions or 0)
+    served = probe_question(mini, fit.curvature, sketch, directions=options.directions or 0)
     begin(5)
-    return Probed(mini, fit, index, scan, served)
+    return Probed(mini=mini, fit=fit, index=index, scan=scan, served=served)
 
 
 def _binding(subject: Subject) -> dict[str, str]:

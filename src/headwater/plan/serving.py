@@ -12,28 +12,28 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.ask import AskOptions, Scene, ask_index
-from headwater.curvature.kinds import Curvature
-from headwater.curvature.narrow import Narrow
-from headwater.errors import HeadwaterError
-from headwater.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
-from headwater.index.rescore import WAVE
-from headwater.index.search import MEMORY_SHARE, Loaded, Sought, load_sketches, search
-from headwater.index.sketch import Sketch
-from headwater.index.table import (
+from headwater.attribution.ask import AskOptions, Scene, ask_index
+from headwater.attribution.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
+from headwater.attribution.index.rescore import WAVE
+from headwater.attribution.index.search import MEMORY_SHARE, Loaded, Sought, load_sketches, search
+from headwater.attribution.index.sketch import Sketch
+from headwater.attribution.index.table import (
     create_table,
     metadata_types,
     open_table,
     table_rows,
     table_schema,
 )
-from headwater.influence.question import Question, make_question, preconditioned
-from headwater.influence.scan import Scan, scan_corpus
-from headwater.peak import Peak
+from headwater.attribution.question import Question, make_question, preconditioned
+from headwater.attribution.scan import Scan, scan_corpus
+from headwater.base.byte_sizes import size_of
+from headwater.base.memory_probe import Peak
+from headwater.curvature.base import Curvature
+from headwater.curvature.truncated import Narrow
+from headwater.errors import HeadwaterError
 from headwater.plan.layout import Layout, spread
 from headwater.plan.miniature import Miniature
 from headwater.plan.timing import Clock, SweepCost, seconds_of
-from headwater.sizes import size_of
 
 TABLE_ROWS, TABLE_BYTES = 2000, 1 << 26
 """The table that is tried has at most so many rows, and so many bytes of sketches."""
@@ -43,7 +43,7 @@ SEARCHED_BYTES = 1 << 27
 """Sketches that a search is timed on take at most so many bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Indexed:
     """What indexing the miniature has shown."""
 
@@ -65,15 +65,17 @@ def probe_index(mini: Miniature, curvature: Curvature | Narrow, sketch: Sketch) 
     """Index the miniature, and write a table of up to 2,000 of the corpus's texts."""
     clock = Clock()
     url = str(mini.folder / "index")
-    work = IndexWork(mini.subject.lm, mini.corpus, curvature, sketch, url, "{}", clock)
+    work = IndexWork(
+        lm=mini.subject.lm, corpus=mini.corpus, curvature=curvature, sketch=sketch, url=url, binding="{}", report=clock
+    )
     with Peak() as peak:
         start = time.perf_counter()
         columns = seconds_of(lambda: metadata_types(mini.corpus, range(len(mini.corpus))))
         bring_up_to_date(work)
         end = clock.begun["full-text index"]
-        cost = mini.cost(clock, "index", start + columns, end)
+        cost = mini.cost(clock, "index", start + columns, end=end)
         words, row_bytes = _probe_table(mini, sketch)
-    return Indexed(cost, mini.layout, words, peak.bytes, row_bytes)
+    return Indexed(sweep=cost, mini=mini.layout, words=words, memory=peak.bytes, row_bytes=row_bytes)
 
 
 def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
@@ -84,15 +86,15 @@ def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
     types = metadata_types(corpus, spread(count, len(corpus)).tolist())
     coarse = min(COARSE_BYTES, sketch.bytes)
     folder = mini.folder / "table"
-    table = create_table(str(folder), table_schema(types, coarse, sketch.bytes - coarse, "{}"))
+    table = create_table(str(folder), table_schema(types, coarse, sketch.bytes - coarse, binding="{}"))
     codes = np.random.default_rng(0).integers(0, 256, (count, sketch.bytes), dtype=np.uint8)
     numbers = np.random.default_rng(1).random((count, 3), dtype=np.float32)
-    table.append(table_rows(table.lance.schema, np.arange(count), examples, codes, numbers))
+    table.append(table_rows(table.lance.schema, np.arange(count), examples, codes=codes, numbers=numbers))
     seconds = seconds_of(table.tidy)
     return seconds / count, size_of(folder) / count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scanned:
     """What scanning the miniature has shown."""
 
@@ -119,11 +121,17 @@ def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> Scanned:
         sequences = [question.sequence for question in questions]
         weights = preconditioned(mini.subject.lm, curvature, sequences)
         once = time.perf_counter() - start
-        scan = Scan(mini.corpus, [question.id for question in questions], weights, False, "probe")
+        scan = Scan(
+            corpus=mini.corpus,
+            query_ids=[question.id for question in questions],
+            preconditioned=weights,
+            tokens=False,
+            binding="probe",
+        )
         start = time.perf_counter()
-        scan_corpus(scan, replace(mini.sweep, stage="scan"), output, clock)
-        cost = mini.cost(clock, "scan", start, time.perf_counter())
-    return Scanned(cost, mini.layout, once, peak.bytes, _scores_bytes(mini, scan))
+        scan_corpus(scan, replace(mini.sweep, stage="scan"), output, report=clock)
+        cost = mini.cost(clock, "scan", start, end=time.perf_counter())
+    return Scanned(sweep=cost, mini=mini.layout, once=once, memory=peak.bytes, row_bytes=_scores_bytes(mini, scan))
 
 
 def _scores_bytes(mini: Miniature, scan: Scan) -> float:
@@ -149,20 +157,20 @@ class Served:
     """Bytes that the process held, sketches not counted."""
 
 
-def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, directions: int = 0) -> Served:
+def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, directions: int = 0) -> Served:
     """Ask the miniature's index a few questions, the first only to warm up.
 
     The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
     how many candidates must be scored depends on how far the strongest stand out.
     """
-    scene = Scene(mini.subject.lm, mini.corpus, curvature)
+    scene = Scene(lm=mini.subject.lm, corpus=mini.corpus, curvature=curvature)
     share = min(1.0, len(mini.corpus) / mini.subject.examples)
     options = AskOptions(k=max(1, round(AskOptions().k * share)))
     table = open_table(str(mini.folder / "index"))
     assert table is not None
-    loaded = load_sketches(table, mini.corpus, sketch, _memory(), directions)
+    loaded = load_sketches(table, mini.corpus, sketch, memory=_memory(), directions=directions)
     with Peak() as peak:
-        asked = [_asked(scene, question, options, loaded) for question in questions_from(mini, QUESTIONS + 1)]
+        asked = [_asked(scene, question, options, loaded=loaded) for question in questions_from(mini, QUESTIONS + 1)]
     one, vectors = questions_from(mini, 1), list[Any]()
     start = seconds_of(lambda: vectors.append(scene.sought(scene.weights(one, options), directions)))
     vector = vectors[0]
@@ -174,10 +182,10 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, direct
     return Served(max(0.0, median(took) - short), per_example if per_example else long / len(many), peak.bytes)
 
 
-def _asked(scene: Scene, question: Question, options: AskOptions, loaded: Loaded) -> tuple[float, int]:
+def _asked(scene: Scene, question: Question, options: AskOptions, *, loaded: Loaded) -> tuple[float, int]:
     """Seconds for a question, and how many examples were scored exactly."""
     start = time.perf_counter()
-    answer = ask_index(scene, question, options, loaded)
+    answer = ask_index(scene, question, options, loaded=loaded)
     return time.perf_counter() - start, answer.examples_scored
 
 
@@ -197,7 +205,7 @@ def _searched(mini: Miniature, sketch: Sketch) -> int:
 
 
 def _search(loaded: Loaded, sought: Sought) -> float:
-    return seconds_of(lambda: search(loaded, sought, "influence", None))
+    return seconds_of(lambda: search(loaded, sought, "influence", among=None))
 
 
 def _tiled(loaded: Loaded, count: int) -> Loaded:
@@ -206,9 +214,12 @@ def _tiled(loaded: Loaded, count: int) -> Loaded:
     assert loaded.coarse is not None
     assert loaded.fine is not None
     return replace(
-        loaded, scales=loaded.scales[places], self_influence=loaded.self_influence[places],
-        coarse=loaded.coarse[places], fine=loaded.fine[places],
-    )  # fmt: skip
+        loaded,
+        scales=loaded.scales[places],
+        self_influence=loaded.self_influence[places],
+        coarse=loaded.coarse[places],
+        fine=loaded.fine[places],
+    )
 
 
 def questions_from(mini: Miniature, count: int) -> list[Question]:

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from headwater.base.files import read_metadata
+from headwater.base.memory_probe import Peak
+from headwater.base.progress import Report, Step, silent
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.read import Record, read_records
 from headwater.corpus.sources import streams
 from headwater.corpus.store import ROWS_PER_BATCH, SCHEMA, CorpusCounts, write_corpus
 from headwater.errors import CorpusError, HeadwaterError
-from headwater.files import read_metadata
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
-from headwater.peak import Peak
 from headwater.plan.layout import Layout, lengths_of, spread
-from headwater.run import CorpusOptions, FitOptions, Run
-from headwater.sweep.progress import Report, Step, silent
+from headwater.runs.run import CorpusOptions, FitOptions, Run
 from headwater.sweep.sweep import Sweep
 
 SAMPLED_RECORDS = 2000
@@ -33,7 +33,7 @@ CATALOGUE_BYTES = 60
 """About what a catalogue takes for an example."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """How a corpus that is not tokenised yet was sampled, and what tokenising all of it costs."""
 
@@ -51,7 +51,7 @@ class Reading:
     """Seconds to read and tokenise one example anew in every pass, where texts are streamed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """A model with the corpus that is to be swept."""
 
@@ -90,7 +90,7 @@ class Subject:
 
     def _layout(self, count: int) -> Layout:
         places = self.at_hand(count)
-        sweep = Sweep("plan", self.lm, self.layers, self.corpus.sequences(places))
+        sweep = Sweep(stage="plan", lm=self.lm, layers=self.layers, sequences=self.corpus.sequences(places))
         return Layout(lengths_of(self.corpus)[places], sweep.shards(), sweep.token_budget)
 
 
@@ -103,13 +103,20 @@ def subject_of_run(run: Run, name: str, fit: FitOptions) -> Subject:
         fit = _as_fitted(fit, read_metadata(run.curvature_path))
     layers = choose_layers(run.lm.model, fit.layers)
     fitted_on = _fitted_on(fit, run.corpus.counts.examples)
-    return Subject(name, run.lm, layers, fit, run.corpus, len(run.corpus), fitted_on)
+    return Subject(
+        name=name, lm=run.lm, layers=layers, fit=fit, corpus=run.corpus, examples=len(run.corpus), fitted_on=fitted_on
+    )
 
 
 def subject_of_corpus(
-    lm: LanguageModel, source: str | Path, options: CorpusOptions, fit: FitOptions, folder: Path,
+    lm: LanguageModel,
+    source: str | Path,
+    options: CorpusOptions,
+    *,
+    fit: FitOptions,
+    folder: Path,
     report: Report = silent,
-) -> Subject:  # fmt: skip
+) -> Subject:
     """A model and a corpus that no run was made of: all records are read, a sample of them is tokenised in `folder`.
 
     Raises CorpusError as a fit would, and HeadwaterError for layers that the model has not.
@@ -123,9 +130,11 @@ def subject_of_corpus(
             read_records(source, options.read, render=renderer(lm.tokenizer, options.read)), SAMPLED_RECORDS, report
         )
         with suppress(CorpusError):  # the first writing takes longer, however much there is to write
-            write_corpus(folder / "first.arrow", records[:20], lm.tokenizer, max_tokens, options.long_texts)
+            write_corpus(
+                folder / "first.arrow", records[:20], lm.tokenizer, max_tokens=max_tokens, long_texts=options.long_texts
+            )
         middle = time.perf_counter()
-        counts = write_corpus(path, records, lm.tokenizer, max_tokens, options.long_texts)
+        counts = write_corpus(path, records, lm.tokenizer, max_tokens=max_tokens, long_texts=options.long_texts)
         end = time.perf_counter()
     share = total / len(records)
     examples = round(counts.examples * share)
@@ -133,8 +142,17 @@ def subject_of_corpus(
     disk, again = round(path.stat().st_size * share), None
     if streams(source, options.read.stream):
         disk, again = CATALOGUE_BYTES * examples, seconds / examples
-    reading = Reading(total, len(records), seconds, disk, peak.bytes, again)
-    return Subject("RUN", lm, layers, fit, Corpus(path), examples, _fitted_on(fit, examples), reading)
+    reading = Reading(records=total, sampled=len(records), seconds=seconds, disk=disk, memory=peak.bytes, again=again)
+    return Subject(
+        name="RUN",
+        lm=lm,
+        layers=layers,
+        fit=fit,
+        corpus=Corpus(path),
+        examples=examples,
+        fitted_on=_fitted_on(fit, examples),
+        reading=reading,
+    )
 
 
 def spread_records(records: Iterable[Record], most: int, report: Report = silent) -> tuple[list[Record], int]:
@@ -150,7 +168,7 @@ def spread_records(records: Iterable[Record], most: int, report: Report = silent
                 kept.append(record)
         total += 1
         if total % ROWS_PER_BATCH == 0:
-            report(Step("reading", total, total, 0))
+            report(Step(stage="reading", done=total, total=total, tokens=0))
     return kept, total
 
 
@@ -168,7 +186,9 @@ def copy_examples(corpus: Corpus, positions: Sequence[int], path: Path) -> Corpu
         for example in corpus.read(positions)
     ]
     tokens = sum(len(row["tokens"]) for row in rows)
-    counts = CorpusCounts(len(rows), len(rows), tokens, 0, 0, "sample")
+    counts = CorpusCounts(
+        records=len(rows), examples=len(rows), tokens=tokens, long=0, too_short=0, fingerprint="sample"
+    )
     path.parent.mkdir(parents=True)
     schema = SCHEMA.with_metadata({"counts": json.dumps(asdict(counts))})
     with pa.ipc.new_file(str(path), schema) as writer:

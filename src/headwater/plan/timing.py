@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from headwater.base.progress import Step
 from headwater.plan.layout import Layout
-from headwater.sweep.progress import Step
 
 
 @dataclass
@@ -45,7 +45,7 @@ class SweepCost:
         return self.start + work + self.per_shard * len(layout.shards)
 
 
-def sweep_cost(layout: Layout, stamps: list[float], start: float, end: float, per_example: float) -> SweepCost:
+def sweep_cost(layout: Layout, stamps: list[float], start: float, *, end: float, per_example: float) -> SweepCost:
     """The cost of the sweep over `layout` that began at `start`, finished batches at `stamps` and ended at `end`.
 
     The rate is that of batches in the middle of a shard. What the others take longer is the cost of finishing the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headwater.influence.attribution import Attribution, Query, ScoredExample
+from headwater.attribution.attribution import Attribution, Query, ScoredExample
 from headwater.render.heat import Piece, ScaleBy, Snippet, axis, shade, shared_scale, snippet, strength
 from headwater.render.palette import share
 from headwater.render.summary import in_prompt
@@ -16,7 +16,7 @@ LONG = 1200
 SNIPPET = 700
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """One token of the question."""
 
@@ -38,7 +38,7 @@ class Layer:
     """Of the strongest layer of this example, from −1 to 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One example."""
 
@@ -64,7 +64,9 @@ def question(query: Query) -> list[Asked]:
     for token, before in in_prompt(query):
         text = one_line(token.token) if token.selected else visible(token.token)
         lead = leading_spaces(text)
-        asked.append(Asked(lead, text[len(lead) :], token.loss, before, token.selected))
+        asked.append(
+            Asked(lead=lead, word=text[len(lead) :], loss=token.loss, in_prompt=before, selected=token.selected)
+        )
     return asked
 
 
@@ -75,12 +77,12 @@ def cards(attribution: Attribution, scale: ScaleBy) -> tuple[list[Card], list[Ca
     def made(examples: Sequence[ScoredExample]) -> list[Card]:
         bars = [share(strength(example, attribution.rank_by), end) for example in examples]
         ranked = enumerate(zip(examples, bars, strict=True), start=1)
-        return [_card(rank, example, bar, full) for rank, (example, bar) in ranked]
+        return [_card(rank, example, bar, scale=full) for rank, (example, bar) in ranked]
 
     return made(attribution.proponents), made(attribution.opponents)
 
 
-def _card(rank: int, example: ScoredExample, bar: float, scale: float | None) -> Card:
+def _card(rank: int, example: ScoredExample, bar: float, *, scale: float | None) -> Card:
     pieces = shade(example.tokens, scale)
     long = sum(len(piece.text) for piece in pieces) > LONG
     peak = max(map(abs, example.layers.values()), default=0.0)

@@ -11,13 +11,13 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.constrain import Constrain
 from rich.text import Text
 
-from headwater.influence.comparison import Check, Comparison
 from headwater.render.palette import PALETTES, Theme, share
 from headwater.render.scatter import NAMES, numbers, scatter_svg
 from headwater.render.summary import examples, signed, subject
 from headwater.render.terminal_text import BOLD, bar, ink_of
 from headwater.render.theme import terminal_theme
 from headwater.render.visible import one_line, shorten, visible
+from headwater.verify.comparison import Check, Comparison
 
 WIDTH = 110
 HALF_BAR = 12

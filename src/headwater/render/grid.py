@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headwater.influence.attribution import TokenInfluence, TokenMap
+from headwater.attribution.attribution import TokenInfluence, TokenMap
 from headwater.render.heat import FAINT, Piece, shade
 from headwater.render.palette import share
 from headwater.render.visible import one_line
@@ -30,7 +30,7 @@ class Row:
     cells: list[Cell]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """A token map ready to be drawn."""
 
@@ -54,7 +54,7 @@ def grid(token_map: TokenMap) -> Grid:
         rows.append(Row(_name(token), sum(values), cells))
     sums = [sum(column) for column in zip(*token_map.values, strict=True)]
     tokens = [TokenInfluence(*pair) for pair in zip(token_map.example_tokens, sums, strict=False)]
-    return Grid(token_map.example_id, shade(tokens), columns, rows, sum(sums))
+    return Grid(example_id=token_map.example_id, text=shade(tokens), columns=columns, rows=rows, total=sum(sums))
 
 
 def _cell(value: float, full: float, title: str) -> Cell:

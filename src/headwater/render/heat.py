@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from headwater.influence.attribution import Attribution, RankBy, ScoredExample, TokenInfluence
+from headwater.attribution.attribution import Attribution, RankBy, ScoredExample, TokenInfluence
 from headwater.render.palette import share
 from headwater.render.visible import leading_spaces, visible
 

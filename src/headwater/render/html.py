@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from headwater.influence.attribution import Attribution, TokenMap
+from headwater.attribution.attribution import Attribution, TokenMap
 from headwater.render.cards import cards, question
 from headwater.render.grid import grid
 from headwater.render.heat import ScaleBy

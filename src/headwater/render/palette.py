@@ -9,7 +9,7 @@ from typing import Literal
 Theme = Literal["light", "dark"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Palette:
     """The colours of one theme. Blue and orange are told apart with every common kind of colour blindness."""
 
@@ -24,8 +24,22 @@ class Palette:
 
 
 PALETTES: dict[Theme, Palette] = {
-    "light": Palette("#FFFFFF", "#67A9CF", "#F4A259", "#1F5F99", "#8A4B08", "#1B1E23"),
-    "dark": Palette("#16191E", "#1F5F99", "#8A4B08", "#67A9CF", "#F4A259", "#ECEAE4"),
+    "light": Palette(
+        background="#FFFFFF",
+        raises="#67A9CF",
+        lowers="#F4A259",
+        raises_ink="#1F5F99",
+        lowers_ink="#8A4B08",
+        ink="#1B1E23",
+    ),
+    "dark": Palette(
+        background="#16191E",
+        raises="#1F5F99",
+        lowers="#8A4B08",
+        raises_ink="#67A9CF",
+        lowers_ink="#F4A259",
+        ink="#ECEAE4",
+    ),
 }
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from html import escape
 
-from headwater.influence.comparison import GROUPS, Check, Comparison, Group
 from headwater.render.palette import PALETTES, Palette, blend
 from headwater.render.summary import signed
 from headwater.render.visible import one_line, shorten
+from headwater.verify.comparison import GROUPS, Check, Comparison, Group
 
 SIZE, LEFT, RIGHT, TOP, BOTTOM = 460, 84, 28, 52, 56
 """The side of the square that is plotted in, and the room around it, in pixels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate
 
-from headwater.influence.attribution import Attribution, Query, QueryToken, ScoredExample
+from headwater.attribution.attribution import Attribution, Query, QueryToken, ScoredExample
 from headwater.render.visible import one_line, shorten
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headwater.influence.attribution import Attribution, ScoredExample
+from headwater.attribution.attribution import Attribution, ScoredExample
 
 SCHEMA = pa.schema(
     [

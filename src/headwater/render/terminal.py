@@ -11,7 +11,7 @@ from rich.constrain import Constrain
 from rich.style import Style
 from rich.text import Text
 
-from headwater.influence.attribution import Attribution, Query, ScoredExample
+from headwater.attribution.attribution import Attribution, Query, ScoredExample
 from headwater.render.heat import ScaleBy, axis, shade, shared_scale, snippet, strength
 from headwater.render.palette import Theme, share
 from headwater.render.summary import alike, in_prompt, made_with, meaning, signed, subject, surprisal
@@ -74,10 +74,10 @@ class _AnswerView:
                 yield Text(f"    Nothing {word.lower()} it.", style="dim")
             for rank, example in enumerate(examples[: self.show], start=1):
                 yield Text()
-                yield self._card_line(rank, example, ink, width)
+                yield self._card_line(rank, example, ink, width=width)
                 yield _Indented(self._card_text(example, ink))
 
-    def _card_line(self, rank: int, example: ScoredExample, ink: Ink, width: int) -> Text:
+    def _card_line(self, rank: int, example: ScoredExample, ink: Ink, *, width: int) -> Text:
         value = strength(example, self.attribution.rank_by)
         line = Text(f"{rank:>3} ", no_wrap=True, overflow="ellipsis")
         line.append(f"{signed(example.influence):<9}", ink.sign(value) + BOLD)

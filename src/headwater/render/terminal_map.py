@@ -10,7 +10,7 @@ from rich.cells import set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from headwater.influence.attribution import TokenMap
+from headwater.attribution.attribution import TokenMap
 from headwater.render.heat import FAINT
 from headwater.render.palette import Theme, share
 from headwater.render.summary import signed
@@ -52,7 +52,7 @@ class _MapView:
         yield Text()
         yield self._header(shown)
         for token, row in zip(self.token_map.query_tokens, self.token_map.values, strict=True):
-            yield self._row(token, row, shown, ink)
+            yield self._row(token, row, shown, ink=ink)
 
     def _title(self, count: int) -> Text:
         total = len(self.token_map.example_tokens)
@@ -64,7 +64,7 @@ class _MapView:
         names = [_fit(self.token_map.example_tokens[place], CELL - 1) for place in shown]
         return _line(Text(" " * ROW_HEAD), [Text(name, "dim") for name in [*names, "all".rjust(CELL - 1)]])
 
-    def _row(self, token: str, row: list[float], shown: list[int], ink: Ink) -> Text:
+    def _row(self, token: str, row: list[float], shown: list[int], *, ink: Ink) -> Text:
         full = max((abs(value) for line in self.token_map.values for value in line), default=0.0)
         cells: list[Text] = []
         for value in (row[place] for place in shown):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from headwater.run import Run
+from headwater.base.version import __version__
+from headwater.runs.run import Run
 from headwater.serve.limits import LIMITS
 from headwater.serve.schemas import Fingerprints, IndexBody, LimitsBody, PromptBody, RunBody
-from headwater.version import __version__
 
 PROMPTS = 4
 OPENING_WORDS = 8
@@ -39,11 +39,14 @@ def about(run: Run, queue: int) -> RunBody:
         index=index,
         prompts=_written(run.path / "examples.jsonl") or _openings(run),
         limits=LimitsBody(
-            prompt_tokens=run.lm.max_positions, k=LIMITS.k, texts=LIMITS.texts, body_bytes=LIMITS.body_bytes,
+            prompt_tokens=run.lm.max_positions,
+            k=LIMITS.k,
+            texts=LIMITS.texts,
+            body_bytes=LIMITS.body_bytes,
             queue=queue,
         ),
         corpus_source=run.manifest.corpus.source,
-    )  # fmt: skip
+    )
 
 
 def _written(path: Path) -> list[PromptBody]:

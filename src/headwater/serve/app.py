@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.serve import routes_jobs, routes_model
 from headwater.serve.guard import Guard
 from headwater.serve.metrics import Measured
@@ -40,9 +40,12 @@ def create_app(run: str | Path | Callable[[], Run], settings: Settings = Setting
             await asyncio.to_thread(service.worker.close)
 
     app = FastAPI(
-        lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-    )  # fmt: skip
+    )
     app.state.service = service
     for router in (routes_jobs.router, routes_model.router, health):
         app.include_router(router)

@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from headwater.answer import Answer
+from headwater.attribution.answer import Answer
 from headwater.render.comparison import comparison_html
 from headwater.render.html import answer_html
 from headwater.verify.verification import Verification

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from headwater.run import Run
+from headwater.base.progress import Step
+from headwater.runs.run import Run
 from headwater.serve.problems import Problem
-from headwater.sweep.progress import Step
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Ending = Literal["done", "failed", "cancelled"]
@@ -40,7 +40,7 @@ class Cancelled(Exception):
     """Raised between two batches of a job that is to stop."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """How far a job is."""
 
@@ -115,7 +115,7 @@ class Job:
         if self._stopping:
             raise Cancelled
 
-    def end(self, state: Ending, result: Result = Result(), error: Problem | None = None, note: str = "") -> bool:
+    def end(self, state: Ending, result: Result = Result(), error: Problem | None = None, *, note: str = "") -> bool:
         """End it, once: False where it had ended before. Tell the watchers afterwards."""
         with self._lock:
             if self.status.over:

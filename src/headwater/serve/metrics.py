@@ -8,10 +8,10 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headwater import logs
+from headwater.base import logs
+from headwater.base.version import __version__
 from headwater.serve.jobs import Job
 from headwater.serve.problems import path_of
-from headwater.version import __version__
 
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 JOB_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -23,9 +23,11 @@ class Metrics:
     def __init__(self, waiting: Callable[[], int]) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
-            "headwater_requests", "Requests by route, method and status.", ["route", "method", "status"],
+            "headwater_requests",
+            "Requests by route, method and status.",
+            ["route", "method", "status"],
             registry=registry,
-        )  # fmt: skip
+        )
         self._request_seconds = Histogram(
             "headwater_request_seconds", "Until the answer begins.", ["route"], registry=registry
         )
@@ -40,7 +42,7 @@ class Metrics:
     def serves(self, model: str) -> None:
         self._build.info({"version": __version__, "model": model})
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+    def request(self, route: str, method: str, status: int, *, seconds: float) -> None:
         self._requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
@@ -70,11 +72,16 @@ class Measured:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
                 seconds = time.monotonic() - start
-                self.metrics.request(route, scope["method"], message["status"], seconds)
+                self.metrics.request(route, scope["method"], message["status"], seconds=seconds)
                 logs.tell(
-                    f"{scope['method']} {path_of(scope)} {message['status']}", "request", logs.DEBUG,
-                    method=scope["method"], path=path_of(scope), status=message["status"], seconds=seconds,
-                )  # fmt: skip
+                    f"{scope['method']} {path_of(scope)} {message['status']}",
+                    "request",
+                    logs.DEBUG,
+                    method=scope["method"],
+                    path=path_of(scope),
+                    status=message["status"],
+                    seconds=seconds,
+                )
             await send(message)
 
         await self.app(scope, receive, counted)

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import ConfigDict, TypeAdapter
 
-from headwater.answer import answer_schema
-from headwater.influence.comparison import Comparison
+from headwater.attribution.answer import answer_schema
+from headwater.base.version import __version__
 from headwater.serve.problems import MEDIA_TYPE
-from headwater.version import __version__
+from headwater.verify.comparison import Comparison
 
 SUMMARY = "Which training examples made this language model say that?"
 DESCRIPTION = (

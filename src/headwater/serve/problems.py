@@ -32,7 +32,7 @@ class Mistake:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """Why a request, or a job, came to nothing (RFC 9457)."""
 
@@ -61,8 +61,8 @@ class ProblemError(Exception):
         self.status, self.detail, self.headers = status, detail, headers
 
 
-def problem(status: int, detail: str, instance: str = "", errors: list[Mistake] | None = None) -> Problem:
-    return Problem(HTTPStatus(status).phrase, status, detail, instance, errors=errors)
+def problem(status: int, detail: str, instance: str = "", *, errors: list[Mistake] | None = None) -> Problem:
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, instance=instance, errors=errors)
 
 
 def unexpected(error: BaseException, during: str, instance: str = "") -> Problem:
@@ -95,7 +95,7 @@ def handle_problems(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         mistakes = [Mistake(".".join(map(str, each["loc"])), _plain(each["msg"])) for each in error.errors()]
         detail = "; ".join(f"{mistake.where}: {mistake.message}" for mistake in mistakes[:3])
-        return problem_response(problem(422, detail, path_of(request.scope), mistakes))
+        return problem_response(problem(422, detail, path_of(request.scope), errors=mistakes))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

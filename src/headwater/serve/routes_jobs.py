@@ -60,7 +60,7 @@ async def ask(body: InfluencesBody, request: Request, service: TheService, wait:
 
     The answer to a question that was answered before is there at once.
     """
-    return await _begun(service, service.enter("influences", influences(body), _key(body)), request, wait)
+    return await _begun(service, service.enter("influences", influences(body), _key(body)), request, wait=wait)
 
 
 @router.post(
@@ -75,7 +75,7 @@ async def verify(body: VerificationsBody, request: Request, service: TheService,
     A verification that was done before is there at once.
     """
     work = verifications(body, partial(service.kept, _key(body.question)))
-    return await _begun(service, service.enter("verifications", work, _key(body)), request, wait)
+    return await _begun(service, service.enter("verifications", work, _key(body)), request, wait=wait)
 
 
 @router.get("/jobs/{id}", response_model=JobBody, responses=refusals(404, 422))
@@ -137,12 +137,12 @@ def _key(body: BaseModel) -> str:
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
 
 
-async def _begun(service: Service, job: Job, request: Request, wait: float) -> Response:
+async def _begun(service: Service, job: Job, request: Request, *, wait: float) -> Response:
     """The job after at most `wait` seconds; it is dropped where the caller goes away while it is queued."""
     if not await until_over(job, request, wait) and job.status.state == "queued":
         service.worker.cancel(job)
-    return _job(service, job, 200 if job.status.over else 202, {"Location": job.path})
+    return _job(service, job, 200 if job.status.over else 202, headers={"Location": job.path})
 
 
-def _job(service: Service, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _job(service: Service, job: Job, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
     return Response(service.told(job), status, headers, "application/json")

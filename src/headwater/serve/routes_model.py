@@ -6,8 +6,8 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from headwater.influence.attribution import Query, TokenMap
-from headwater.run import Run
+from headwater.attribution.attribution import Query, TokenMap
+from headwater.runs.run import Run
 from headwater.serve.openapi import QUEUED, WITH_BODY, refusals
 from headwater.serve.problems import ProblemError
 from headwater.serve.schemas import DescribeBody, ExampleBody, GenerateBody, RunBody, TokensBody
@@ -32,8 +32,11 @@ async def example(id: str, service: TheService) -> ExampleBody:
 
 
 @router.post(
-    "/generate", response_model=Query, responses=refusals(*WITH_BODY, *QUEUED), tags=["model"],
-)  # fmt: skip
+    "/generate",
+    response_model=Query,
+    responses=refusals(*WITH_BODY, *QUEUED),
+    tags=["model"],
+)
 async def generate_text(body: GenerateBody, request: Request, service: TheService) -> Response:
     """What the model says after a prompt."""
     return await service.now("generate", generate(body), request)
@@ -61,6 +64,4 @@ def _require_example(run: Run, id: str) -> None:
 def _read(service: Service, run: Run, id: str) -> ExampleBody:
     with service.reading:
         found = run.example(id)
-    return ExampleBody(
-        id=found.id, text=found.text, tokens=found.pieces, source=found.source, metadata=found.metadata
-    )  # fmt: skip
+    return ExampleBody(id=found.id, text=found.text, tokens=found.pieces, source=found.source, metadata=found.metadata)

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headwater.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
+from headwater.attribution.attribution import RankBy, Scalar
+from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
+from headwater.base.plugins import SOLVERS
 from headwater.curvature.damping import parse_damping
-from headwater.influence.attribution import RankBy, Scalar
-from headwater.plugins import SOLVERS
 from headwater.serve.jobs import State
 from headwater.serve.limits import LIMITS
 from headwater.serve.problems import Problem

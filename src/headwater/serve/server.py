@@ -12,9 +12,9 @@ from pathlib import Path
 
 import uvicorn
 
-from headwater import logs
+from headwater.base import logs
 from headwater.errors import HeadwaterError
-from headwater.manifest import read_manifest
+from headwater.runs.manifest import read_manifest
 from headwater.serve.app import create_app
 from headwater.serve.service import Service
 from headwater.serve.settings import TOKEN_VARIABLE, Settings

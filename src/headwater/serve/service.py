@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 
-from headwater import logs
-from headwater.run import Run
+from headwater.base import logs
+from headwater.runs.run import Run
 from headwater.serve.about import about
 from headwater.serve.jobs import Book, Job, Work
 from headwater.serve.metrics import Metrics
@@ -40,10 +40,14 @@ class Service:
             seconds = job.status.seconds
             took = "" if seconds is None else f" after {seconds:.1f} s"
             logs.tell(
-                f"{job.kind} {job.id}: {job.status.state}{took}", "job", kind=job.kind, id=job.id,
-                state=job.status.state, seconds=seconds,
+                f"{job.kind} {job.id}: {job.status.state}{took}",
+                "job",
+                kind=job.kind,
+                id=job.id,
+                state=job.status.state,
+                seconds=seconds,
                 problem=None if job.status.error is None else job.status.error.detail,
-            )  # fmt: skip
+            )
 
         self.settings = settings
         self.about: RunBody | None = None
@@ -104,12 +108,18 @@ class Service:
         status = job.status
         seconds = status.seconds
         parts: dict[str, Any] = {
-            "id": job.id, "state": status.state, "place": self.worker.place(job), "stage": status.stage,
-            "done": status.done, "total": status.total, "note": status.note,
+            "id": job.id,
+            "state": status.state,
+            "place": self.worker.place(job),
+            "stage": status.stage,
+            "done": status.done,
+            "total": status.total,
+            "note": status.note,
             "seconds": None if seconds is None else round(seconds, 3),
             "error": None if status.error is None else status.error.to_dict(),
-            "meaning": job.result.meaning, "made_with": job.result.made_with,
-        }  # fmt: skip
+            "meaning": job.result.meaning,
+            "made_with": job.result.made_with,
+        }
         # The answer is JSON already, and may be megabytes of it.
         answer = job.result.json.decode() if with_answer and status.state == "done" else "null"
         return f'{json.dumps(parts)[:-1]}, "answer": {answer}}}'

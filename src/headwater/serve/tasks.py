@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from headwater.answer import Answer
-from headwater.ask import AskOptions
-from headwater.files import finite_json
-from headwater.influence.question import Question, Sampling, describe
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import AskOptions
+from headwater.attribution.question import Question, Sampling, describe
+from headwater.base.files import finite_json
 from headwater.render.comparison import headline, verdict
 from headwater.render.comparison import made_with as checked_with
 from headwater.render.summary import made_with, meaning
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.serve.jobs import Result, Work
 from headwater.serve.schemas import (
     DescribeBody,
@@ -33,9 +33,20 @@ GREEDY_BELOW = 0.01
 def influences(body: InfluencesBody) -> Work:
     """Answer a question from the corpus, or against the texts given."""
     options = AskOptions(
-        body.k, body.rank_by, body.damping, body.exact, body.candidates, body.where, body.contains, body.fold,
-        body.query_rank, _globs(body.layers), body.solver, body.iterations, body.subset,
-    )  # fmt: skip
+        k=body.k,
+        rank_by=body.rank_by,
+        damping=body.damping,
+        exact=body.exact,
+        candidates=body.candidates,
+        where=body.where,
+        contains=body.contains,
+        fold=body.fold,
+        query_rank=body.query_rank,
+        layers=_globs(body.layers),
+        solver=body.solver,
+        iterations=body.iterations,
+        subset=body.subset,
+    )
 
     def work(run: Run) -> Result:
         question = _question(run, body)
@@ -50,9 +61,14 @@ def influences(body: InfluencesBody) -> Work:
 def verifications(body: VerificationsBody, kept: Callable[[], bytes | None]) -> Work:
     """Check what the answer to a question predicts; it is found anew where `kept` has none, as JSON."""
     options = VerifyOptions(
-        kind=body.kind, k=body.k, random=body.random, weight=body.weight, subset=body.subset,
-        iterations=body.iterations, seed=body.seed,
-    )  # fmt: skip
+        kind=body.kind,
+        k=body.k,
+        random=body.random,
+        weight=body.weight,
+        subset=body.subset,
+        iterations=body.iterations,
+        seed=body.seed,
+    )
     ask = influences(body.question)
 
     def work(run: Run) -> Result:
@@ -101,7 +117,7 @@ def _result(value: Any) -> Result:
 
 def _question(run: Run, body: QuestionBody) -> Question:
     return run.question(
-        body.prompt, body.completion, _span(body.span), _sampling(body.sampling), contrast=body.contrast
+        body.prompt, body.completion, _span(body.span), sampling=_sampling(body.sampling), contrast=body.contrast
     )
 
 

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from statistics import fmean
 
+from headwater.base.progress import silent
 from headwater.errors import HeadwaterError
-from headwater.run import Run
+from headwater.runs.run import Run
 from headwater.serve.jobs import Cancelled, Ending, Job, Result
 from headwater.serve.problems import Problem, ProblemError, problem, unexpected
-from headwater.sweep.progress import silent
 
 RECENT = 20
 """Jobs whose durations tell how long the next ones may take."""
@@ -55,9 +55,10 @@ class Worker:
                 raise ProblemError(503, "The server is stopping.")
             if len(self._queue) >= self.limit:
                 raise ProblemError(
-                    429, f"{len(self._queue)} jobs are waiting, and no more may. Ask again later.",
+                    429,
+                    f"{len(self._queue)} jobs are waiting, and no more may. Ask again later.",
                     {"Retry-After": str(self._until_free())},
-                )  # fmt: skip
+                )
             self._queue.append(job)
             self._changed.notify_all()
 
@@ -161,9 +162,9 @@ class Worker:
             self._end(job, "done", result)
 
     def _end(
-        self, job: Job, state: Ending, result: Result = Result(), error: Problem | None = None, note: str = ""
+        self, job: Job, state: Ending, result: Result = Result(), *, error: Problem | None = None, note: str = ""
     ) -> None:
-        if job.end(state, result, error, note):
+        if job.end(state, result, error, note=note):
             self._on_end(job)
             job.changed()
 

@@ -22,13 +22,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from headwater import aligned
+from headwater.base.progress import Report, Step, silent
 from headwater.corpus.batches import TokenSequence
 from headwater.errors import FingerprintMismatch, HeadwaterError, first_line
+from headwater.gradients import aligned_rows
+from headwater.gradients.reducer import R
 from headwater.lm.capture import Capture
 from headwater.lm.load import LanguageModel, Loading, load_model
-from headwater.reducer import R
-from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, Shard, Sweep, reduce_shard
 
 T = TypeVar("T")
@@ -85,9 +85,11 @@ class RayEngine:
                 _knock(self.address)
                 # Without an address Ray would join whatever cluster was last started on this machine, whosever it is.
                 ray.init(
-                    address=self.address or "local", include_dashboard=False, log_to_driver=False,
+                    address=self.address or "local",
+                    include_dashboard=False,
+                    log_to_driver=False,
                     logging_level=logging.ERROR,
-                )  # fmt: skip
+                )
             except (OSError, ValueError, RuntimeError) as error:
                 raise HeadwaterError(
                     f"No Ray cluster answers at {self.address or 'this machine'}: {first_line(error)}. Start one with "
@@ -108,19 +110,19 @@ class RayEngine:
             ray.shutdown()
 
     def reduce(
-        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], report: Report
+        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], *, report: Report
     ) -> Iterator[tuple[Shard, R]]:
         """The shards' reducers; a worker sends the state of its own, and the sequences are sent to it."""
         bare = replace(sweep, lm=None, sequences=(), kept=None, engine=HERE)  # pyright: ignore[reportArgumentType]
         work = _ShardWork(bare, _Source.of(sweep.lm), make)
         done = shards[0].start if shards else len(sweep.sequences)
-        report(Step(sweep.stage, done, len(sweep.sequences), 0))
+        report(Step(stage=sweep.stage, done=done, total=len(sweep.sequences), tokens=0))
         results = self.map(work, ((shard, sweep.sequences[shard.start : shard.stop]) for shard in shards))
         for shard, (state, tokens) in zip(shards, results, strict=True):
             reducer = make()
             reducer.load_state_dict({name: tensor.to(sweep.lm.device) for name, tensor in state.items()})
             done += shard.stop - shard.start
-            report(Step(sweep.stage, done, len(sweep.sequences), tokens))
+            report(Step(stage=sweep.stage, done=done, total=len(sweep.sequences), tokens=tokens))
             yield shard, reducer
 
     def map(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
@@ -167,9 +169,11 @@ class RayEngine:
     def hire(self) -> None:
         """Ask for one worker more; it is idle once it has started."""
         ray = _ray()
-        worker = ray.remote(_Worker).options(num_cpus=self.workers.cpus, num_gpus=self.workers.gpus).remote(
-            self.workers.cpus
-        )  # fmt: skip
+        worker = (
+            ray.remote(_Worker)
+            .options(num_cpus=self.workers.cpus, num_gpus=self.workers.gpus)
+            .remote(self.workers.cpus)
+        )
         self.starting[worker.ready.remote()] = worker
 
 
@@ -288,9 +292,11 @@ class _Source:
             lm = load_model(self.name, self.loading)
             if lm.fingerprint != self.fingerprint:
                 raise FingerprintMismatch(
-                    f"The model {self.name} on {platform.node()}", self.fingerprint, lm.fingerprint,
-                    "Every machine of the cluster must find the same model under this name.",
-                )  # fmt: skip
+                    f"The model {self.name} on {platform.node()}",
+                    self.fingerprint,
+                    lm.fingerprint,
+                    mend="Every machine of the cluster must find the same model under this name.",
+                )
             _loaded = (self, lm)
         return _loaded[1]
 
@@ -313,7 +319,7 @@ class _ShardWork(Generic[R]):
         shard, sequences = item
         here = replace(self.sweep, lm=self.source.load(), sequences=_From(sequences, shard.start))
         with Capture(here.lm, here.layers) as capture:
-            reducer = reduce_shard(here, capture, shard, self.make(), silent)
+            reducer = reduce_shard(here, capture, shard, reducer=self.make(), report=silent)
         return reducer.state_dict(), sum(len(one.input_ids) for one in sequences)
 
 
@@ -337,13 +343,13 @@ def _send_tensors_as_arrays(device: str = "cpu") -> None:
 
     def flat(tensor: Tensor) -> tuple[Any, torch.dtype, tuple[int, ...], bool]:
         whole = tensor.detach().cpu().contiguous()
-        rows_aligned = tensor.dim() == 2 and tensor.stride() != whole.stride() and aligned.copy(tensor) is tensor
+        rows_aligned = tensor.dim() == 2 and tensor.stride() != whole.stride() and aligned_rows.copy(tensor) is tensor
         return whole.view(-1).view(torch.uint8).numpy(), whole.dtype, tuple(whole.shape), rows_aligned
 
     def tensor_of(parts: tuple[Any, torch.dtype, tuple[int, ...], bool]) -> Tensor:
         numbers, dtype, shape, rows_aligned = parts
         whole = torch.from_numpy(numbers.copy()).view(dtype).view(shape).to(device)
-        return aligned.copy(whole) if rows_aligned else whole
+        return aligned_rows.copy(whole) if rows_aligned else whole
 
     ray.util.register_serializer(Tensor, serializer=flat, deserializer=tensor_of)
 

@@ -16,19 +16,19 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from headwater.base.files import load_tensors, read_metadata, save_tensors
+from headwater.base.progress import Report, Step, silent
 from headwater.corpus.batches import Batch, TokenSequence, make_batches, pad
 from headwater.errors import HeadwaterError
-from headwater.files import load_tensors, read_metadata, save_tensors
-from headwater.gradient import FactoredGradient
+from headwater.gradients.factored import FactoredGradient
+from headwater.gradients.reducer import LayerGradients, R, Reducer
 from headwater.lm.capture import Capture, Captured, Labels
 from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
 from headwater.lm.precision import fast_products
-from headwater.reducer import LayerGradients, R, Reducer
-from headwater.sweep.kept import Kept
-from headwater.sweep.pace import Pace
-from headwater.sweep.progress import Report, Step, silent
+from headwater.sweep.checkpoint_policy import Pace
+from headwater.sweep.gradient_cache import Kept
 
 MOST_TOKENS = 1024
 """Tokens in a batch on a processor, padding included, where layers are narrow."""
@@ -56,7 +56,7 @@ class Engine(Protocol):
     """Who does the work: this process, or many on a cluster. The results are the same bytes."""
 
     def reduce(
-        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], report: Report
+        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], *, report: Report
     ) -> Iterator[tuple[Shard, R]]:
         """The reducer of each of `shards`, in their order."""
         ...
@@ -70,11 +70,11 @@ class Here:
     """The engine that is this process: one shard, one item after the other."""
 
     def reduce(
-        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], report: Report
+        self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], *, report: Report
     ) -> Iterator[tuple[Shard, R]]:
         with Capture(sweep.lm, sweep.layers) as capture:
             for shard in shards:
-                yield shard, reduce_shard(sweep, capture, shard, make(), report)
+                yield shard, reduce_shard(sweep, capture, shard, reducer=make(), report=report)
 
     def map(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         return map(work, items)
@@ -83,7 +83,7 @@ class Here:
 HERE = Here()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """What a sweep runs on: a model, the layers it tracks, and the sequences it reads."""
 
@@ -138,7 +138,7 @@ def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple
             waiting += halves(sequences, batch)
             continue
         try:
-            captured = _captured(sweep, capture, shard, batch)
+            captured = _captured(sweep, capture, shard, batch=batch)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -155,7 +155,7 @@ def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple
             yield batch, factored(sweep.layers, captured)
 
 
-def _captured(sweep: Sweep, capture: Capture, shard: Shard, batch: Batch) -> Captured:
+def _captured(sweep: Sweep, capture: Capture, shard: Shard, *, batch: Batch) -> Captured:
     """What is kept of a batch, or else what is caught now, and then kept."""
     captured = sweep.kept.load(shard.index, batch, sweep.lm.device) if sweep.kept else None
     if captured is None:
@@ -177,14 +177,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, reducer: R, report: Report) -> R:
+def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, *, reducer: R, report: Report) -> R:
     """Run the model over one shard and fold its gradients into `reducer`."""
     done = shard.start
     with fast_products(sweep.lm):
         for batch, gradients in gradients_of(sweep, capture, shard):
             reducer.update(batch, gradients)
             done += len(batch.ids)
-            report(Step(sweep.stage, done, len(sweep.sequences), batch.tokens))
+            report(Step(stage=sweep.stage, done=done, total=len(sweep.sequences), tokens=batch.tokens))
     return reducer
 
 
@@ -197,14 +197,14 @@ def factored(layers: Sequence[TrackedLayer], captured: Captured) -> LayerGradien
     return LayerGradients(by_layer, captured.losses)
 
 
-def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = None, report: Report = silent) -> R:
+def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = None, *, report: Report = silent) -> R:
     """The whole sweep folded into one reducer, going on from `checkpoint` where it holds finished shards."""
     total = make()
     shards = sweep.shards()
     done = checkpoint.load(total, sweep.lm.device) if checkpoint else 0
-    report(Step(sweep.stage, shards[done - 1].stop if done else 0, len(sweep.sequences), 0))
+    report(Step(stage=sweep.stage, done=shards[done - 1].stop if done else 0, total=len(sweep.sequences), tokens=0))
     pace = Pace()
-    for shard, reducer in sweep.engine.reduce(sweep, shards[done:], make, report):
+    for shard, reducer in sweep.engine.reduce(sweep, shards[done:], make, report=report):
         total.merge(reducer)
         if checkpoint and pace.is_due(state := total.state_dict()):
             checkpoint.save(state, shard.index + 1)
@@ -213,14 +213,14 @@ def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = No
 
 
 def each_shard(
-    sweep: Sweep, make: Callable[[], R], finished: Callable[[Shard], bool], report: Report = silent
+    sweep: Sweep, make: Callable[[], R], finished: Callable[[Shard], bool], *, report: Report = silent
 ) -> Iterator[tuple[Shard, R]]:
     """The reducer of every shard that is not `finished`, in order: for results that are rows rather than sums."""
     missing = [shard for shard in sweep.shards() if not finished(shard)]
     there = len(sweep.sequences) - sum(shard.stop - shard.start for shard in missing)
     if there:
-        report(Step(sweep.stage, there, len(sweep.sequences), 0))
-    return sweep.engine.reduce(sweep, missing, make, report)
+        report(Step(stage=sweep.stage, done=there, total=len(sweep.sequences), tokens=0))
+    return sweep.engine.reduce(sweep, missing, make, report=report)
 
 
 @dataclass(frozen=True)

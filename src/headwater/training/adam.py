@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 from transformers.trainer_pt_utils import get_parameter_names
 
+from headwater.base.files import load_tensors
 from headwater.errors import HeadwaterError, first_line
-from headwater.files import load_tensors
 from headwater.lm.load import LanguageModel
 
 MOMENTS_FILE, TRAINER_FILE = "second_moments.safetensors", "optimizer.pt"

@@ -15,23 +15,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headwater.alone import alone
+from headwater.attribution.scan import Scan, bound_to, check_query_ids, scan_corpus, undamaged
+from headwater.attribution.scores import of_rank
+from headwater.base.files import replacing
+from headwater.base.lock import alone
+from headwater.base.progress import Report, Step, silent
 from headwater.corpus.corpus import Corpus
+from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.kinds import EigenCurvature
+from headwater.curvature.refit import Refit
 from headwater.curvature.store import load_curvature
-from headwater.files import replacing
-from headwater.influence.refit import Refit
-from headwater.influence.scan import Scan, bound_to, check_query_ids, scan_corpus, undamaged
-from headwater.influence.scores import of_rank
 from headwater.lm.load import LanguageModel
-from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, Engine, Sweep
 from headwater.training.checkpoints import Checkpoint
 from headwater.training.lookback import METHODS, History, Method, View, examined
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckpointScan:
     """What is written: one row an example, `id`, one column a query, and `<query>@<step>` for every checkpoint."""
 
@@ -70,13 +70,13 @@ def scan_checkpoints(scan: CheckpointScan, output: Path) -> None:
     schema = scan.schema(binding)
     total = len(scan.corpus)
     if bound_to(output, binding):
-        scan.report(Step("scan", total, total, 0))
+        scan.report(Step(stage="scan", done=total, total=total, tokens=0))
         return
     folder = output.with_name(output.name + ".checkpoints")
     with alone(folder):
         factors = _scan_each(scan, folder, binding)
         with replacing(output) as whole, pq.ParquetWriter(whole, schema, write_page_checksum=True) as writer:
-            for table in _added_up(scan, folder, factors, schema):
+            for table in _added_up(scan, folder, factors, schema=schema):
                 writer.write_table(table)
     shutil.rmtree(folder)
 
@@ -114,9 +114,21 @@ def _scan_each(scan: CheckpointScan, folder: Path, binding: str) -> list[float]:
         if path.exists() and not undamaged(path):
             path.unlink()
         weights = of_rank(view.weights, scan.query_rank)
-        one = Scan(scan.corpus, scan.query_ids, weights, False, f"step {step} of {binding}")
-        sweep = Sweep(f"step {step:,}", view.lm, scan.history.layers, scan.corpus.sequences(), engine=scan.engine)
-        scan_corpus(one, sweep, path, scan.report)
+        one = Scan(
+            corpus=scan.corpus,
+            query_ids=scan.query_ids,
+            preconditioned=weights,
+            tokens=False,
+            binding=f"step {step} of {binding}",
+        )
+        sweep = Sweep(
+            stage=f"step {step:,}",
+            lm=view.lm,
+            layers=scan.history.layers,
+            sequences=scan.corpus.sequences(),
+            engine=scan.engine,
+        )
+        scan_corpus(one, sweep, path, report=scan.report)
 
     METHODS[scan.method](scan.history, visit)
     return [factors[checkpoint.step] for checkpoint in scan.history.checkpoints]
@@ -126,7 +138,7 @@ def _part(folder: Path, step: int) -> Path:
     return folder / f"{step}.parquet"
 
 
-def _added_up(scan: CheckpointScan, folder: Path, factors: Sequence[float], schema: Any) -> Iterator[Any]:
+def _added_up(scan: CheckpointScan, folder: Path, factors: Sequence[float], *, schema: Any) -> Iterator[Any]:
     """Tables of a shard each: the checkpoints' shares side by side, and their sums."""
     with ExitStack() as opened:
         paths = [_part(folder, checkpoint.step) for checkpoint in scan.history.checkpoints]

@@ -63,7 +63,7 @@ def read_checkpoints(source: str | Path) -> list[Checkpoint]:
     states = [_state(by_step[step], step) for step in steps]
     logged = {step: rate for state in states for step, rate in state.logged.items()}
     return [
-        _checkpoint(by_step[step], before, step, state, logged)
+        _checkpoint(by_step[step], before, step, state=state, logged=logged)
         for before, step, state in zip([0, *steps], steps, states, strict=False)
     ]
 
@@ -111,7 +111,7 @@ def _state(name: str, step: int) -> _State:
     return _State(None, logged | {int(line["step"]): float(line["learning_rate"]) for line in lines})
 
 
-def _checkpoint(name: str, before: int, step: int, state: _State, logged: Mapping[int, float]) -> Checkpoint:
+def _checkpoint(name: str, before: int, step: int, *, state: _State, logged: Mapping[int, float]) -> Checkpoint:
     """The checkpoint of a name; the one before it is of step `before`."""
     if not state.logged or step == before:
         return Checkpoint(name, step, state.rate)

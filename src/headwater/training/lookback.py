@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headwater.choices import Method
+from headwater.attribution.question import Question, question_gradients
+from headwater.base.choices import Method
 from headwater.corpus.batches import TokenSequence
-from headwater.curvature.kinds import EigenCurvature
+from headwater.curvature.base import EigenCurvature
 from headwater.errors import HeadwaterError
-from headwater.gradient import Gradients
-from headwater.influence.question import Question, question_gradients
+from headwater.gradients.factored import Gradients
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel, load_model
 from headwater.training.adam import Adam, kernel_moments
 from headwater.training.checkpoints import Checkpoint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class History:
     """A training that is looked back at, and what is asked of it."""
 
@@ -92,7 +92,7 @@ def source(history: History, visit: Visit) -> None:
     reach = _reach(history.checkpoints)
     carried = question_gradients(history.lm, history.layers, history.questions)
     for checkpoint, rate_steps in reversed(list(zip(history.checkpoints, reach, strict=True))):
-        carried = _taken_back(history, checkpoint, rate_steps / tokens, carried, visit)
+        carried = _taken_back(history, checkpoint, rate_steps / tokens, carried=carried, visit=visit)
 
 
 METHODS: Mapping[Method, Callable[[History, Visit], None]] = {
@@ -170,20 +170,20 @@ def _adam_view(history: History, checkpoint: Checkpoint, rate: float) -> View:
 def _ekfac_view(history: History, checkpoint: Checkpoint) -> View:
     lm = _load(history, checkpoint)
     curvature = history.refit(checkpoint, lm)
-    return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions, curvature))
+    return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions, curvature=curvature))
 
 
 def _taken_back(
-    history: History, checkpoint: Checkpoint, rate_steps: float, carried: Gradients, visit: Visit
+    history: History, checkpoint: Checkpoint, rate_steps: float, *, carried: Gradients, visit: Visit
 ) -> Gradients:
     """The query's gradient before a segment, from that after it."""
     lm = _load(history, checkpoint)
-    segment = _segment(history, lm, checkpoint, rate_steps)
+    segment = _segment(history, lm, checkpoint, rate_steps=rate_steps)
     visit(View(checkpoint, lm, segment.moved(carried)))
     return segment.contracted(carried)
 
 
-def _segment(history: History, lm: LanguageModel, checkpoint: Checkpoint, rate_steps: float) -> Segment:
+def _segment(history: History, lm: LanguageModel, checkpoint: Checkpoint, *, rate_steps: float) -> Segment:
     moments = _adam("source", checkpoint, lm).second_moments
     curvature = history.refit(checkpoint, lm)
     strides = {

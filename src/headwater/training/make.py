@@ -45,9 +45,13 @@ class Design:
 
 
 def make_model(
-    texts: Sequence[str], out: Path, recipe: Recipe, design: Design = Design(),
+    texts: Sequence[str],
+    out: Path,
+    recipe: Recipe,
+    *,
+    design: Design = Design(),
     watch: Callable[[Moment], None] = lambda _: None,
-) -> Made:  # fmt: skip
+) -> Made:
     """Train a tokenizer and a model on `texts` and save both to `out`, with the recipe. The same seed, the same model.
 
     Every text is one sequence, of which all tokens but the first are predicted; one of fewer than two tokens is left
@@ -59,7 +63,7 @@ def make_model(
     every = enumerate(tokenizer(list(texts))["input_ids"])
     sequences = [all_targets(ids, str(row)) for row, ids in every if len(ids) > 1]
     read = recipe.sequences(sequences, tokenizer, max_positions(config))
-    trained = train(model, read, recipe, Saved(out, model, tokenizer, design.checkpoints).watching(watch))
+    trained = train(model, read, recipe, watch=Saved(out, model, tokenizer, design.checkpoints).watching(watch))
     recipe.save(out)
     return Made(trained, sum(parameter.numel() for parameter in model.parameters()), len(tokenizer))
 
@@ -82,11 +86,22 @@ def train_tokenizer(stories: Sequence[str], vocabulary: int = VOCABULARY) -> Pre
 def small_config(vocabulary: int) -> GPTNeoConfig:
     """Two layers, one global and one local, for texts of up to 256 tokens."""
     return GPTNeoConfig(
-        vocab_size=vocabulary, hidden_size=HIDDEN, num_layers=LAYERS, num_heads=HEADS, intermediate_size=4 * HIDDEN,
-        attention_types=[[["global", "local"], LAYERS // 2]], window_size=POSITIONS, max_position_embeddings=POSITIONS,
-        activation_function="relu", initializer_range=0.05, resid_dropout=0.0, embed_dropout=0.0,
-        attention_dropout=0.0, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        intermediate_size=4 * HIDDEN,
+        attention_types=[[["global", "local"], LAYERS // 2]],
+        window_size=POSITIONS,
+        max_position_embeddings=POSITIONS,
+        activation_function="relu",
+        initializer_range=0.05,
+        resid_dropout=0.0,
+        embed_dropout=0.0,
+        attention_dropout=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
 
 
 def _read_config(path: Path, tokenizer: PreTrainedTokenizerFast) -> Any:

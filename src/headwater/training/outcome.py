@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from headwater.influence.question import Question
+from headwater.attribution.question import Question
 from headwater.lm.load import LanguageModel
 
 

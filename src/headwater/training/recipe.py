@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headwater.base.files import write_text
 from headwater.corpus.batches import TokenSequence
 from headwater.errors import HeadwaterError
-from headwater.files import write_text
 
 RECIPE_FILE = "train.json"
 """Beside a model's weights."""
@@ -47,9 +47,9 @@ class Recipe(BaseModel):
     def rate(self, done: float) -> float:
         """The learning rate when the share `done` of the steps is done: a warm-up, then a cosine."""
         rising = min(1.0, (done + 1e-4) / self.warm_up)
-        return self.learning_rate * rising * (
-            self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        )  # fmt: skip
+        return (
+            self.learning_rate * rising * (self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * done)))
+        )
 
     def sequences(self, given: Sequence[TokenSequence], tokenizer: Any, longest: int) -> list[TokenSequence]:
         """What the model is trained on: the sequences, each with its end where the recipe says so, cut to `longest`."""

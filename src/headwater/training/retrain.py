@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.attribution.question import Question
+from headwater.base.files import write_text
+from headwater.base.progress import Report, Step, silent
 from headwater.corpus.batches import TokenSequence
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
-from headwater.files import write_text
-from headwater.influence.question import Question
 from headwater.lm.load import LanguageModel, max_positions, wrap_model
-from headwater.sweep.progress import Report, Step, silent
 from headwater.sweep.sweep import HERE, Engine
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import RECIPE_FILE, Recipe, read_recipe
@@ -47,7 +47,7 @@ class Task:
         return f"{digest.hexdigest()[:20]}-{self.seed}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Retraining:
     """A model's recipe, with everything that it is applied to."""
 
@@ -78,7 +78,7 @@ class Retraining:
         there = len(tasks) - len(missing)
 
         def told(done: int, note: str = "") -> None:
-            report(Step(STAGE, there + done, len(tasks), 0, note))
+            report(Step(stage=STAGE, done=there + done, total=len(tasks), tokens=0, note=note))
 
         told(0)
         if self.engine is not HERE:
@@ -118,7 +118,7 @@ class Retraining:
             if on_step is not None:
                 on_step(f"step {step} of {steps}, loss {loss:.2f}")
 
-        train(model, read, recipe, reporting(tell), threads)
+        train(model, read, recipe, watch=reporting(tell), threads=threads)
         return wrap_model(model, self.tokenizer, "retrained")
 
     def make(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> None:
@@ -191,7 +191,7 @@ class Retraining:
 
 
 def retraining_of(
-    lm: LanguageModel, corpus: Corpus, questions: Sequence[Question], recipe: Path | None, folder: Path
+    lm: LanguageModel, corpus: Corpus, questions: Sequence[Question], *, recipe: Path | None, folder: Path
 ) -> Retraining:
     """How `lm` is trained again on parts of `corpus`, by its own `train.json` or another `recipe`.
 
@@ -205,7 +205,13 @@ def retraining_of(
         )
     fingerprint = "-".join([corpus.fingerprint, lm.tokenizer_fingerprint, _shape_of(lm)])
     return Retraining(
-        read_recipe(path), lm.model.config, lm.tokenizer, corpus.sequences(), questions, fingerprint, folder
+        recipe=read_recipe(path),
+        config=lm.model.config,
+        tokenizer=lm.tokenizer,
+        sequences=corpus.sequences(),
+        questions=questions,
+        fingerprint=fingerprint,
+        folder=folder,
     )
 
 

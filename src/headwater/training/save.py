@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from headwater.files import save_tensors, write_text
+from headwater.base.files import save_tensors, write_text
 from headwater.training.adam import MOMENTS_FILE
 from headwater.training.checkpoints import STATE_FILE
 from headwater.training.train import Moment

@@ -26,7 +26,7 @@ REPORT_EVERY = 10
 Gradients = Callable[[Any, Sequence[TokenSequence]], tuple[float, list[Tensor]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moment:
     """A training between two steps."""
 
@@ -66,9 +66,13 @@ def fresh_model(config: Any, recipe: Recipe) -> Any:
 
 
 def train(
-    model: Any, sequences: Sequence[TokenSequence], recipe: Recipe, watch: Callable[[Moment], None] | None = None,
+    model: Any,
+    sequences: Sequence[TokenSequence],
+    recipe: Recipe,
+    *,
+    watch: Callable[[Moment], None] | None = None,
     threads: int = 2,
-) -> Trained:  # fmt: skip
+) -> Trained:
     """Train `model` in place on `sequences` as they are. It is left in eval mode.
 
     `watch` is called after every step. One or two `threads` make no difference to the result. Raises HeadwaterError
@@ -109,7 +113,7 @@ def train(
                 step += 1
                 recent += loss / len(batches)
                 if watch is not None:
-                    watch(Moment(step, steps, loss, rate, second_moments))
+                    watch(Moment(step=step, steps=steps, loss=loss, rate=rate, second_moments=second_moments))
     model.zero_grad(set_to_none=True)
     model.eval()
     return Trained(step, recent, time.monotonic() - start)
@@ -190,7 +194,10 @@ def _half(model: Any, sequences: Sequence[TokenSequence], targets: int) -> tuple
     hidden = model.base_model(ids[:, :-1], use_cache=False).last_hidden_state[predicts]
     logits = model.get_output_embeddings()(hidden)
     scale = head_of(model).scale
-    loss = torch.nn.functional.cross_entropy(
-        logits if scale == 1.0 else logits * scale, ids[:, 1:][predicts], reduction="sum"
-    ) / targets  # fmt: skip
+    loss = (
+        torch.nn.functional.cross_entropy(
+            logits if scale == 1.0 else logits * scale, ids[:, 1:][predicts], reduction="sum"
+        )
+        / targets
+    )
     return float(loss.detach()), torch.autograd.grad(loss, list(model.parameters()), allow_unused=False)

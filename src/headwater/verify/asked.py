@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from headwater.gradient import Gradients
-from headwater.influence.question import Question
+from headwater.attribution.question import Question
+from headwater.gradients.factored import Gradients
 from headwater.lm.layers import stepped
 from headwater.lm.load import LanguageModel
 from headwater.verify.departure import Anchored, anchored, departure
@@ -33,7 +33,9 @@ class Asked:
                 input_ids = torch.from_numpy(anchor.batch.input_ids).to(self.lm.device)
                 hidden = self.lm.hidden_states(input_ids)[:, :-1][anchor.predicts]
                 weights = torch.zeros_like(anchor.labels)
-                losses = departure(hidden, anchor, self.lm.head, weights, weights).losses
+                losses = departure(
+                    hidden, anchor, self.lm.head, divergence_weights=weights, loss_weights=weights
+                ).losses
                 total -= sign * float(losses.double().sum())
         return total
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.answer import Answer
-from headwater.ask import Scene
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import Scene
+from headwater.attribution.attribution import Query, ScoredExample
+from headwater.attribution.question import Question, describe, make_question
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
-from headwater.influence.attribution import Query, ScoredExample
-from headwater.influence.comparison import Group
-from headwater.influence.question import Question, describe, make_question
 from headwater.lm.load import LanguageModel
+from headwater.verify.comparison import Group
 
 LOSS_TOLERANCE = 0.01
 """Nats, and part of the surprisal, that two machines may differ by for the same model and query."""
@@ -61,7 +61,7 @@ def require_same_settings(scene: Scene, answer: Answer) -> None:
         )
 
 
-def chosen_examples(corpus: Corpus, answer: Answer, k: int, random: int, seed: int) -> list[tuple[int, Group]]:
+def chosen_examples(corpus: Corpus, answer: Answer, k: int, *, random: int, seed: int) -> list[tuple[int, Group]]:
     """Corpus positions of the `k` strongest of the answer at each end, and of `random` others, from a seed.
 
     Raises HeadwaterError where the run has no example of that id, or another text under it.
@@ -82,8 +82,11 @@ def strongest(answer: Answer, k: int) -> dict[Group, list[ScoredExample]]:
 
 def not_shown(corpus: Corpus, answer: Answer) -> NDArray[np.int64]:
     """Positions of the examples that the answer does not show, near-duplicates counted as shown."""
-    shown = {corpus.position.get(id) for example in answer.proponents + answer.opponents
-             for id in (example.id, *example.duplicates)}  # fmt: skip
+    shown = {
+        corpus.position.get(id)
+        for example in answer.proponents + answer.opponents
+        for id in (example.id, *example.duplicates)
+    }
     return np.array([position for position in range(len(corpus)) if position not in shown], dtype=np.int64)
 
 

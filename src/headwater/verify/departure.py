@@ -22,7 +22,7 @@ LOGITS_PER_CHUNK = 500_000
 """Numbers in one chunk of logits: few enough for a processor's cache, through which they pass many times."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Anchored:
     """A batch, and what the fitted weights make of its `n` predicted tokens."""
 
@@ -57,13 +57,21 @@ def anchored(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> list[Anch
         input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
         predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)
         states = lm.hidden_states(input_ids)[:, :-1][predicts]
-        found.append(Anchored(batch, predicts, predicts.nonzero()[:, 0], input_ids[:, 1:][predicts], states))
+        found.append(
+            Anchored(
+                batch=batch,
+                predicts=predicts,
+                rows=predicts.nonzero()[:, 0],
+                labels=input_ids[:, 1:][predicts],
+                states=states,
+            )
+        )
     return found
 
 
 @torch.no_grad()
 def departure(
-    hidden: Tensor, anchor: Anchored, head: Head, divergence_weights: Tensor, loss_weights: Tensor
+    hidden: Tensor, anchor: Anchored, head: Head, *, divergence_weights: Tensor, loss_weights: Tensor
 ) -> Departure:
     """Divergences and loss changes of hidden states [n, H], chunk by chunk; the weights [n] are for the gradient.
 

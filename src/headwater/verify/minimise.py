@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from headwater.gradient import Gradients
-from headwater.solvers.vectors import dot, plus, times
+from headwater.curvature.solvers.vectors import dot, plus, times
+from headwater.gradients.factored import Gradients
 
 Objective = Callable[[Gradients], tuple[float, Gradients]]
 """From a point {layer: [1, O, I]} to the value there and the gradient."""
@@ -70,9 +70,14 @@ class History:
 
 
 def minimise(
-    objective: Objective, history: History, start: Gradients, iterations: int, tolerance: float,
+    objective: Objective,
+    history: History,
+    start: Gradients,
+    *,
+    iterations: int,
+    tolerance: float,
     progress: Callable[[int, float], None] = lambda done, remaining: None,
-) -> Minimum:  # fmt: skip
+) -> Minimum:
     """From `start` down to where less than `tolerance` of the way is left, in at most so many iterations.
 
     An iteration costs one evaluation where its first step length will do, which is nearly always. `history` is used
@@ -89,7 +94,7 @@ def minimise(
         progress(done, remaining)
         if remaining <= tolerance or done == iterations:
             break
-        taken = _step(objective, point, value, slope, direction)
+        taken = _step(objective, point, value, slope=slope, direction=direction)
         if taken is None:
             break
         done += 1
@@ -100,7 +105,7 @@ def minimise(
 
 
 def _step(
-    objective: Objective, point: Gradients, value: float, slope: float, direction: Gradients
+    objective: Objective, point: Gradients, value: float, *, slope: float, direction: Gradients
 ) -> tuple[Gradients, float, Gradients] | None:
     """The first point along `direction` that lies enough lower, its value and gradient; None where none does."""
     length = 1.0

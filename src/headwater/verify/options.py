@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headwater.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
+from headwater.base.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
 from headwater.errors import HeadwaterError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
     """Which examples are checked, and how."""
 

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from headwater.corpus.batches import TokenSequence
-from headwater.curvature.kinds import Curvature
+from headwater.curvature.base import Curvature
+from headwater.curvature.solvers.vectors import only
 from headwater.errors import HeadwaterError
-from headwater.gradient import Gradients
+from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Capture
 from headwater.lm.layers import stepped
 from headwater.lm.load import LanguageModel
-from headwater.solvers.vectors import only
 from headwater.verify.departure import Anchored, anchored, departure
 
 
@@ -42,7 +42,7 @@ class Term:
     """[n] weight of the token's loss."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProximalBregman:
     """The objective of one example, as a function of how far the tracked weights have moved."""
 
@@ -70,7 +70,7 @@ class ProximalBregman:
         anchor = term.anchor
         hidden = capture.forward(anchor.batch)
         states = hidden.detach()[:, :-1][anchor.predicts]
-        away = departure(states, anchor, self.lm.head, term.divergence, term.loss)
+        away = departure(states, anchor, self.lm.head, divergence_weights=term.divergence, loss_weights=term.loss)
         (gradients,) = capture.weight_gradients(anchor.batch, hidden, [away.gradient])
         for name in self.moving:
             total[name][0] += gradients[name]
@@ -78,7 +78,7 @@ class ProximalBregman:
         return float((away.divergences.double() * term.divergence + away.losses.double() * term.loss).sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Others:
     """The examples that are held fast, with what the fitted weights make of them: the same for every removal."""
 
@@ -102,11 +102,11 @@ class Others:
         ones = torch.ones(len(own.rows), dtype=torch.float64, device=own.rows.device)
         terms.append(Term(own, ones / self.total, -weight * ones / self.total))
         damping = {layer.name: self.curvature.damping_of(layer.name) for layer in self.curvature.layers}
-        return ProximalBregman(self.lm, self.curvature, terms, self.moving, damping)
+        return ProximalBregman(lm=self.lm, curvature=self.curvature, terms=terms, moving=self.moving, damping=damping)
 
 
 def hold_fast(
-    lm: LanguageModel, curvature: Curvature, others: Sequence[TokenSequence], total: int, moving: Sequence[str]
+    lm: LanguageModel, curvature: Curvature, others: Sequence[TokenSequence], *, total: int, moving: Sequence[str]
 ) -> Others:
     """Run the fitted model over `others`, the subset that stands for the corpus of `total` examples.
 
@@ -116,4 +116,4 @@ def hold_fast(
         raise HeadwaterError(
             "A response needs a damping above zero: without it nothing holds the weights. Set --damping."
         )
-    return Others(lm, curvature, anchored(lm, others), total, moving)
+    return Others(lm=lm, curvature=curvature, anchors=anchored(lm, others), total=total, moving=moving)

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headwater.answer import Answer
-from headwater.ask import AskOptions, Scene
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import AskOptions, Scene
+from headwater.attribution.question import Question
+from headwater.attribution.scores import Scores
 from headwater.corpus.corpus import Corpus
-from headwater.influence.comparison import Check, Group
-from headwater.influence.question import Question
-from headwater.influence.scores import Scores
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.retrain import Retraining
 from headwater.verify.choose import not_shown, place_of, position_of, strongest
+from headwater.verify.comparison import Check, Group
 from headwater.verify.options import VerifyOptions
 
 NAMES = {"proponent": "that raised it most", "opponent": "that lowered it most"}
@@ -44,7 +44,7 @@ class Retrained:
 
 
 def retrain_without(
-    scene: Scene, answer: Answer, as_asked: AskOptions, retraining: Retraining, options: VerifyOptions
+    scene: Scene, answer: Answer, as_asked: AskOptions, *, retraining: Retraining, options: VerifyOptions
 ) -> Retrained:
     """Predicted and measured changes of log p(query) without the `k` strongest of each end and without `k` others.
 
@@ -57,13 +57,13 @@ def retrain_without(
     found = retraining.outcomes(tasks, options.jobs, scene.report)
     losses = np.array([outcome.losses[0] for outcome in found]).reshape(len(sets) + 1, options.seeds)
     changes = losses[0] - losses[1:]  # of the same seed
-    predicted = _predicted(scene, retraining.questions, as_asked, sets)
+    predicted = _predicted(scene, retraining.questions, as_asked, sets=sets)
     checks = [
         Check(
-            taken.name,
-            taken.group,
-            -predicted[row] / len(scene.corpus),
-            float(changes[row].mean()),
+            id=taken.name,
+            group=taken.group,
+            predicted=-predicted[row] / len(scene.corpus),
+            measured=float(changes[row].mean()),
             taken_out=[scene.corpus.ids[position] for position in taken.positions],
             deviation=float(changes[row].std(ddof=1)) if options.seeds > 1 else None,
         )
@@ -91,11 +91,15 @@ def _sets(corpus: Corpus, answer: Answer, options: VerifyOptions) -> list[Taken]
     return sets
 
 
-def _predicted(scene: Scene, questions: Sequence[Question], as_asked: AskOptions, sets: Sequence[Taken]) -> list[float]:
+def _predicted(
+    scene: Scene, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[Taken]
+) -> list[float]:
     """Σ I(q, z) over every set, of the one question."""
     weights = scene.weights(questions, as_asked)
     positions = sorted({position for taken in sets for position in taken.positions})
-    sweep = Sweep("predictions", scene.lm, scene.curvature.layers, scene.corpus.sequences(positions))
+    sweep = Sweep(
+        stage="predictions", lm=scene.lm, layers=scene.curvature.layers, sequences=scene.corpus.sequences(positions)
+    )
     influences = fold(sweep, lambda: Scores(weights)).values[:, 0].double().tolist()
     by_position = dict(zip(positions, influences, strict=True))
     return [sum(by_position[position] for position in taken.positions) for taken in sets]

@@ -7,8 +7,8 @@ quadratic in s cancels.
 
 from __future__ import annotations
 
-from headwater.gradient import Gradients
-from headwater.solvers.vectors import dot, times
+from headwater.curvature.solvers.vectors import dot, times
+from headwater.gradients.factored import Gradients
 from headwater.verify.asked import Asked
 
 OWN_CHANGE = 0.3

@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from rich.console import RenderableType
 
-from headwater.answer import first_mistake
+from headwater.attribution.answer import first_mistake
+from headwater.base.files import finite_json, write_text
 from headwater.errors import HeadwaterError
-from headwater.files import finite_json, write_text
-from headwater.influence.comparison import Comparison
 from headwater.render.comparison import comparison_html, render_comparison
 from headwater.render.scatter import scatter_svg
+from headwater.verify.comparison import Comparison
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verification(Comparison):
     """A comparison with its faces."""
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from headwater.answer import Answer
-from headwater.ask import AskOptions, Scene
+from headwater.attribution.answer import Answer
+from headwater.attribution.ask import AskOptions, Scene
+from headwater.attribution.question import Question, describe, loss_gradients
+from headwater.base.progress import Step
 from headwater.corpus.batches import TokenSequence
-from headwater.gradient import Gradients, LowRank
-from headwater.influence.comparison import Check, Group, correlation, slope, spearman
-from headwater.influence.question import Question, describe, loss_gradients
-from headwater.solvers.vectors import dot, only, times
-from headwater.sweep.progress import Step
+from headwater.curvature.solvers.vectors import dot, only, times
+from headwater.gradients.factored import Gradients, LowRank
 from headwater.training.retrain import Retraining
 from headwater.verify.asked import asked
 from headwater.verify.choose import chosen_examples, held_fast, question_of, require_same_settings
+from headwater.verify.comparison import Check, Group, correlation, slope, spearman
 from headwater.verify.minimise import History, minimise
 from headwater.verify.options import VerifyOptions
 from headwater.verify.response import hold_fast
@@ -28,7 +28,7 @@ TOLERANCE = 0.1
 objective is then within about a hundredth of its fall."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One example to be checked."""
 
@@ -42,9 +42,12 @@ class Subject:
 
 
 def verify(
-    scene: Scene, answer: Answer, options: VerifyOptions = VerifyOptions(),
+    scene: Scene,
+    answer: Answer,
+    options: VerifyOptions = VerifyOptions(),
+    *,
     retraining: Callable[[Question], Retraining] | None = None,
-) -> Verification:  # fmt: skip
+) -> Verification:
     """Predicted and measured changes of log p(query), for the strongest examples of an answer and some random ones.
 
     The scene's curvature must have the answer's damping. Predictions are made anew, as the answer made them.
@@ -61,14 +64,14 @@ def verify(
     retrained = None
     if options.kind == "retrain":
         assert retraining is not None, "who asks for a retraining says how"
-        retrained = retrain_without(scene, answer, as_asked, retraining(question), options)
+        retrained = retrain_without(scene, answer, as_asked, retraining=retraining(question), options=options)
         checks = retrained.checks
     else:
-        chosen = chosen_examples(scene.corpus, answer, options.k, options.random, options.seed)
+        chosen = chosen_examples(scene.corpus, answer, options.k, random=options.random, seed=options.seed)
         moving = [layer.name for layer in scene.chosen(as_asked)]
-        subjects = _subjects(scene, question, as_asked, chosen, moving)
+        subjects = _subjects(scene, question, as_asked, chosen=chosen, moving=moving)
         measure = _steps if options.kind == "step" else _responses
-        checks = list(measure(scene, question, subjects, len(chosen), options, moving))
+        checks = list(measure(scene, question, subjects, total=len(chosen), options=options, moving=moving))
     return Verification(
         kind=options.kind,
         query=describe(scene.lm, question),
@@ -91,7 +94,7 @@ def verify(
 
 
 def _subjects(
-    scene: Scene, question: Question, as_asked: AskOptions, chosen: list[tuple[int, Group]], moving: list[str]
+    scene: Scene, question: Question, as_asked: AskOptions, *, chosen: list[tuple[int, Group]], moving: list[str]
 ) -> Iterator[Subject]:
     """The chosen examples one by one, so that no more than one gradient is held."""
     weights = scene.weights([question], as_asked)
@@ -99,48 +102,64 @@ def _subjects(
     for position, group in chosen:
         example = scene.corpus[position]
         gradient = only(loss_gradients(scene.lm, scene.curvature.layers, [example.sequence]), moving)
-        yield Subject(example.id, group, example.sequence, gradient, dot(R, gradient))
+        yield Subject(
+            id=example.id, group=group, sequence=example.sequence, gradient=gradient, influence=dot(R, gradient)
+        )
 
 
 def _steps(
-    scene: Scene, question: Question, subjects: Iterator[Subject], total: int, options: VerifyOptions, moving: list[str]
+    scene: Scene,
+    question: Question,
+    subjects: Iterator[Subject],
+    *,
+    total: int,
+    options: VerifyOptions,
+    moving: list[str],
 ) -> Iterator[Check]:
     query, examples = asked(scene.lm, question), len(scene.corpus)
     for done, subject in enumerate(subjects, start=1):
         measured = step_change(query, subject.gradient, scene.curvature.precondition(subject.gradient))
-        yield Check(subject.id, subject.group, subject.influence / examples, measured / examples)
-        scene.report(Step("steps", done, total, 0))
+        yield Check(
+            id=subject.id, group=subject.group, predicted=subject.influence / examples, measured=measured / examples
+        )
+        scene.report(Step(stage="steps", done=done, total=total, tokens=0))
 
 
 def _responses(
-    scene: Scene, question: Question, subjects: Iterator[Subject], total: int, options: VerifyOptions, moving: list[str]
+    scene: Scene,
+    question: Question,
+    subjects: Iterator[Subject],
+    *,
+    total: int,
+    options: VerifyOptions,
+    moving: list[str],
 ) -> Iterator[Check]:
     query, examples = asked(scene.lm, question), len(scene.corpus)
-    scene.report(Step("responses", 0, total, 0))
+    scene.report(Step(stage="responses", done=0, total=total, tokens=0))
     positions = held_fast(examples, options.subset, options.seed)
-    others = hold_fast(scene.lm, scene.curvature, scene.corpus.sequences(positions)[:], examples, moving)
+    others = hold_fast(scene.lm, scene.curvature, scene.corpus.sequences(positions)[:], total=examples, moving=moving)
     history = History(lambda gradient: only(scene.curvature.precondition(gradient), moving))
     for done, subject in enumerate(subjects, start=1):
 
         def progress(iteration: int, remaining: float, done: int = done) -> None:
             note = f"iteration {iteration}, gradient {remaining:.2g}"
-            scene.report(Step("responses", done - 1, total, 0, note))
+            scene.report(Step(stage="responses", done=done - 1, total=total, tokens=0, note=note))
 
         found = minimise(
             others.without(subject.sequence, options.weight),
             history,
             times(0.0, subject.gradient),
-            options.iterations,
-            TOLERANCE,
-            progress,
+            iterations=options.iterations,
+            tolerance=TOLERANCE,
+            progress=progress,
         )
         yield Check(
-            subject.id,
-            subject.group,
-            -options.weight * subject.influence / examples,
-            query.change(found.point),
-            found.converged,
-            found.iterations,
-            found.remaining,
+            id=subject.id,
+            group=subject.group,
+            predicted=-options.weight * subject.influence / examples,
+            measured=query.change(found.point),
+            converged=found.converged,
+            iterations=found.iterations,
+            remaining=found.remaining,
         )
-        scene.report(Step("responses", done, total, 0))
+        scene.report(Step(stage="responses", done=done, total=total, tokens=0))

@@ -1,0 +1,179 @@
+"""Compiled loops of the sketch: coding a whitened gradient, and adding up table look-ups over many codes.
+
+Threads share the work (`headwater.base.compiled`); each is compiled once and kept on disk by numba.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from headwater.base.compiled import compiled, inlined
+
+BLOCK = 128
+"""Coordinates that one byte of a sketch speaks for: seven bits say which one, the eighth its sign."""
+LANES = 64
+"""Blocks worked on side by side, so that every step is a loop over contiguous numbers."""
+TILE = 32
+"""Bytes of a code looked up at a time: their tables (32 KB) stay in the first-level cache."""
+
+
+@compiled
+def encode(
+    whitened: Any, flips: Any, offsets: Any, signs: Any, steps: Any, codes: Any, energies: Any, alignments: Any
+) -> None:  # pragma: no cover
+    """Code rows `whitened` [n, D] into `codes` [n, P · blocks]; note their squared norms as `energies` [n] and their
+    `alignments` [n] with what they decode to.
+
+    Matching pursuit, block by block: in plane p the block's coordinates are rotated by a signed Hadamard matrix
+    (`signs` [P, 128]), the largest is noted, and `steps[p]` of it is taken away before the next plane looks. The row
+    is scaled to a mean square of 1 first; the alignment is the dot product of that with its decoded form.
+    """
+    planes = signs.shape[0]
+    blocks = codes.shape[1] // planes
+    whole = np.empty((BLOCK, LANES), np.float32)
+    rest = np.empty((BLOCK, LANES), np.float32)
+    turned = np.empty((BLOCK, LANES), np.float32)
+    largest = np.empty(LANES, np.float32)
+    place = np.empty(LANES, np.int32)
+    for i in range(len(whitened)):
+        row = whitened[i]
+        energies[i] = _energy(row)
+        unit = np.float32(0) if energies[i] == 0 else np.float32(math.sqrt(blocks * BLOCK / energies[i]))
+        alignment = np.float32(0)
+        for first in range(0, blocks, LANES):
+            width = min(LANES, blocks - first)
+            _gather(row, flips, offsets, unit, first, blocks, rest)
+            whole[:] = rest
+            for plane in range(planes):
+                _turn(rest, signs[plane], turned)
+                _find_largest(turned, largest, place)
+                for lane in range(width):
+                    codes[i, plane * blocks + first + lane] = place[lane] + (BLOCK if largest[lane] < 0 else 0)
+                _take_away(rest, signs[plane], steps[plane], largest, place)
+            alignment += _taken(whole, rest, width)
+        alignments[i] = alignment
+
+
+@inlined
+def _energy(row: Any) -> Any:
+    """The squared norm, summed in stretches so that a long row loses no precision."""
+    total = 0.0
+    for start in range(0, len(row), 4096):
+        part = np.float32(0)
+        for d in range(start, min(start + 4096, len(row))):
+            part += row[d] * row[d]
+        total += part
+    return total
+
+
+@inlined
+def _gather(row: Any, flips: Any, offsets: Any, unit: Any, first: int, blocks: int, rest: Any) -> None:
+    """Fill `rest` [128, lanes] with the coordinates of the blocks from `first` on (see Sketch.sources)."""
+    for j in range(BLOCK):
+        for lane in range(LANES):
+            rest[j, lane] = 0
+    for stretch in range(len(offsets)):
+        target = rest[stretch % BLOCK]
+        start = stretch * blocks
+        begin = (first + offsets[stretch]) % blocks
+        if begin + LANES <= blocks and start + begin + LANES <= len(row):
+            values = row[start + begin : start + begin + LANES]
+            flip = flips[start + begin : start + begin + LANES]
+            for lane in range(LANES):
+                target[lane] += values[lane] * flip[lane] * unit
+        else:
+            for lane in range(min(LANES, blocks - first)):
+                d = start + (begin + lane) % blocks
+                if d < len(row):
+                    target[lane] += row[d] * flips[d] * unit
+
+
+@inlined
+def _turn(rest: Any, signs: Any, turned: Any) -> None:
+    """Rotate every block: signs, then a fast Walsh–Hadamard transform, over √128."""
+    root = np.float32(1 / math.sqrt(BLOCK))
+    for j in range(BLOCK):
+        for lane in range(LANES):
+            turned[j, lane] = rest[j, lane] * (signs[j] * root)
+    half = 1
+    while half < BLOCK:
+        for start in range(0, BLOCK, 2 * half):
+            for j in range(start, start + half):
+                _butterfly(turned[j], turned[j + half])
+        half *= 2
+
+
+@inlined
+def _butterfly(upper: Any, lower: Any) -> None:
+    for lane in range(LANES):
+        u, v = upper[lane], lower[lane]
+        upper[lane] = u + v
+        lower[lane] = u - v
+
+
+@inlined
+def _find_largest(turned: Any, largest: Any, place: Any) -> None:
+    for lane in range(LANES):
+        largest[lane] = 0
+        place[lane] = 0
+    for j in range(BLOCK):
+        for lane in range(LANES):
+            value, held = turned[j, lane], largest[lane]
+            better = abs(value) > abs(held)
+            largest[lane] = value if better else held
+            place[lane] = np.int32(j) if better else place[lane]
+
+
+@inlined
+def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> None:
+    """Subtract `step` times the noted basis vector: entry (j, k) of a Hadamard matrix is (−1)^popcount(j & k)."""
+    root = np.float32(1 / math.sqrt(BLOCK))
+    amount = np.empty(LANES, np.float32)
+    for lane in range(LANES):
+        amount[lane] = step * root if largest[lane] >= 0 else -step * root
+    for j in range(BLOCK):
+        sign = signs[j]
+        for lane in range(LANES):
+            odd = _popcount(place[lane] & np.int32(j)) & 1  # pyright: ignore[reportCallIssue]
+            rest[j, lane] -= sign * amount[lane] * np.float32(1 - 2 * odd)
+
+
+@inlined
+def _taken(whole: Any, rest: Any, width: int) -> Any:
+    """Dot product of the blocks with what has been taken away from them."""
+    total = np.float32(0)
+    for j in range(BLOCK):
+        for lane in range(width):
+            total += whole[j, lane] * (whole[j, lane] - rest[j, lane])
+    return total
+
+
+@intrinsic
+def _popcount(typing: Any, number: Any) -> Any:
+    return types.int32(types.int32), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
+
+
+@compiled
+def look_up(codes: Any, rows: Any, table: Any, sums: Any) -> None:  # pragma: no cover
+    """Add to `sums` [n] the numbers of `table` [bytes, 256] that the codes [N, bytes] of the n `rows` point to."""
+    width = codes.shape[1]
+    whole = width - width % TILE
+    for start in range(0, whole, TILE):
+        tile = table[start : start + TILE]
+        for i in range(len(rows)):
+            code = codes[rows[i], start : start + TILE]
+            first, second, third, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            for j in range(0, TILE, 4):  # four sums, so that no addition waits for the one before it
+                first += tile[j, code[j]]
+                second += tile[j + 1, code[j + 1]]
+                third += tile[j + 2, code[j + 2]]
+                fourth += tile[j + 3, code[j + 3]]
+            sums[i] += first + second + third + fourth
+    for i in range(len(rows)):
+        for j in range(whole, width):
+            sums[i] += table[j, codes[rows[i], j]]

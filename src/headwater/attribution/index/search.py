@@ -1,0 +1,183 @@
+"""Searching the sketches: a coarse pass over the first bytes of all, the remaining bytes for the best of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.attribution.attribution import RankBy
+from headwater.attribution.index.kernels import look_up
+from headwater.attribution.index.sketch import Sketch
+from headwater.attribution.index.table import Table, byte_rows
+from headwater.base.compiled import in_parallel
+from headwater.corpus.corpus import Corpus
+
+MEMORY_SHARE = 0.5
+"""Of the machine's free memory, so much may hold sketches."""
+FINE_AT_LEAST = 4096
+FINE_SHARE = 1 / 50
+"""At each end the rest of the sketch is read for so many examples, or this share of the corpus if that is more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The sketches of a corpus, by position."""
+
+    sketch: Sketch
+    table: Table
+    row_ids: NDArray[np.int64]
+    """[N] where each example lies in the table."""
+    scales: NDArray[np.float32]
+    """[N]"""
+    self_influence: NDArray[np.float32]
+    """[N] I(z, z)"""
+    coarse: NDArray[np.uint8] | None
+    """[N, bytes], or None where it is read from the table at every search."""
+    fine: NDArray[np.uint8] | None
+    """[N, bytes], or None where the rows wanted are read from the table."""
+    positions: NDArray[np.int64]
+    """[N] the position of each row of the table, in the table's order."""
+    directions: int = 0
+    """Of every layer's inputs and outputs, so many were sketched; 0 is all."""
+
+    def __len__(self) -> int:
+        return len(self.scales)
+
+    def coarse_blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """Positions and coarse codes of all examples, piece by piece."""
+        if self.coarse is not None:
+            yield np.arange(len(self)), self.coarse
+            return
+        start = 0
+        for batch in self.table.batches(["coarse"]):
+            yield self.positions[start : start + batch.num_rows], byte_rows(batch.column("coarse"))
+            start += batch.num_rows
+
+    def fine_rows(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Fine codes, and the rows of them that `positions` are."""
+        if self.fine is not None:
+            return self.fine, positions
+        return self.table.take(self.row_ids[positions], "fine"), np.arange(len(positions))
+
+    @property
+    def memory(self) -> int:
+        """Bytes of sketches held in memory."""
+        return sum(part.nbytes for part in (self.coarse, self.fine) if part is not None)
+
+
+def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, *, memory: int, directions: int = 0) -> Loaded:
+    """Read the sketches into memory, as much of them as `memory` bytes hold: all, only the coarse bytes, or none."""
+    count = len(corpus)
+    schema = table.lance.schema
+    widths = {name: schema.field(name).type.list_size for name in ("coarse", "fine") if name in schema.names}
+    keep: dict[str, NDArray[np.uint8]] = {}
+    for name, width in widths.items():
+        if count * width <= memory:
+            memory -= count * width
+            keep[name] = np.empty((count, width), np.uint8)
+    numbers = {name: np.empty(count, np.float32) for name in ("scale", "self_influence")}
+    row_ids, order, filled = np.empty(count, np.int64), np.empty(count, np.int64), 0
+    for batch in table.batches(["key", *numbers, *keep]):
+        positions = corpus.positions_of(batch.column("key").to_numpy())
+        order[filled : filled + len(positions)] = positions
+        filled += len(positions)
+        row_ids[positions] = batch.column("_rowid").to_numpy()
+        for name, column in numbers.items():
+            column[positions] = batch.column(name).to_numpy()
+        for name, rows in keep.items():
+            rows[positions] = byte_rows(batch.column(name))
+    fine = keep.get("fine", None if "fine" in widths else np.empty((count, 0), np.uint8))
+    return Loaded(
+        sketch=sketch,
+        table=table,
+        row_ids=row_ids,
+        scales=numbers["scale"],
+        self_influence=numbers["self_influence"],
+        coarse=keep.get("coarse"),
+        fine=fine,
+        positions=order,
+        directions=directions,
+    )
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What is looked for: a question, as the sketches see examples."""
+
+    whitened: NDArray[Any]
+    """[D] its whitened gradient."""
+    partial: bool = False
+    """Whether the sketches see a part of its influence alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Estimates of the examples that the whole sketch was read for."""
+
+    positions: NDArray[np.int64]
+    """[n] rising"""
+    estimates: NDArray[np.float64]
+    """[n] of what is ranked by: influence, or influence over √I(z, z)."""
+    deviations: NDArray[np.float64]
+    """[n] standard deviation of each estimate, of what the sketches see."""
+    others: NDArray[np.float64]
+    """[searched − n] estimates of the other examples, from the first bytes of their sketches alone."""
+    partial: bool = False
+    """Whether the estimates are of a part of the influence alone."""
+
+    @property
+    def searched(self) -> int:
+        """How many examples were looked at in the coarse pass."""
+        return len(self.positions) + len(self.others)
+
+
+def search(loaded: Loaded, sought: Sought, rank_by: RankBy, *, among: NDArray[np.bool_] | None) -> Candidates:
+    """The likeliest proponents and opponents of a query by their sketches.
+
+    `among` [N] restricts the search. The coarse pass estimates every
+    influence from the first bytes of its sketch, and keeps at each end 4,096 examples or a fiftieth of the corpus;
+    the estimates of these are then completed from the rest.
+    """
+    table = loaded.sketch.table(sought.whitened)
+    sums = np.zeros(len(loaded), np.float32)
+    width = 0
+    for positions, codes in loaded.coarse_blocks():
+        width = codes.shape[1]
+        part = np.zeros(len(positions), np.float32)
+        _look_up(codes, np.arange(len(positions)), table[:width], sums=part)
+        sums[positions] = part
+    norms = np.sqrt(loaded.self_influence.astype(np.float64))
+    strengths = sums * loaded.scales if rank_by == "influence" else sums * (loaded.scales / np.maximum(norms, 1e-30))
+    allowed = np.arange(len(loaded)) if among is None else np.flatnonzero(among)
+    kept = _both_ends(strengths, allowed)
+    others = strengths[np.setdiff1d(allowed, kept, assume_unique=True)].astype(np.float64)
+    if width < loaded.sketch.bytes:
+        codes, rows = loaded.fine_rows(kept)
+        finer = sums[kept]
+        _look_up(codes, rows, table[width:], sums=finer)
+        sums[kept] = finer
+    estimates = sums[kept].astype(np.float64) * loaded.scales[kept]
+    length = math.sqrt(float(sought.whitened.astype(np.float64) @ sought.whitened))
+    deviations = loaded.sketch.noise * length * norms[kept]
+    if rank_by == "relative":
+        estimates, deviations = estimates / np.maximum(norms[kept], 1e-30), deviations / np.maximum(norms[kept], 1e-30)
+    return Candidates(positions=kept, estimates=estimates, deviations=deviations, others=others, partial=sought.partial)
+
+
+def _both_ends(strengths: NDArray[Any], allowed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions among `allowed` whose strength is among the highest or the lowest."""
+    each = max(FINE_AT_LEAST, math.ceil(len(allowed) * FINE_SHARE))
+    if 2 * each >= len(allowed):
+        return allowed
+    order = np.argpartition(strengths[allowed], [each, len(allowed) - each - 1])
+    return np.sort(allowed[np.concatenate([order[:each], order[-each:]])])
+
+
+def _look_up(codes: NDArray[np.uint8], rows: NDArray[np.int64], table: NDArray[np.float32], *, sums: Any) -> None:
+    table = np.ascontiguousarray(table)
+    in_parallel(lambda start, stop: look_up(codes, rows[start:stop], table, sums[start:stop]), len(rows))

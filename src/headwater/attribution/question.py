@@ -1,0 +1,219 @@
+"""From a prompt and a completion to the query whose loss is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from headwater.attribution.attribution import Query, QueryToken
+from headwater.attribution.scores import QueryGradients
+from headwater.corpus.batches import TokenSequence, pad
+from headwater.corpus.tokenize import Tokenized, tokenize
+from headwater.curvature.base import Curvature
+from headwater.errors import HeadwaterError
+from headwater.gradients.factored import Gradients
+from headwater.lm.capture import token_losses
+from headwater.lm.layers import TrackedLayer
+from headwater.lm.load import LanguageModel
+from headwater.sweep.sweep import Sweep, fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A query ready for the model: prompt and completion tokenised as one text, loss on the selected tokens only."""
+
+    prompt: str
+    completion: str
+    tokenized: Tokenized
+    selected: tuple[bool, ...]
+    """[T] whether each token's loss is part of the query."""
+    span: str | None = None
+    generated: bool = False
+    id: str = "query"
+    contrast: Question | None = None
+    """What the model might have said instead: the question is then why `completion` rather than that."""
+
+    @property
+    def parts(self) -> list[tuple[Question, int]]:
+        """The question with sign 1 and its contrast, where it has one, with sign −1."""
+        return [(self, 1)] if self.contrast is None else [(self, 1), (self.contrast, -1)]
+
+    @property
+    def text(self) -> str:
+        return self.prompt + self.completion
+
+    @property
+    def sequence(self) -> TokenSequence:
+        return TokenSequence(
+            self.id,
+            np.array(self.tokenized.input_ids, dtype=np.int64),
+            np.array(self.selected, dtype=np.bool_),
+        )
+
+    @property
+    def pieces(self) -> list[str]:
+        return self.tokenized.pieces(self.text)
+
+    @property
+    def selected_pieces(self) -> list[str]:
+        """The texts of the selected tokens."""
+        return [piece for piece, selected in zip(self.pieces, self.selected, strict=True) if selected]
+
+    def token_sequences(self) -> list[TokenSequence]:
+        """One sequence for every selected token, with the loss on that token alone: their sum is the query."""
+        whole = self.sequence
+        return [
+            TokenSequence(f"{self.id}[{t}]", whole.input_ids, np.arange(len(self.selected)) == t)
+            for t in np.flatnonzero(whole.targets)
+        ]
+
+
+Span = str | tuple[int, int]
+"""A part of a completion: its words, of which the first occurrence counts, or where it starts and stops in it."""
+
+
+def make_question(
+    lm: LanguageModel, prompt: str, completion: str, *, span: Span | None = None, id: str = "query"
+) -> Question:
+    """Select the tokens that overlap the completion, or the `span` of it.
+
+    Raises HeadwaterError where the completion is empty, `span` is not in it, no selected token has a token before
+    it, or the text is longer than the model reads.
+    """
+    if not completion:
+        raise HeadwaterError(f"The completion of {id} is empty: there is nothing to explain.")
+    first, last = (0, len(completion)) if span is None else _place(span, completion, id)
+    start, stop = len(prompt) + first, len(prompt) + last
+    (tokenized,) = tokenize(lm.tokenizer, [prompt + completion])
+    if len(tokenized.input_ids) > lm.max_positions:
+        raise HeadwaterError(
+            f"{id} has {len(tokenized.input_ids)} tokens; the model reads at most {lm.max_positions}. "
+            "Shorten the prompt."
+        )
+    selected = [False, *tokenized.overlapping([(start, stop)])[1:]]
+    if not any(selected):
+        raise HeadwaterError(
+            f"No token of {id} can be explained: the first token of a text has nothing before it that could "
+            "predict it. Give a prompt."
+        )
+    words = None if span is None else completion[first:last]
+    return Question(
+        prompt=prompt, completion=completion, tokenized=tokenized, selected=tuple(selected), span=words, id=id
+    )
+
+
+def _place(span: Span, completion: str, id: str) -> tuple[int, int]:
+    """Where `span` starts and stops in the completion. Raises HeadwaterError where it is not in it."""
+    if isinstance(span, str):
+        start = completion.find(span) if span else -1
+        if start < 0:
+            raise HeadwaterError(f"The span {span!r} is not in the completion {completion!r} of {id}.")
+        return start, start + len(span)
+    start, stop = span
+    if not 0 <= start < stop <= len(completion):
+        raise HeadwaterError(
+            f"The span from {start} to {stop} is not in the completion of {id}, which has {len(completion)} characters."
+        )
+    return start, stop
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model continues a prompt: greedily, or at a temperature from a seed."""
+
+    max_new_tokens: int = 24
+    temperature: float = 0.0
+    seed: int = 0
+
+
+def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Sampling()) -> Question:
+    """The model's own continuation of `prompt` as a question. Raises HeadwaterError where it says nothing."""
+    if not prompt.strip():
+        raise HeadwaterError("The prompt is empty. Give the model something to continue.")
+    encoded = lm.tokenizer(prompt, return_tensors="pt", verbose=False)
+    input_ids = encoded["input_ids"].to(lm.device)
+    length = input_ids.shape[1]
+    new_tokens = min(sampling.max_new_tokens, lm.max_positions - length)
+    if new_tokens < 1:
+        raise HeadwaterError(f"The prompt has {length} tokens and fills all that the model reads.")
+    options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if sampling.temperature > 0:
+        options = {"do_sample": True, "temperature": sampling.temperature}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(sampling.seed)
+        output = lm.model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=new_tokens,
+            pad_token_id=lm.tokenizer.pad_token_id or lm.tokenizer.eos_token_id or 0,
+            **options,
+        )
+    before = lm.tokenizer.decode(output[0, :length], skip_special_tokens=True)
+    completion = lm.tokenizer.decode(output[0], skip_special_tokens=True)[len(before) :]
+    if not completion:
+        raise HeadwaterError("The model ends the text right after this prompt. Give a completion, or another prompt.")
+    return replace(make_question(lm, prompt, completion), generated=True)
+
+
+def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
+    """R_q = (H + λI)⁻¹ ∇L(q) of every sequence: layer -> [Q, O, I], in the order given."""
+    return loss_gradients(lm, curvature.layers, sequences, curvature=curvature)
+
+
+def loss_gradients(
+    lm: LanguageModel,
+    layers: Sequence[TrackedLayer],
+    sequences: Sequence[TokenSequence],
+    *,
+    curvature: Curvature | None = None,
+) -> Gradients:
+    """∇L of every sequence: layer -> [Q, O, I], in the order given. With a curvature, (H + λI)⁻¹ ∇L."""
+    return fold(
+        Sweep(stage="query", lm=lm, layers=layers, sequences=sequences), lambda: QueryGradients(layers, curvature)
+    ).by_layer()
+
+
+def question_gradients(
+    lm: LanguageModel,
+    layers: Sequence[TrackedLayer],
+    questions: Sequence[Question],
+    *,
+    curvature: Curvature | None = None,
+) -> Gradients:
+    """∇L(q) of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's.
+
+    With a curvature, (H + λI)⁻¹ ∇L(q).
+    """
+    parts = [(q, part, sign) for q, question in enumerate(questions) for part, sign in question.parts]
+    gradients = loss_gradients(lm, layers, [part.sequence for _, part, _ in parts], curvature=curvature)
+    if len(parts) == len(questions):
+        return gradients
+    combined: Gradients = {}
+    for name, every in gradients.items():
+        combined[name] = every.new_zeros(len(questions), *every.shape[1:])
+        for row, (q, _, sign) in enumerate(parts):
+            combined[name][q] += sign * every[row]
+    return combined
+
+
+def describe(lm: LanguageModel, question: Question) -> Query:
+    """The query as plain data, with the surprisal of every token."""
+    everything = TokenSequence(question.id, question.sequence.input_ids, np.arange(len(question.selected)) > 0)
+    losses = token_losses(lm, pad([everything], [0]))[0].tolist()
+    tokens = [
+        QueryToken(piece, float(losses[t]) if t else None, question.selected[t])
+        for t, piece in enumerate(question.pieces)
+    ]
+    loss = sum(token.loss or 0.0 for token in tokens if token.selected)
+    return Query(
+        prompt=question.prompt,
+        completion=question.completion,
+        tokens=tokens,
+        loss=loss,
+        span=question.span,
+        generated=question.generated,
+    )

@@ -1,0 +1,37 @@
+"""One number an example, computed in a pass over the corpus, and kept in the run for the next time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headwater.attribution.scan import bound_to
+from headwater.base.files import replacing
+from headwater.base.lock import alone
+from headwater.corpus.corpus import Corpus
+from headwater.sweep.sweep import Checkpoint
+
+
+def kept_scores(path: Path, binding: str, corpus: Corpus, *, compute: Callable[[Checkpoint], Tensor]) -> NDArray[Any]:
+    """[N] float32 of the Parquet file `path`: its columns are `id` and one that is called as the file is.
+
+    Where it is not there, or of another `binding` (what the scores depend on), `compute` gives the N scores, by a sweep
+    that goes on from the checkpoint. Raises HeadwaterError where another process is at work on the folder.
+    """
+    if not bound_to(path, binding):
+        with alone(path.parent):
+            checkpoint = Checkpoint(path.with_suffix(".checkpoint.safetensors"), binding)
+            values = compute(checkpoint).reshape(len(corpus)).numpy().astype(np.float32)
+            table = pa.table({"id": corpus.ids, path.stem: values})
+            with replacing(path) as part:
+                metadata = {b"headwater": binding.encode()}
+                pq.write_table(table.replace_schema_metadata(metadata), part, write_page_checksum=True)
+            checkpoint.remove()
+    return pq.read_table(path).column(1).to_numpy()

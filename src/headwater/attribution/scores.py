@@ -1,0 +1,206 @@
+"""Exact influence scores as reducers: by example, by layer, by token.
+
+Every score is `⟨R_q, G_z⟩` with R the preconditioned query gradient, so one pass over the corpus serves any number
+of queries (Grosse et al. 2023, section 3.2 batches queries the other way round).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from headwater.corpus.batches import Batch
+from headwater.curvature.base import Curvature
+from headwater.curvature.truncated import Narrow
+from headwater.errors import HeadwaterError
+from headwater.gradients.factored import (
+    FactoredGradient,
+    Gradients,
+    LowRank,
+    inner,
+    inner_by_token,
+    laid_out,
+    low_rank,
+    per_example,
+)
+from headwater.lm.layers import TrackedLayer
+
+Weights = Mapping[str, Tensor | LowRank]
+"""layer -> preconditioned gradients [Q, O, I], whole or of low rank."""
+
+
+class Rows:
+    """Base of the reducers whose result is one row an example. Rows are kept in corpus order."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._values: list[Tensor] = []
+
+    def add(self, batch: Batch, values: Tensor) -> None:
+        """`values` [B, ...] of a batch."""
+        self._rows.append(torch.from_numpy(batch.rows))
+        self._values.append(values.detach().cpu())
+
+    def merge(self, other: Self) -> None:
+        count = sum(len(rows) for rows in self._rows)
+        self._rows += [rows + count for rows in other._rows]
+        self._values += other._values
+
+    @property
+    def values(self) -> Tensor:
+        """[N, ...] in corpus order."""
+        order = torch.cat(self._rows).argsort()
+        return torch.cat(self._values)[order]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._values = [state["values"].cpu()]
+        self._rows = [torch.arange(len(state["values"]))]
+
+
+class Scores(Rows):
+    """[N, Q] influence of every example on every query; `preconditioned` are the R_q, layer -> [Q, O, I]."""
+
+    def __init__(self, preconditioned: Weights) -> None:
+        super().__init__()
+        self.preconditioned = preconditioned
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, sum_of(inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()))
+
+
+class LayerScores(Rows):
+    """[N, L, Q] influence by layer; over L it sums to `Scores`."""
+
+    def __init__(self, preconditioned: Weights) -> None:
+        super().__init__()
+        self.preconditioned = preconditioned
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        parts = [inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()]
+        self.add(batch, torch.stack(parts, dim=1))
+
+
+def of_rank(gradients: Gradients, rank: int | None) -> Weights:
+    """Preconditioned gradients brought to low rank; None leaves them whole.
+
+    Raises HeadwaterError for a rank below 1.
+    """
+    if rank is None:
+        return gradients
+    if rank < 1:
+        raise HeadwaterError(f"--query-rank {rank}: give 1 or more, or leave it out for the whole gradient.")
+    return {name: low_rank(weights, rank) for name, weights in gradients.items()}
+
+
+class WhitenedGradients(Rows):
+    """[N, D] the whitened gradients of a few sequences."""
+
+    def __init__(self, curvature: Curvature | Narrow) -> None:
+        super().__init__()
+        self.curvature = curvature
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, self.curvature.whiten(gradients))
+
+
+class SelfInfluence(Rows):
+    """[N] I(z, z) of every example: how loud it is."""
+
+    def __init__(self, curvature: Curvature) -> None:
+        super().__init__()
+        self.curvature = curvature
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self.add(batch, self.curvature.self_influence(gradients))
+
+
+class QueryGradients:
+    """The materialised gradients of a few sequences, preconditioned by `curvature` where one is given."""
+
+    def __init__(self, layers: Sequence[TrackedLayer], curvature: Curvature | None = None) -> None:
+        self.layers = tuple(layers)
+        self.curvature = curvature
+        self._rows: list[Tensor] = []
+        self._parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        self._rows.append(torch.from_numpy(batch.rows))
+        if self.curvature is None:
+            made = {name: per_example(gradient) for name, gradient in gradients.items()}
+        else:
+            made = self.curvature.precondition_factored(gradients)
+        for name, part in made.items():
+            self._parts[name].append(part)
+
+    def merge(self, other: Self) -> None:
+        count = sum(len(rows) for rows in self._rows)
+        self._rows += [rows + count for rows in other._rows]
+        for name, parts in other._parts.items():
+            self._parts[name] += parts
+
+    def by_layer(self) -> Gradients:
+        """layer -> [Q, O, I] in the order of the sequences. It gives away what it holds, which may be large."""
+        order = torch.cat(self._rows).argsort()
+        in_order = torch.equal(order, torch.arange(len(order)))
+        found: Gradients = {}
+        for layer in self.layers:
+            whole = torch.cat(parts) if len(parts := self._parts.pop(layer.name)) > 1 else parts[0]
+            found[layer.name] = laid_out(whole if in_order else whole[order.to(whole.device)])
+        return found
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"rows": torch.cat(self._rows)} | {name: torch.cat(parts) for name, parts in self._parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._rows = [state["rows"]]
+        self._parts = {layer.name: [state[layer.name]] for layer in self.layers}
+
+
+class TokenScores:
+    """Influence by token: for every example [T, Q], which over its tokens sums to `Scores`.
+
+    `s_t = g_tᵀ R a_t` is what enters at training token t: the token's own activations against the gradient that
+    the tokens it serves send back to it (Grosse et al. 2023, section 3.4). With `by_layer`, [L, T, Q].
+    """
+
+    def __init__(self, preconditioned: Weights, by_layer: bool = False) -> None:
+        self.preconditioned = preconditioned
+        self.by_layer = by_layer
+        self.by_row: dict[int, Tensor] = {}
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        parts = (inner_by_token(gradient, self.preconditioned[name]) for name, gradient in gradients.items())
+        shares = torch.stack(list(parts), dim=1) if self.by_layer else sum_of(parts)
+        shares = shares.cpu()
+        for place, row in enumerate(batch.rows.tolist()):
+            self.by_row[row] = shares[place, ..., : batch.lengths[place], :].clone()
+
+    def merge(self, other: Self) -> None:
+        count = len(self.by_row)
+        self.by_row |= {row + count: shares for row, shares in other.by_row.items()}
+
+    @property
+    def values(self) -> list[Tensor]:
+        """One tensor an example, in corpus order."""
+        return [self.by_row[row] for row in range(len(self.by_row))]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {str(row): shares for row, shares in self.by_row.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.by_row = {int(row): shares.cpu() for row, shares in state.items()}
+
+
+def sum_of(parts: Iterable[Tensor]) -> Tensor:
+    """Add up tensors one at a time, holding no more than two."""
+    total: Tensor | None = None
+    for part in parts:
+        total = part if total is None else total.add_(part)
+    assert total is not None, "a sweep tracks at least one layer"
+    return total

@@ -1,0 +1,127 @@
+"""From scores to the strongest examples at both ends, with their tokens, layers and near-duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headwater.attribution.attribution import ScoredExample, TokenInfluence
+from headwater.attribution.duplicates import Family, families
+from headwater.attribution.scores import TokenScores, Weights
+from headwater.base.progress import Report, silent
+from headwater.corpus.corpus import Corpus
+from headwater.corpus.store import Example
+from headwater.lm.layers import TrackedLayer
+from headwater.lm.load import LanguageModel
+from headwater.sweep.sweep import Sweep, fold
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The strongest examples by their corpus positions, strongest first, near-duplicates folded."""
+
+    proponents: list[Family]
+    opponents: list[Family]
+
+    @property
+    def positions(self) -> list[int]:
+        return [family.position for family in self.proponents + self.opponents]
+
+
+def both_ends(scores: Mapping[int, float] | NDArray[Any], k: int, corpus: Corpus | None = None) -> Ends:
+    """The `k` highest positive and `k` lowest negative of `scores` (by position); ties in corpus order.
+
+    With the `corpus` whose texts they score, near-duplicates are folded: those among the examples as strong as the
+    last one shown.
+    """
+    if isinstance(scores, Mapping):
+        positions = np.array(sorted(scores), dtype=np.int64)
+        values = np.array([scores[int(position)] for position in positions], dtype=np.float64)
+    else:
+        positions, values = np.arange(len(scores)), np.asarray(scores)
+
+    def end(sign: int) -> list[Family]:
+        order = np.argsort(-sign * values, kind="stable")
+        ranked = (int(positions[place]) for place in order if sign * values[place] > 0)
+        if corpus is None:
+            return [Family(position) for position in islice(ranked, k)]
+        return list(islice(families(_with_texts(corpus, ranked, k)), k))
+
+    return Ends(end(1), end(-1))
+
+
+def _with_texts(corpus: Corpus, positions: Iterator[int], step: int) -> Iterator[tuple[int, str]]:
+    """Positions with their texts, read a few at a time."""
+    while part := list(islice(positions, step)):
+        yield from zip(part, (example.text for example in corpus.read(part)), strict=True)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What is needed to look into single examples for one query."""
+
+    lm: LanguageModel
+    layers: Sequence[TrackedLayer]
+    corpus: Corpus
+    preconditioned: Weights
+    """R_q of one query, layer -> [1, O, I]."""
+
+
+def shares(context: Detail, positions: Sequence[int], report: Report = silent) -> dict[int, Tensor]:
+    """position -> [L, T]: the influence that enters at every layer and token of the examples at `positions`."""
+    if not positions:
+        return {}
+    sequences = context.corpus.sequences(positions)
+    sweep = Sweep(stage="tokens", lm=context.lm, layers=context.layers, sequences=sequences)
+    found = fold(sweep, lambda: TokenScores(context.preconditioned, by_layer=True), report=report).values
+    return {position: share[..., 0] for position, share in zip(positions, found, strict=True)}
+
+
+def scored(
+    context: Detail, found: Sequence[Family], parts: Mapping[int, Tensor], *, norms: Mapping[int, float] | None
+) -> list[ScoredExample]:
+    """The examples of `found` as plain data; `parts` are their `shares`, `norms` their √I(z, z)."""
+    ids = context.corpus.ids
+    return [
+        scored_example(
+            example,
+            [layer.name for layer in context.layers],
+            parts[family.position],
+            total=len(context.corpus),
+            norm=None if norms is None else norms[family.position],
+            duplicates=[ids[other] for other in family.others],
+        )
+        for family, example in zip(found, context.corpus.read([family.position for family in found]), strict=True)
+    ]
+
+
+def scored_example(
+    example: Example,
+    layers: Sequence[str],
+    part: Tensor,
+    *,
+    total: int,
+    norm: float | None = None,
+    duplicates: Sequence[str] = (),
+) -> ScoredExample:
+    """One example as plain data; `part` [L, T] is its influence by layer and token, `total` the corpus's size N."""
+    tokens = part.sum(dim=0).tolist()
+    influence = float(sum(tokens))
+    return ScoredExample(
+        id=example.id,
+        influence=influence,
+        text=example.text,
+        tokens=[TokenInfluence(*pair) for pair in zip(example.pieces, tokens, strict=True)],
+        layers=dict(zip(layers, part.sum(dim=1).tolist(), strict=True)),
+        removal_effect=-influence / total,
+        relative=None if norm is None else influence / norm,
+        source=example.source,
+        metadata=example.metadata,
+        duplicates=list(duplicates),
+    )

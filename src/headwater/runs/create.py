@@ -1,0 +1,242 @@
+"""Making the corpus of a run, copied into it or catalogued where it is; and reading texts that come later as it was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from headwater.base.lock import abandon, alone
+from headwater.base.progress import Report, Step, silent
+from headwater.base.version import __version__
+from headwater.corpus.catalogue import PART, catalogue, finished, settle, skipped_in
+from headwater.corpus.chat import renderer
+from headwater.corpus.corpus import Corpus
+from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
+from headwater.corpus.sources import find_source, streams
+from headwater.corpus.store import CorpusCounts, Cutting, Example, write_corpus
+from headwater.corpus.streamed import SourceReader, counts_of
+from headwater.corpus.tokenize import LongTexts, tokenize
+from headwater.errors import FingerprintMismatch, HeadwaterError
+from headwater.lm.load import LanguageModel
+from headwater.runs.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read and cut."""
+
+    read: ReadOptions = ReadOptions()
+    max_tokens: int | None = None
+    """Longest example in tokens; None is what the model can read."""
+    long_texts: LongTexts = "truncate"
+    """What becomes of longer ones: only the beginning is kept, or all of it in windows."""
+
+    def limit_of(self, lm: LanguageModel) -> int:
+        """Longest example in tokens for a model."""
+        return min(self.max_tokens or lm.max_positions, lm.max_positions)
+
+
+def corpus_path(path: Path) -> Path:
+    """Where the corpus of the run at `path` is, or would be if its texts were in it."""
+    return path / "corpus" / "examples.arrow"
+
+
+def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
+    """The corpus of the run at `path`, whose texts can be read."""
+    if entry.root is None:
+        return Corpus(corpus_path(path))
+    options = ReadOptions(**entry.options)
+    return Corpus(
+        corpus_path(path), _reader(entry.root, lm, options, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
+    )
+
+
+def make_corpus(
+    path: Path,
+    lm: LanguageModel,
+    corpus: str | Path,
+    *,
+    options: CorpusOptions,
+    skipped: list[Skipped],
+    report: Report = silent,
+) -> Manifest:
+    """Make the corpus of the run at `path`, and its manifest; or, where there is a run, compare the two.
+
+    `skipped` collects bad examples. Raises CorpusError, or FingerprintMismatch where the run is another corpus's.
+    """
+    known = read_manifest(path) if (path / "manifest.json").exists() else None
+    streamed = streams(corpus, options.read.stream)
+    if known is not None:
+        _require_same_way(path, known, streamed)
+    model = ModelEntry(
+        name=lm.name, fingerprint=lm.fingerprint, tokenizer=lm.tokenizer_fingerprint, **asdict(lm.loading)
+    )
+    with _tidied(path), alone(path):
+        if not streamed:
+            entry = _copied(path, lm, corpus, options=options, skipped=skipped, known=known)
+        else:
+            entry = _streamed(path, lm, corpus, options=options, skipped=skipped, known=known, report=report)
+        made = Manifest(version=__version__, model=model, corpus=entry)
+        if known is not None:
+            try:
+                require_same_origin(path, known, made.binding())
+            except FingerprintMismatch:
+                shutil.rmtree(path / "corpus" / PART, ignore_errors=True)
+                raise
+            # How the model is run is as it was last asked for.
+            running = replace(known.model, **asdict(lm.loading))
+            made = replace(known, corpus=entry if streamed else known.corpus, model=running)
+        if (path / "corpus" / PART).exists() and streamed:
+            settle(path / "corpus")
+        if made != known:
+            made.write(path)
+    return made
+
+
+def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
+    """The texts of a file that comes later, read as the corpus was: all of them, none of them bad."""
+    options = replace(ReadOptions(**entry.options), limit=None, skip_bad=False, stream=False)
+    return read_records(texts, options, render=renderer(lm.tokenizer, options))
+
+
+def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Sequence[str]) -> list[Example]:
+    """Texts, or those of a file, as examples of the corpus would be.
+
+    Raises HeadwaterError where a text is too short to be learned from.
+    """
+    if isinstance(texts, str | Path):
+        records = records_of(lm, entry, texts)
+    else:
+        for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
+            if len(tokenized.input_ids) < 2:
+                raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
+        records = [
+            Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in enumerate(texts, start=1)
+        ]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "texts.arrow"
+        write_corpus(path, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
+        corpus = Corpus(path)
+        return list(corpus.read(range(len(corpus))))
+
+
+def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:
+    """Raises FingerprintMismatch where a run is of another model, tokenizer or corpus than those `found`."""
+    for what, expected in manifest.binding().items():
+        require_same(
+            f"The {what} of the run {path}",
+            expected,
+            found[what],
+            mend="A run belongs to one model, tokenizer and corpus: use another directory for another one.",
+        )
+
+
+def absolute(name: str) -> str:
+    """A local path made absolute, so that the run opens from anywhere; a hub name as it is."""
+    local = Path(name).expanduser()
+    return str(local.resolve()) if local.exists() else name
+
+
+def _copied(
+    path: Path,
+    lm: LanguageModel,
+    corpus: str | Path,
+    *,
+    options: CorpusOptions,
+    skipped: list[Skipped],
+    known: Manifest | None,
+) -> CorpusEntry:
+    """Copy the texts into the run, or, where it has them, look through the source all the same."""
+    target = corpus_path(path) if known is None else path / "corpus" / "check.arrow"
+    records = read_records(corpus, options.read, skipped.append, render=renderer(lm.tokenizer, options.read))
+    counts = write_corpus(target, records, lm.tokenizer, max_tokens=options.limit_of(lm), long_texts=options.long_texts)
+    if known is not None:
+        target.unlink()
+    return _entry(absolute(str(corpus)), None, lm, options=options, counts=counts, skipped=len(skipped))
+
+
+def _streamed(
+    path: Path,
+    lm: LanguageModel,
+    corpus: str | Path,
+    *,
+    options: CorpusOptions,
+    skipped: list[Skipped],
+    known: Manifest | None,
+    report: Report,
+) -> CorpusEntry:
+    """Catalogue the source; what is catalogued already, and has not changed since, is not read again."""
+    options = replace(options, read=replace(options.read, stream=True))
+    source = find_source(corpus, options.read.split)
+    reader = _reader(source.root, lm, options.read, max_tokens=options.limit_of(lm), long_texts=options.long_texts)
+
+    def progress(files: int, total: int, examples: int) -> None:
+        report(Step(stage="catalogue", done=files, total=total, tokens=0, note=f"files; {examples:,} examples"))
+
+    folder = path / "corpus"
+    if known is not None and known.corpus.root == source.root and finished(folder, source, reader):
+        heads = [segment.head for segment in Corpus(corpus_path(path)).streamed]
+    else:
+        heads = catalogue(folder, source, reader, progress=progress)
+    count, first = skipped_in(heads)
+    skipped += first
+    return _entry(source.given, source.root, lm, options=options, counts=counts_of(heads), skipped=count)
+
+
+def _entry(
+    source: str, root: str | None, lm: LanguageModel, *, options: CorpusOptions, counts: CorpusCounts, skipped: int
+) -> CorpusEntry:
+    read = asdict(options.read)
+    return CorpusEntry(
+        source=source,
+        max_tokens=options.limit_of(lm),
+        long_texts=options.long_texts,
+        options=read,
+        counts=counts,
+        skipped=skipped,
+        root=root,
+    )
+
+
+def _reader(
+    root: str, lm: LanguageModel, options: ReadOptions, *, max_tokens: int, long_texts: LongTexts
+) -> SourceReader:
+    cutting = Cutting(lm.tokenizer, max_tokens, long_texts)
+    return SourceReader(
+        root=root,
+        options=options,
+        cutting=cutting,
+        tokenizer=lm.tokenizer_fingerprint,
+        render=renderer(lm.tokenizer, options),
+    )
+
+
+def _require_same_way(path: Path, known: Manifest, streamed: bool) -> None:
+    """Raises HeadwaterError where a run's texts are in it, and are to be streamed now, or the other way about."""
+    if streamed and known.corpus.root is None:
+        raise HeadwaterError(
+            f"The texts of {path} are in it. Leave --stream out, or use another directory for a run that streams them."
+        )
+    if not streamed and known.corpus.root is not None:
+        raise HeadwaterError(
+            f"The texts of {path} are not in it, but streamed. Add --stream, or use another directory for a run that "
+            "holds them."
+        )
+
+
+@contextmanager
+def _tidied(path: Path) -> Iterator[None]:
+    """Where the block fails, leave no empty directory behind."""
+    try:
+        yield
+    except BaseException:
+        for folder in (path / "corpus" / PART, path / "corpus"):
+            with suppress(OSError):  # only where nothing is in it
+                folder.rmdir()
+        with suppress(OSError):
+            abandon(path)
+        raise

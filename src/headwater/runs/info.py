@@ -1,0 +1,250 @@
+"""What is in a run, read from its files without loading the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headwater.attribution.index.settings import parse_settings
+from headwater.attribution.index.table import Table, open_table
+from headwater.base.byte_sizes import size_of
+from headwater.base.files import read_metadata
+from headwater.corpus.corpus import Corpus
+from headwater.curvature.damping import parse_damping
+from headwater.curvature.store import curvature_files
+from headwater.runs.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusInfo:
+    source: str
+    examples: int
+    """N, with those added and without those removed."""
+    tokens: int
+    """Of the examples that the run was made from and those added since; those removed are counted."""
+    records: int
+    """Read when the run was made."""
+    added: int
+    """Examples added since, whether or not removed again."""
+    segments: int
+    """Files that the examples lie in."""
+    removed: int
+    long: int
+    """Records longer than max_tokens."""
+    long_texts: str
+    """What became of them: truncate or split."""
+    too_short: int
+    skipped: int
+    """Bad examples left out."""
+    max_tokens: int
+    options: dict[str, Any]
+    """How the source was read."""
+    fingerprint: str
+    bytes: int
+    streamed: int = 0
+    """Files that texts are read from where they are; 0: all texts are in the run."""
+    root: str | None = None
+    """What those files are below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureInfo:
+    kind: str
+    layers: tuple[str, ...]
+    parameters: int
+    """D: tracked parameters."""
+    labels: str
+    """Of the Fisher: sampled or empirical."""
+    fit_examples: int
+    seed: int
+    damping: str
+    """λ of the questions that name none, in words."""
+    bytes: int
+    current: bool
+    """Whether it was fitted on this model and corpus."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexInfo:
+    url: str
+    examples: int
+    """Rows of the table."""
+    bytes_each: int
+    """Of a sketch."""
+    kind: str
+    """Of the sketch."""
+    sketch: Mapping[str, int]
+    """Its numbers: the seed, and what else it is made of."""
+    columns: tuple[str, ...]
+    """Names that --where may use."""
+    words: bool
+    """Whether there is a full-text index."""
+    version: int
+    bytes: int | None
+    """On disk; None where the table is in an object store."""
+    missing: int
+    """Examples of the corpus that are not indexed yet."""
+    surplus: int
+    """Rows of examples that were removed from the corpus."""
+    stale: str | None
+    """Why it serves no question as it is, beside missing and surplus rows: what changed since. None: it does."""
+
+    @property
+    def current(self) -> bool:
+        return not (self.missing or self.surplus or self.stale) and self.words
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What is in a run."""
+
+    path: str
+    version: str
+    """Of Headwater, when the run was made."""
+    model: str
+    model_fingerprint: str
+    tokenizer_fingerprint: str
+    corpus: CorpusInfo
+    curvature: CurvatureInfo | None
+    fit_interrupted: bool
+    """Whether parts of an unfinished fit are there."""
+    index: IndexInfo | None
+    self_influence: bool
+    """Whether every example's self-influence is kept, for relative ranking without an index."""
+    bytes: int
+    """Of all files in the run's directory."""
+    advice: tuple[str, ...]
+    """Commands that would finish or mend something, most pressing first."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+
+def describe_run(path: str | Path) -> RunInfo:
+    """What is in the run at `path`; nothing is loaded but what the files say of themselves.
+
+    Raises HeadwaterError where `path` is no run, or one of its files is damaged.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    corpus = Corpus(folder / "corpus" / "examples.arrow")
+    curvature = _curvature(folder, manifest)
+    interrupted = any((folder / "curvature").rglob("*.checkpoint.safetensors"))
+    index = _index(folder, manifest, corpus)
+    return RunInfo(
+        path=str(path),
+        version=manifest.version,
+        model=manifest.model.name,
+        model_fingerprint=manifest.model.fingerprint,
+        tokenizer_fingerprint=manifest.model.tokenizer,
+        corpus=_corpus(manifest, corpus),
+        curvature=curvature,
+        fit_interrupted=interrupted,
+        index=index,
+        self_influence=(folder / "scores" / "self_influence.parquet").exists(),
+        bytes=size_of(folder),
+        advice=_advice(str(path), curvature, index, interrupted=interrupted),
+    )
+
+
+def _corpus(manifest: Manifest, corpus: Corpus) -> CorpusInfo:
+    entry, counts = manifest.corpus, manifest.corpus.counts
+    return CorpusInfo(
+        source=entry.source,
+        examples=len(corpus),
+        tokens=sum(segment.counts.tokens for segment in corpus.segments),
+        records=counts.records,
+        added=sum(map(len, corpus.added)),
+        segments=len(corpus.segments),
+        removed=len(corpus.removed),
+        long=counts.long,
+        long_texts=entry.long_texts,
+        too_short=counts.too_short,
+        skipped=entry.skipped,
+        max_tokens=entry.max_tokens,
+        options=entry.options,
+        fingerprint=corpus.fingerprint,
+        bytes=size_of(corpus.path.parent),
+        streamed=len(corpus.streamed),
+        root=entry.root,
+    )
+
+
+def _curvature_path(folder: Path) -> Path:
+    return folder / "curvature" / "curvature.safetensors"
+
+
+def _curvature(folder: Path, manifest: Manifest) -> CurvatureInfo | None:
+    path = _curvature_path(folder)
+    if not path.exists():
+        return None
+    metadata = read_metadata(path)
+    settings: dict[str, Any] = json.loads(metadata.get("settings", "{}"))
+    layers: list[dict[str, Any]] = json.loads(metadata.get("layers", "[]"))
+    total, wanted = manifest.corpus.counts.examples, settings.get("fit_examples")
+    return CurvatureInfo(
+        kind=metadata.get("kind", "unknown"),
+        layers=tuple(layer["name"] for layer in layers),
+        parameters=sum(layer["inputs"] * layer["outputs"] for layer in layers),
+        labels=settings.get("fisher", "sampled"),
+        fit_examples=min(total, wanted or total),
+        seed=settings.get("seed", 0),
+        damping=_damping(manifest, metadata),
+        bytes=sum(map(size_of, curvature_files(path))),
+        current=all(metadata.get(what) == print for what, print in manifest.binding().items()),
+    )
+
+
+def _damping(manifest: Manifest, metadata: Mapping[str, str]) -> str:
+    """In words; the plain gradient has none."""
+    return "0" if metadata.get("kind") == "identity" else parse_damping(manifest.damping).describe()
+
+
+def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None:
+    url = manifest.store or str(folder / "index")
+    table = open_table(url)
+    if table is None:
+        return None
+    settings = parse_settings(table.binding)
+    there = table.keys()
+    return IndexInfo(
+        url=url,
+        examples=len(table),
+        bytes_each=settings.sketch.bytes,
+        sketch=asdict(settings.sketch),  # pyright: ignore[reportArgumentType]
+        kind=settings.kind,
+        columns=tuple(table.columns),
+        words=table.has_words,
+        version=table.version,
+        bytes=size_of(folder / "index") if manifest.store is None else None,
+        missing=len(np.setdiff1d(corpus.keys, there)),
+        surplus=len(np.setdiff1d(there, corpus.keys)),
+        stale=_stale(folder, manifest, table),
+    )
+
+
+def _stale(folder: Path, manifest: Manifest, table: Table) -> str | None:
+    """What of the curvature has changed since the table was made."""
+    path = _curvature_path(folder)
+    if not path.exists():
+        return "curvature"
+    metadata = read_metadata(path)
+    now = metadata | {"damping": _damping(manifest, metadata)}
+    made = parse_settings(table.binding).curvature
+    return next((what for what, value in made.items() if value != now.get(what)), None)
+
+
+def _advice(
+    path: str, curvature: CurvatureInfo | None, index: IndexInfo | None, *, interrupted: bool
+) -> tuple[str, ...]:
+    wanted: list[str] = []
+    if curvature is None or not curvature.current or interrupted:
+        wanted.append(f"headwater fit {path}")
+    if index is None or not index.current:
+        wanted.append(f"headwater index {path}")
+    return tuple(wanted)

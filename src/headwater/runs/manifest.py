@@ -1,0 +1,104 @@
+"""The manifest of a run: what it was made from. Everything else in the directory is bound to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from headwater.base.files import write_text
+from headwater.corpus.store import CorpusCounts
+from headwater.corpus.tokenize import LongTexts
+from headwater.errors import FingerprintMismatch, HeadwaterError
+from headwater.lm.load import DeviceMap, Dtype, Loading
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    name: str
+    """Hub name, or absolute path."""
+    fingerprint: str
+    tokenizer: str
+    """Fingerprint of the tokenizer."""
+    trust_remote_code: bool = False
+    dtype: Dtype = "fp32"
+    """What the model runs in."""
+    gradient_checkpointing: bool = False
+    device_map: DeviceMap | dict[str, int | str] | None = None
+
+    @property
+    def loading(self) -> Loading:
+        return Loading(self.trust_remote_code, self.dtype, self.gradient_checkpointing, self.device_map)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusEntry:
+    source: str
+    """Dataset name, URL, or absolute path."""
+    max_tokens: int
+    long_texts: LongTexts
+    options: dict[str, Any]
+    """How the source was read: text_field, id_field, limit, …"""
+    counts: CorpusCounts
+    skipped: int = 0
+    """Bad examples left out because --skip-bad was given."""
+    root: str | None = None
+    """Directory, file or URL that the texts are streamed from; None: they are in the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    version: str
+    """Of Headwater, when the run was made."""
+    model: ModelEntry
+    corpus: CorpusEntry
+    format: int = FORMAT
+    damping: str | float | None = None
+    """λ of the questions that name none, as given to `fit`."""
+    store: str | None = None
+    """URL of the folder that holds the index's table; None is the run's own directory."""
+
+    def binding(self) -> dict[str, str]:
+        """The three fingerprints that every artefact of this run carries."""
+        return {
+            "model": self.model.fingerprint,
+            "tokenizer": self.model.tokenizer,
+            "corpus": self.corpus.counts.fingerprint,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / "manifest.json", self.to_json())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the run in `folder`. Raises HeadwaterError where there is none or it is damaged."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise HeadwaterError(
+            f"{folder} is not a Headwater run (it has no manifest.json). "
+            "Make one with: headwater fit RUN --model MODEL --corpus CORPUS"
+        )
+    try:
+        manifest = TypeAdapter(Manifest).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise HeadwaterError(f"{path} is damaged: {error.errors()[0]['msg']}. Make the run again.") from error
+    if manifest.format != FORMAT:
+        raise HeadwaterError(
+            f"{path} has format {manifest.format}; this version of Headwater reads format {FORMAT}. "
+            "Make the run again, or install the version that made it."
+        )
+    return manifest
+
+
+def require_same(what: str, expected: str, found: str, *, mend: str) -> None:
+    """Raises FingerprintMismatch, showing both, where two fingerprints differ."""
+    if expected != found:
+        raise FingerprintMismatch(what, expected, found, mend=mend)
