@@ -2,7 +2,7 @@
 
 A world of small stories, and a model trained on it. One half of the facts' questions are what the model should do: the
 model is trained again on the best half of the stories for these, by each way to rank, on the worst half, and on random
-halves, and asked. Then, in another run, stories are spoilt, and sought by their self-influence. The tables go to
+halves, and asked. Then, in another run, stories are spoilt, and sketch_query by their self-influence. The tables go to
 docs/benchmarks.md.
 """
 

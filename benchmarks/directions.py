@@ -24,14 +24,14 @@ from benchmarks.index_recall import two_stages
 from benchmarks.index_runs import Corpora
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
-from headwater.attribution.ask import Scene
+from headwater.attribution.ask import AttributionContext
 from headwater.attribution.index.build import Sketches
 from headwater.attribution.index.recall import Found
 from headwater.attribution.index.search import search
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import question_gradients
 from headwater.attribution.scores import Scores
-from headwater.curvature.truncated import along
+from headwater.curvature.truncated import truncate
 from headwater.lm.load import wrap_model
 from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.sweep import Sweep, fold
@@ -57,19 +57,19 @@ def recall(work: Path) -> list[str]:
         "| directions | numbers sketched | share of I(z, z) | recall | lowest | scored exactly | in the best 100 |",
         "|---|---|---|---|---|---|---|",
     ]
-    scene = Scene(lm=run.lm, corpus=run.corpus, curvature=curvature)
+    scene = AttributionContext(lm=run.lm, corpus=run.corpus, curvature=curvature)
     for count in (*FEWER, 0):
         run.build_index(directions=count, bytes=8192)
         loaded = run.index.loaded(run.corpus, run.index.settings.curvature if run.index.settings else {})
         found: list[Found] = []
         first: list[float] = []
         for q in range(len(questions)):
-            sought = scene.sought({name: w[q : q + 1] for name, w in weights.items()}, count)
-            found.append(two_stages(loaded, sought, exact[:, q], "influence"))
-            estimates = search(loaded, sought, "influence", among=None).estimates
+            sketch_query = scene.sketch_query({name: w[q : q + 1] for name, w in weights.items()}, count)
+            found.append(two_stages(loaded, sketch_query, exact[:, q], "influence"))
+            estimates = search(loaded, sketch_query, "influence", among=None).estimates
             order = np.argsort(estimates)
             first.append(_among(exact[:, q], order[-100:], order[:100]))
-        seen = along(curvature, count)
+        seen = truncate(curvature, count)
         lines.append(
             f"| {count or 'all'} | {seen.dimensions:,} | {seen.share:.2f} | {np.mean([r.recall for r in found]):.3f} | "
             f"{min(r.recall for r in found):.2f} | {np.mean([r.scored for r in found]):.0f} | {np.mean(first):.3f} |"
@@ -102,7 +102,7 @@ def cost(work: Path) -> list[str]:
     seconds: dict[int, list[float]] = {count: [] for count in (*WIDER, 0)}
     for _ in range(ROUNDS):
         for count, taken in seconds.items():
-            seen = along(curvature, count)
+            seen = truncate(curvature, count)
             sketch = sketch_of_width(seen.dimensions, 8192)
             sweep = Sweep(stage="index", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences())
             start = time.perf_counter()
@@ -119,7 +119,7 @@ def cost(work: Path) -> list[str]:
     for count, taken in seconds.items():
         middle = float(np.median(taken))
         lines.append(
-            f"| {count or 'all'} | {along(curvature, count).dimensions:,} | {middle:.1f} | {middle / whole:.2f} |"
+            f"| {count or 'all'} | {truncate(curvature, count).dimensions:,} | {middle:.1f} | {middle / whole:.2f} |"
         )
     return lines
 

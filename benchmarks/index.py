@@ -28,7 +28,7 @@ from benchmarks.index_recall import K, recall_stage
 from benchmarks.index_runs import WIDTHS, WORLD, Corpora, seconds, whitened_queries
 from headwater.attribution.index.build import COARSE_BYTES
 from headwater.attribution.index.recall import in_memory
-from headwater.attribution.index.search import Loaded, Sought, search
+from headwater.attribution.index.search import LoadedSketches, SketchQuery, search
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import Question
 from headwater.attribution.scores import WhitenedGradients
@@ -51,7 +51,7 @@ def warm_stage(work: Path) -> None:
     settings = run.index.settings
     assert settings is not None
     loaded = run.index.loaded(run.corpus, settings.curvature)
-    searched = [seconds(lambda row=row: search(loaded, Sought(row), "influence", among=None)) for row in whitened]
+    searched = [seconds(lambda row=row: search(loaded, SketchQuery(row), "influence", among=None)) for row in whitened]
     cold = median(_cold_question(run, questions[0]) for _ in range(3))
     late = np.quantile(asked, 0.9)
     print(
@@ -78,7 +78,7 @@ def growth_stage(_: Path) -> None:
     row = rng.standard_normal(sketch.dimensions).astype(np.float32)
     for size in SIZES:
         ones, numbers = np.ones(size, np.float32), np.arange(size)
-        loaded = Loaded(
+        loaded = LoadedSketches(
             sketch=sketch,
             table=None,  # pyright: ignore[reportArgumentType]
             row_ids=numbers,
@@ -90,7 +90,7 @@ def growth_stage(_: Path) -> None:
         )
         narrow = replace(loaded, sketch=sketch_of_width(sketch.dimensions, COARSE_BYTES), fine=fine[:size, :0])
         whole, first = (
-            median(seconds(lambda x=x: search(x, Sought(row), "influence", among=None)) for _ in range(9))
+            median(seconds(lambda x=x: search(x, SketchQuery(row), "influence", among=None)) for _ in range(9))
             for x in (loaded, narrow)
         )
         memory = loaded.memory / 1e9
@@ -194,7 +194,7 @@ def lance_stage(work: Path) -> None:
     loaded = in_memory(sketch, codes.scales, np.square(np.linalg.norm(rows, axis=1)), codes=codes.codes)
 
     def ours(row: NDArray[Any]) -> list[int]:
-        found = search(loaded, Sought(row), "influence", among=None)
+        found = search(loaded, SketchQuery(row), "influence", among=None)
         return found.positions[np.argsort(-found.estimates)[:100]].tolist()
 
     _lance_row("Headwater, exhaustive, in memory", ours, asked, truth)

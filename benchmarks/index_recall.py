@@ -13,7 +13,7 @@ from benchmarks.index_runs import WIDTHS, Corpora, whitened_queries
 from headwater.attribution.attribution import RankBy
 from headwater.attribution.index.recall import Found, found_by, recall_of, sketched
 from headwater.attribution.index.rescore import Budget
-from headwater.attribution.index.search import Loaded, Sought
+from headwater.attribution.index.search import LoadedSketches, SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import Question, preconditioned
 from headwater.attribution.scores import Scores
@@ -49,15 +49,15 @@ def recall_stage(work: Path) -> None:
             widths,
         ):
             for rank_by in ("influence", "relative"):
-                results = [two_stages(loaded, Sought(row), exact[:, q], rank_by) for q, row in enumerate(rows)]
+                results = [two_stages(loaded, SketchQuery(row), exact[:, q], rank_by) for q, row in enumerate(rows)]
                 _recall_row(title, loaded.sketch.bytes, rank_by, results)
         run.build_index(bytes=WIDTHS[0])
         _recall_row(f"{title}, `run.ask`", WIDTHS[0], "influence", whole_path(run, questions[:ASKED], exact))
 
 
-def two_stages(loaded: Loaded, sought: Sought, exact: NDArray[Any], rank_by: RankBy) -> Found:
+def two_stages(loaded: LoadedSketches, sketch_query: SketchQuery, exact: NDArray[Any], rank_by: RankBy) -> Found:
     """Search and scoring as in `ask`."""
-    return found_by(loaded, sought, exact, budget=Budget(K, DEFAULT_CANDIDATES), rank_by=rank_by)
+    return found_by(loaded, sketch_query, exact, budget=Budget(K, DEFAULT_CANDIDATES), rank_by=rank_by)
 
 
 def whole_path(run: Run, questions: list[Question], exact: NDArray[Any]) -> list[Found]:

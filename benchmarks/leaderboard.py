@@ -24,7 +24,7 @@ from headwater.base.progress import Report, Step
 from headwater.cli.progress import progress_report
 from headwater.corpus.read import ReadOptions, read_records
 from headwater.demo.world import make_world, write_world
-from headwater.evaluate.board import Board, Plan, costs, measured, write_all
+from headwater.evaluate.board import Board, EvaluationPlan, costs, measured, write_all
 from headwater.evaluate.context import open_scene
 from headwater.evaluate.leaderboard import markdown, table
 from headwater.evaluate.methods import parse_methods
@@ -76,7 +76,7 @@ class Subject:
     prepare: Callable[[Path], None]
     """Writes corpus.jsonl and queries.jsonl into a folder."""
     recipe: Recipe
-    plan: Plan
+    plan: EvaluationPlan
     removed: tuple[str, ...]
     """Metrics that take a training step, or remove examples and retrain."""
     settings: tuple[str, ...]
@@ -94,7 +94,7 @@ SUBJECTS = (
         name="world",
         prepare=_world,
         recipe=Recipe(),
-        plan=Plan(subsets=64, seeds=2, removed=6),
+        plan=EvaluationPlan(subsets=64, seeds=2, removed=6),
         removed=("tail-patch", "qld", "brittleness"),
         settings=("cg:iterations=8,subset=600,damping=10*mean",),
     ),
@@ -102,7 +102,7 @@ SUBJECTS = (
         name="stories",
         prepare=prepare,
         recipe=read_recipe(STORIES),
-        plan=Plan(subsets=32, seeds=1, removed=4),
+        plan=EvaluationPlan(subsets=32, seeds=1, removed=4),
         removed=("tail-patch", "qld"),
         settings=("cg:iterations=8,subset=256,damping=10*mean",),
     ),

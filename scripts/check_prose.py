@@ -26,7 +26,7 @@ PRIVATE = (
     r"told by",
     r"as (?:it|he|she|they) sees? fit",
     r"call(?:s|ed)? the roll",
-    r"stillborn",
+    r"failed_starts",
     r"chances are",
     r"at a time as",
     r"(?<=\. )Of which|^Of which",
@@ -35,14 +35,14 @@ PRIVATE = (
 )
 """Private vocabulary of the first build (docs/design.md, "Words")."""
 NAMES = (
-    r"EvalScene",
+    r"EvaluationContext",
     r"AttributionScene",
-    r"Sought",
-    r"laid_out",
-    r"_knock",
-    r"call_the_roll",
+    r"SketchQuery",
+    r"match_layout",
+    r"_check_port",
+    r"health_check",
     r"\bHERE\b",
-    r"lm\.precise",
+    r"lm\.float32_model",
 )
 """Names that were renamed."""
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md")

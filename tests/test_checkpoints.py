@@ -24,7 +24,7 @@ from headwater.cli import app
 from headwater.curvature.damping import Damping
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError, ModelError
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.queries import EvalQuery
 from headwater.lm.load import load_model, wrap_model
@@ -32,7 +32,7 @@ from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
 from headwater.training.adam import TRAINER_FILE, adam_beside
 from headwater.training.checkpoints import STATE_FILE, read_checkpoints
-from headwater.training.lookback import Method
+from headwater.training.lookback import CheckpointMethod
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import example_gradients
@@ -101,7 +101,7 @@ def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(run: Run) -> list[Question]:
-    return EvalScene(run=run, queries=QUERIES, work=Path()).questions
+    return EvaluationContext(run=run, queries=QUERIES, work=Path()).questions
 
 
 def written(path: Path) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
@@ -152,7 +152,7 @@ def by_ekfac(run: Run, checkpoints: Path, step: int, layer: str) -> Callable[[Te
 
 @pytest.mark.parametrize(("method", "preconditioned"), [("tracin", plain), ("adam", along_adam), ("ekfac", by_ekfac)])
 def test_every_checkpoint_adds_its_own_products(
-    method: Method, preconditioned: Any, run: Run, checkpoints: Path, tmp_path: Path
+    method: CheckpointMethod, preconditioned: Any, run: Run, checkpoints: Path, tmp_path: Path
 ) -> None:
     damping = "0.3*mean" if method == "ekfac" else None
     run.scan_checkpoints(asked(run), tmp_path / "s.parquet", checkpoints, method=method, damping=damping)
@@ -170,14 +170,16 @@ def test_every_checkpoint_adds_its_own_products(
 def test_source_adds_up_to_what_is_evaluated(run: Run, checkpoints: Path, tmp_path: Path) -> None:
     run.scan_checkpoints(asked(run), tmp_path / "s.parquet", checkpoints, method="source")
     sums, shares = written(tmp_path / "s.parquet")
-    scene = EvalScene(run=run, queries=QUERIES, work=tmp_path / "work", checkpoints=checkpoints)
+    scene = EvaluationContext(run=run, queries=QUERIES, work=tmp_path / "work", checkpoints=checkpoints)
     evaluated = parse_methods(["source"])[0].score(scene)
     np.testing.assert_allclose(sums, evaluated, rtol=1e-4, atol=1e-5 * np.abs(sums).max())
     np.testing.assert_allclose(sums, shares[10] + shares[30], rtol=1e-5, atol=1e-6 * np.abs(sums).max())
 
 
-@pytest.mark.parametrize("method", get_args(Method))
-def test_interrupted_it_goes_on_to_the_same_bytes(method: Method, run: Run, checkpoints: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", get_args(CheckpointMethod))
+def test_interrupted_it_goes_on_to_the_same_bytes(
+    method: CheckpointMethod, run: Run, checkpoints: Path, tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
     run.scan_checkpoints(asked(run), whole, checkpoints, method=method)
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)

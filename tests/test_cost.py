@@ -26,7 +26,7 @@ from headwater.lm import head as head_module
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.head import Head, head_pass
 from headwater.lm.layers import choose_layers
-from headwater.sweep import gradient_cache as kept_module
+from headwater.sweep import gradient_cache as gradient_cache_module
 from headwater.sweep.sweep import Sweep, fold
 from tests.models import VOCABULARY, tiny_lm
 from tests.oracle import random_sequences
@@ -90,7 +90,7 @@ def test_without_room_to_keep_gradients_it_runs_twice_and_finds_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = fit_curvature("ekfac", JOB, Workbench(tmp_path / "kept", "job"))
-    monkeypatch.setattr(kept_module, "MOST_BYTES", 0)
+    monkeypatch.setattr(gradient_cache_module, "MOST_BYTES", 0)
     with counted(monkeypatch) as counts:
         twice = fit_curvature("ekfac", JOB, Workbench(tmp_path / "not kept", "job"))
     assert (counts.forward, counts.backward) == (2 * BATCHES, 2 * BATCHES)

@@ -78,7 +78,7 @@ def test_no_more_of_them_is_held_after_a_pass(tmp_path: Path) -> None:
         capture.pull_back(hidden, torch.ones_like(hidden))
         assert held() == before, "fetched again, and put away again"
     with pytest.raises(ModelError, match="put away in memory or on disk"):
-        _ = lm.precise
+        _ = lm.float32_model
 
 
 def test_a_run_remembers_how_its_model_is_spread(tmp_path: Path) -> None:

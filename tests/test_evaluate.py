@@ -23,15 +23,15 @@ from headwater.base.progress import Report, Step, silent
 from headwater.cli import app
 from headwater.demo import build
 from headwater.errors import HeadwaterError
-from headwater.evaluate.context import EvalScene, open_scene
+from headwater.evaluate.context import EvaluationContext, open_scene
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.metrics import correlations, correlations_of, lds, mean, trace
-from headwater.evaluate.queries import EvalQuery, read_queries, spread
+from headwater.evaluate.queries import EvalQuery, read_evaluation_queries, spread
 from headwater.evaluate.removal import CONTROLS, Removals, completed, loss_increase, removals_to_flip
 from headwater.evaluate.truth import Truth, ground_truth
 from headwater.render.plots import read_costs
 from headwater.runs.run import Run
-from headwater.sweep.sweep import HERE
+from headwater.sweep.sweep import LOCAL_ENGINE
 from headwater.training import make, retrain
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import Recipe
@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scene(place: Path, tmp_path_factory: pytest.TempPathFactory) -> EvalScene:
+def scene(place: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluationContext:
     return open_scene(place, tmp_path_factory.mktemp("work"))
 
 
@@ -189,7 +189,7 @@ def test_there_is_no_ceiling_where_nothing_says_how_much_is_chance() -> None:
 
 
 def test_the_ground_truth_resumes_without_training_a_finished_subset_again(
-    scene: EvalScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: EvaluationContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
     real, killed = retrain.train, [False]
@@ -228,7 +228,7 @@ def test_the_ground_truth_resumes_without_training_a_finished_subset_again(
     assert np.abs(more.by_seed[1] - more.by_seed[0]).max() > 0.01
 
 
-def test_ground_truth_of_something_else_is_refused(scene: EvalScene, tmp_path: Path) -> None:
+def test_ground_truth_of_something_else_is_refused(scene: EvaluationContext, tmp_path: Path) -> None:
     kept = replace(scene.retraining, folder=tmp_path)
     kept.outcomes([])
     for other in (
@@ -243,7 +243,7 @@ def test_ground_truth_of_something_else_is_refused(scene: EvalScene, tmp_path: P
         ground_truth(kept, 2)
 
 
-def test_a_retrained_model_is_measured_as_the_query_is_explained(scene: EvalScene) -> None:
+def test_a_retrained_model_is_measured_as_the_query_is_explained(scene: EvaluationContext) -> None:
     found = measure(scene.run.lm, scene.questions)
     assert found.losses == pytest.approx([describe(scene.run.lm, one).loss for one in scene.questions], rel=1e-4)
     one = replace(scene.questions[0], contrast=scene.questions[1])
@@ -288,7 +288,7 @@ def simulated(examples: int, queries: int, bearable: Sequence[int | None] | None
         questions=[],
         fingerprint="",
         folder=Path(),
-        engine=HERE,  # pyright: ignore[reportArgumentType]
+        engine=LOCAL_ENGINE,  # pyright: ignore[reportArgumentType]
         effects=effects,
         bearable=[None] * queries if bearable is None else bearable,
     )
@@ -341,7 +341,7 @@ def test_queries_are_read_line_by_line(tmp_path: Path) -> None:
         {"id": "b", "prompt": "", "completion": " no."},
     ]
     text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
-    found = read_queries(write_text(tmp_path / "queries.jsonl", text))
+    found = read_evaluation_queries(write_text(tmp_path / "queries.jsonl", text))
     assert found == (EvalQuery("a", "He said", " yes.\u2028", ("s1", "s2")), EvalQuery("b", "", " no."))
 
 
@@ -360,7 +360,7 @@ def test_queries_are_read_line_by_line(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_queries_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "queries.jsonl").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(HeadwaterError) as error:
-        read_queries(tmp_path / "queries.jsonl")
+        read_evaluation_queries(tmp_path / "queries.jsonl")
     assert message in str(error.value)
     assert "queries.jsonl" in str(error.value)
 
@@ -453,7 +453,7 @@ def test_mistakes_end_in_one_clear_message(place: Path, tmp_path: Path) -> None:
         assert message in str(error)
 
 
-def test_knowing_the_facts_traces_them_all(scene: EvalScene) -> None:
+def test_knowing_the_facts_traces_them_all(scene: EvaluationContext) -> None:
     scores = parse_methods(["planted"])[0].score(scene)
     assert scene.stating.sum(0).tolist() == [len(query.stories) for query in scene.queries]
     assert all(trace(scores[:, q], scene.stating[:, q]).recall == 1 for q in range(len(scene.queries)))

@@ -24,7 +24,7 @@ from headwater.curvature.base import Eigenbasis, EigenCurvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.leaderboard import score
 from headwater.evaluate.methods import Method, parse_methods
 from headwater.evaluate.queries import EvalQuery
@@ -35,7 +35,7 @@ from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import load_model, wrap_model
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
-from headwater.training.lookback import Segment
+from headwater.training.lookback import TrainingSegment
 from headwater.training.recipe import RECIPE_FILE, Recipe
 from headwater.training.save import MOMENTS_FILE, STATE_FILE
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -50,7 +50,7 @@ QUERIES = (
 RECIPE = Recipe(learning_rate=0.3)
 
 
-def make_scene(folder: Path, architecture: str, dtype: torch.dtype = torch.float64) -> EvalScene:
+def make_scene(folder: Path, architecture: str, dtype: torch.dtype = torch.float64) -> EvaluationContext:
     """A run of a tiny model of random weights, with a recipe and second moments beside the model."""
     model = folder / "model"
     tiny_tokenizer().save_pretrained(model)
@@ -63,7 +63,7 @@ def make_scene(folder: Path, architecture: str, dtype: torch.dtype = torch.float
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     run = Run.create(folder / "run", lm, folder / "corpus.jsonl")
     run.fit(fisher="empirical")
-    return EvalScene(run=run, queries=QUERIES, work=folder / "work")
+    return EvaluationContext(run=run, queries=QUERIES, work=folder / "work")
 
 
 def random_moments(model: Any, seed: int) -> dict[str, Tensor]:
@@ -75,18 +75,18 @@ def random_moments(model: Any, seed: int) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> EvalScene:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> EvaluationContext:
     return make_scene(tmp_path_factory.mktemp("neo"), "gpt_neo")
 
 
 @pytest.fixture(scope="module")
-def conv(tmp_path_factory: pytest.TempPathFactory) -> EvalScene:
+def conv(tmp_path_factory: pytest.TempPathFactory) -> EvaluationContext:
     """As `scene`, of a model whose kernels are transposed."""
     return make_scene(tmp_path_factory.mktemp("conv"), "gpt2")
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory: pytest.TempPathFactory) -> EvalScene:
+def single(tmp_path_factory: pytest.TempPathFactory) -> EvaluationContext:
     """As `scene`, in float32: as checkpoints are loaded."""
     return make_scene(tmp_path_factory.mktemp("single"), "gpt_neo", torch.float32)
 
@@ -95,7 +95,7 @@ def method(spec: str) -> Method:
     return parse_methods([spec])[0]
 
 
-def by_hand(scene: EvalScene, model: Any = None) -> tuple[Tensor, Tensor]:
+def by_hand(scene: EvaluationContext, model: Any = None) -> tuple[Tensor, Tensor]:
     """[N, P] and [Q, P]: gradients of the examples and the queries over all tracked weights, by plain autograd."""
     plain = copy.deepcopy(scene.run.lm.model if model is None else model).double()
     names = [layer.name for layer in scene.run.curvature().layers]
@@ -106,7 +106,7 @@ def by_hand(scene: EvalScene, model: Any = None) -> tuple[Tensor, Tensor]:
     )  # pyright: ignore[reportReturnType]
 
 
-def by_layer(scene: EvalScene, value: Callable[[TrackedLayer], Tensor | float]) -> Tensor:
+def by_layer(scene: EvaluationContext, value: Callable[[TrackedLayer], Tensor | float]) -> Tensor:
     """[P] a value for every tracked weight, from one [O, I] or one number a layer."""
     parts = [(layer, torch.as_tensor(value(layer), dtype=torch.float64)) for layer in scene.run.curvature().layers]
     return torch.cat([part.expand(layer.outputs, layer.inputs).flatten() for layer, part in parts])
@@ -128,7 +128,7 @@ def near(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
 # -- by the gradients
 
 
-def test_dot_cosine_and_relative_are_their_formulas(scene: EvalScene) -> None:
+def test_dot_cosine_and_relative_are_their_formulas(scene: EvaluationContext) -> None:
     examples, queries = by_hand(scene)
     products = examples @ queries.t()
     near(method("dot").score(scene), products)
@@ -140,7 +140,7 @@ def test_dot_cosine_and_relative_are_their_formulas(scene: EvalScene) -> None:
 
 
 @pytest.mark.parametrize("damping", ["", "1*mean", "0.02"])
-def test_exact_is_influence_with_the_dense_fisher(scene: EvalScene, damping: str) -> None:
+def test_exact_is_influence_with_the_dense_fisher(scene: EvaluationContext, damping: str) -> None:
     examples, queries = by_hand(scene)
     fisher = examples.t() @ examples / len(examples)
     sizes = [layer.parameters for layer in scene.run.curvature().layers]
@@ -155,7 +155,7 @@ def test_exact_is_influence_with_the_dense_fisher(scene: EvalScene, damping: str
 def test_trackstar_is_the_cosine_of_gradients_over_roots_of_second_moments(
     architecture: str, request: pytest.FixtureRequest
 ) -> None:
-    scene: EvalScene = request.getfixturevalue(architecture)
+    scene: EvaluationContext = request.getfixturevalue(architecture)
     examples, queries = by_hand(scene)
     model = scene.run.lm.model
     moments = random_moments(model, seed=0)
@@ -168,7 +168,9 @@ def test_trackstar_is_the_cosine_of_gradients_over_roots_of_second_moments(
     near(method("trackstar").score(scene), method("trackstar:damping=0.1*mean").score(scene))
 
 
-def test_trackstar_of_a_model_without_moments_takes_the_fishers_diagonal(scene: EvalScene, tmp_path: Path) -> None:
+def test_trackstar_of_a_model_without_moments_takes_the_fishers_diagonal(
+    scene: EvaluationContext, tmp_path: Path
+) -> None:
     lm = replace(scene.run.lm, name=str(tmp_path))
     bare = replace(scene, run=Run.open(scene.run.path, lm), work=tmp_path / "work")
     examples, queries = by_hand(scene)
@@ -194,7 +196,7 @@ def test_trackstar_of_a_model_without_moments_takes_the_fishers_diagonal(scene: 
     ],
 )
 def test_other_curvatures_are_those_that_a_run_would_fit(
-    spec: str, kind: str, damping: str | None, scene: EvalScene, tmp_path: Path
+    spec: str, kind: str, damping: str | None, scene: EvaluationContext, tmp_path: Path
 ) -> None:
     other = Run.create(tmp_path / "run", scene.run.lm, scene.run.path.parent / "corpus.jsonl")
     layers = ("*c_fc",) if "layers" in spec else None
@@ -207,7 +209,7 @@ def test_other_curvatures_are_those_that_a_run_would_fit(
     assert len(scene.run.curvature().layers) == 4
 
 
-def test_conjugate_gradients_score_as_a_question_with_that_solver(scene: EvalScene) -> None:
+def test_conjugate_gradients_score_as_a_question_with_that_solver(scene: EvaluationContext) -> None:
     scores = method("cg:iterations=2,subset=7").score(scene)
     for q, question in enumerate(scene.questions):
         answer = scene.run.ask(question, k=12, fold=False, solver="cg", iterations=2, subset=7)
@@ -216,7 +218,7 @@ def test_conjugate_gradients_score_as_a_question_with_that_solver(scene: EvalSce
         assert scores[:, q].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_lissa_comes_to_what_conjugate_gradients_come_to(scene: EvalScene) -> None:
+def test_lissa_comes_to_what_conjugate_gradients_come_to(scene: EvaluationContext) -> None:
     """Over all examples and damped well, so that both arrive; by random batches it strays, the same for one seed."""
     solved = method("cg:iterations=40,subset=12,damping=20*mean").score(scene)
     near(method("lissa:iterations=40,batch=12,damping=20*mean").score(scene), solved, 0.01)
@@ -226,7 +228,7 @@ def test_lissa_comes_to_what_conjugate_gradients_come_to(scene: EvalScene) -> No
     assert np.abs(once - other).max() > 0.01 * np.abs(solved).max()
 
 
-def test_sketches_estimate_ekfac_with_the_noise_that_their_size_promises(scene: EvalScene) -> None:
+def test_sketches_estimate_ekfac_with_the_noise_that_their_size_promises(scene: EvaluationContext) -> None:
     curvature = scene.run.curvature()
     asked = [question.sequence for question in scene.questions]
     own = fold(
@@ -244,7 +246,7 @@ def test_sketches_estimate_ekfac_with_the_noise_that_their_size_promises(scene: 
 
 
 @pytest.fixture(scope="module")
-def checkpoints(scene: EvalScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoints(scene: EvaluationContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two moments of a training at steps 10 and 30, at learning rates 0.5 and 0.1."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for step, rate in ((30, 0.1), (10, 0.5)):
@@ -253,7 +255,7 @@ def checkpoints(scene: EvalScene, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def write_checkpoint(scene: EvalScene, path: Path, step: int, rate: float) -> None:
+def write_checkpoint(scene: EvaluationContext, path: Path, step: int, rate: float) -> None:
     model = copy.deepcopy(scene.run.lm.model)
     draw = torch.Generator().manual_seed(step)
     with torch.no_grad():
@@ -269,7 +271,7 @@ def write_checkpoint(scene: EvalScene, path: Path, step: int, rate: float) -> No
 def test_tracin_adds_up_products_at_checkpoints_by_their_learning_rates(
     architecture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    scene: EvalScene = request.getfixturevalue(architecture)
+    scene: EvaluationContext = request.getfixturevalue(architecture)
     products: dict[int, Tensor] = {}
     for step, rate in ((10, 0.5), (30, 0.1)):
         write_checkpoint(scene, tmp_path / f"step-{step:05d}", step, rate)
@@ -282,7 +284,7 @@ def test_tracin_adds_up_products_at_checkpoints_by_their_learning_rates(
 
 
 def test_source_takes_the_querys_gradient_back_through_both_segments(
-    single: EvalScene, checkpoints: Path, tmp_path: Path
+    single: EvaluationContext, checkpoints: Path, tmp_path: Path
 ) -> None:
     """Against dense matrices: EK-FAC's own, as it was fitted at each checkpoint."""
     found = method("source").score(replace(single, checkpoints=checkpoints, work=tmp_path))
@@ -317,7 +319,7 @@ def dense(curvature: Any, layer: str) -> Tensor:
     return both @ torch.diag(basis.eigenvalues.double().flatten()) @ both.t()
 
 
-def test_source_in_a_short_segment_is_the_gradient_product(single: EvalScene, tmp_path: Path) -> None:
+def test_source_in_a_short_segment_is_the_gradient_product(single: EvaluationContext, tmp_path: Path) -> None:
     write_checkpoint(single, tmp_path / "c" / "step-1", step=1, rate=1e-7)
     model = load_model(str(tmp_path / "c" / "step-1")).model
     ones = {name: torch.ones_like(weight) for name, weight in model.named_parameters()}
@@ -327,7 +329,9 @@ def test_source_in_a_short_segment_is_the_gradient_product(single: EvalScene, tm
     near(found, 1e-7 / tokens * (by_hand(single, model)[0] @ by_hand(single)[1].t()), 1e-4)
 
 
-def random_segment(stride: float, seed: int, least: float = 0.1) -> tuple[Segment, Tensor, dict[str, Tensor], Tensor]:
+def random_segment(
+    stride: float, seed: int, least: float = 0.1
+) -> tuple[TrainingSegment, Tensor, dict[str, Tensor], Tensor]:
     """A segment of one layer of random curvature, that curvature as a matrix [P, P], and vectors, also as [Q, P]."""
     draw = torch.Generator().manual_seed(seed)
     Q_A, Q_S = (torch.linalg.qr(torch.randn(n, n, generator=draw, dtype=torch.float64))[0] for n in (4, 3))
@@ -336,7 +340,7 @@ def random_segment(stride: float, seed: int, least: float = 0.1) -> tuple[Segmen
     basis = Eigenbasis(Basis((Q_A,)), Basis((Q_S,)), eigenvalues)
     curvature = EigenCurvature("ekfac", (layer,), {"up": basis}, Damping())
     vectors = torch.randn(2, 3, 4, generator=draw, dtype=torch.float64)
-    return Segment(curvature, {"up": stride}), dense(curvature, "up"), {"up": vectors}, vectors.flatten(1)
+    return TrainingSegment(curvature, {"up": stride}), dense(curvature, "up"), {"up": vectors}, vectors.flatten(1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -358,11 +362,11 @@ def test_a_long_segment_moves_by_the_undamped_inverse_and_a_short_one_by_its_len
     segment, _, vectors, _ = random_segment(1e-9, seed=0)
     torch.testing.assert_close(segment.moved(vectors)["up"], 1e-9 * vectors["up"], rtol=1e-6, atol=0)
     flat_directions = replace(segment.curvature.bases["up"], eigenvalues=torch.zeros(3, 4, dtype=torch.float64))
-    level = Segment(replace(segment.curvature, bases={"up": flat_directions}), {"up": 7.0})
+    level = TrainingSegment(replace(segment.curvature, bases={"up": flat_directions}), {"up": 7.0})
     torch.testing.assert_close(level.moved(vectors)["up"], 7 * vectors["up"])
 
 
-def test_what_looking_back_needs_is_said(scene: EvalScene, checkpoints: Path, tmp_path: Path) -> None:
+def test_what_looking_back_needs_is_said(scene: EvaluationContext, checkpoints: Path, tmp_path: Path) -> None:
     for spec in ("tracin", "source"):
         with pytest.raises(HeadwaterError, match=f"--method {spec} looks back .* with --checkpoints"):
             method(spec).score(scene)
@@ -386,7 +390,7 @@ def test_what_looking_back_needs_is_said(scene: EvalScene, checkpoints: Path, tm
 # -- one more step
 
 
-def test_a_tail_patch_is_a_step_done_by_hand(scene: EvalScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tail_patch_is_a_step_done_by_hand(scene: EvaluationContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headwater.evaluate.tail_patch.EXAMPLES", 3)
     scores = np.random.default_rng(0).normal(size=(12, 3))
     moments = random_moments(scene.run.lm.model, seed=0)
@@ -409,8 +413,8 @@ def test_a_tail_patch_is_a_step_done_by_hand(scene: EvalScene, monkeypatch: pyte
     assert max(map(abs, expected)) > 0.1, "it is told from no step at all"
 
 
-def test_a_tail_patch_needs_second_moments_and_a_recipe(scene: EvalScene, tmp_path: Path) -> None:
-    def at(name: str) -> EvalScene:
+def test_a_tail_patch_needs_second_moments_and_a_recipe(scene: EvaluationContext, tmp_path: Path) -> None:
+    def at(name: str) -> EvaluationContext:
         return replace(scene, run=Run.open(scene.run.path, replace(scene.run.lm, name=name)), work=tmp_path / "work")
 
     with pytest.raises(HeadwaterError, match=f"has no {MOMENTS_FILE} beside it"):
@@ -477,21 +481,21 @@ def test_a_method_that_is_named_wrongly_is_refused(spec: str, message: str) -> N
     assert message in str(error.value)
 
 
-def test_settings_that_nothing_can_be_made_of_are_refused(scene: EvalScene) -> None:
+def test_settings_that_nothing_can_be_made_of_are_refused(scene: EvaluationContext) -> None:
     with pytest.raises(HeadwaterError, match="'much' is not a damping"):
         method("ekfac:damping=much").score(scene)
     with pytest.raises(HeadwaterError, match="matches no linear layer"):
         method("dot:layers=*nowhere*").score(scene)
 
 
-def test_scores_are_kept_and_made_anew_for_other_settings(scene: EvalScene) -> None:
+def test_scores_are_kept_and_made_anew_for_other_settings(scene: EvaluationContext) -> None:
     scored: list[dict[str, Any]] = []
 
-    def counting(_: EvalScene, **options: Any) -> Any:
+    def counting(_: EvaluationContext, **options: Any) -> Any:
         scored.append(options)
         return np.full((12, 3), len(scored), np.float64)
 
-    def count(spec: str, scene: EvalScene) -> int:
+    def count(spec: str, scene: EvaluationContext) -> int:
         made = method(spec)
         found = score(scene, replace(made, family=replace(made.family, score=counting, fits=None)))
         return int(found.scores[0, 0])
@@ -510,13 +514,13 @@ def test_scores_are_kept_and_made_anew_for_other_settings(scene: EvalScene) -> N
     assert scored[1] == {"damping": "1", "layers": ""}
 
 
-def test_what_a_method_costs_counts_the_fit_that_it_needs(scene: EvalScene) -> None:
+def test_what_a_method_costs_counts_the_fit_that_it_needs(scene: EvaluationContext) -> None:
     fitted = score(scene, method("kfac"))
     assert fitted.cpu_seconds > score(scene, method("planted")).cpu_seconds
     np.testing.assert_array_equal(score(scene, method("kfac")).scores, fitted.scores)
 
 
-def test_planted_knows_which_examples_state_a_query(scene: EvalScene) -> None:
+def test_planted_knows_which_examples_state_a_query(scene: EvaluationContext) -> None:
     scores = method("planted").score(scene)
     assert [np.flatnonzero(column).tolist() for column in scores.T] == [[0, 4], [1], []]
     lost = replace(scene, queries=(replace(QUERIES[0], stories=("s99",)),))

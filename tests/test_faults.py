@@ -15,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from headwater.base.lock import alone
+from headwater.base.lock import exclusive
 from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.errors import HeadwaterError
@@ -168,7 +168,7 @@ def finding(run: Run, part: str) -> Finding:
 
 def test_a_whole_run_is_whole(reference: Run, expected: dict[str, str]) -> None:
     assert expected, "everything was done"
-    assert [one.part for one in check_run(reference.path) if one.mend] == []
+    assert [one.part for one in check_run(reference.path) if one.fix] == []
     assert {"manifest.json", "corpus/examples.arrow", "curvature/curvature.safetensors", "index"} <= {
         one.part for one in check_run(reference.path)
     }
@@ -182,11 +182,11 @@ def test_damage_is_found_said_and_repaired(sources: Path, expected: dict[str, st
     table.lance.update(where="key = 7", values={"loss": 1.0})
     found = finding(run, "index")
     assert '"s7"' in found.said
-    assert found.mend is not None
+    assert found.fix is not None
     flip(run.curvature_path, 0.9)
-    commands = [one.mend for one in check_run(run.path, repair=True) if one.mend]
+    commands = [one.fix for one in check_run(run.path, repair=True) if one.fix]
     assert commands == [f"headwater fit {run.path}", f"headwater index {run.path}"]
-    assert finding(run, "index").mend is None, "the damaged row was taken out"
+    assert finding(run, "index").fix is None, "the damaged row was taken out"
     assert not run.curvature_path.exists()
     steps: list[Step] = []
     run.fit()
@@ -195,7 +195,7 @@ def test_damage_is_found_said_and_repaired(sources: Path, expected: dict[str, st
     assert sum(step.tokens > 0 for step in steps if step.stage == "index") == 1, "only the shard of that row"
     assert {name: digest(run, name) for name in WORK} == expected
     flip(run.path / "corpus" / "examples.arrow", 0.5)
-    assert "cannot be recovered" in (finding(run, "corpus/examples.arrow").mend or "")
+    assert "cannot be recovered" in (finding(run, "corpus/examples.arrow").fix or "")
 
 
 def test_the_command_says_what_is_damaged(sources: Path, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_the_command_says_what_is_damaged(sources: Path, tmp_path: Path) -> None
 def test_a_second_process_is_refused_and_a_crash_releases_the_lock(sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     code = (
-        f"import time; from pathlib import Path; from headwater.base.lock import alone\n"
+        f"import time; from pathlib import Path; from headwater.base.lock import exclusive\n"
         f"with alone(Path({str(run.path)!r})):\n    print('mine', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -223,7 +223,7 @@ def test_a_second_process_is_refused_and_a_crash_releases_the_lock(sources: Path
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     run.fit()
-    with alone(run.path), pytest.raises(HeadwaterError, match="Another process"):
+    with exclusive(run.path), pytest.raises(HeadwaterError, match="Another process"):
         run.build_index(bytes=256)
 
 

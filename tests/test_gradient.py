@@ -123,7 +123,7 @@ def test_every_route_of_a_contraction_agrees(
     a, g = torch.randn(B, T, inputs).double(), torch.randn(B, T, outputs).double()
     R = torch.randn(Q, outputs, inputs).double()
     Q_A, Q_S = (
-        Basis((torch.linalg.qr(torch.randn(n, n).double())[0],)).along(torch.randperm(n)[:kept].sort().values)
+        Basis((torch.linalg.qr(torch.randn(n, n).double())[0],)).truncate(torch.randperm(n)[:kept].sort().values)
         for n in (inputs, outputs)
     )
     gradient = FactoredGradient(a, g)

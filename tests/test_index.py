@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from headwater.attribution.index import search as search_module
 from headwater.attribution.index.index import Index
 from headwater.attribution.index.rescore import Budget, rescore
-from headwater.attribution.index.search import Candidates, Sought, search
+from headwater.attribution.index.search import Candidates, SketchQuery, search
 from headwater.attribution.index.table import byte_rows, column_name
 from headwater.base.progress import Step
 from headwater.cli import app
@@ -220,7 +220,7 @@ def test_what_does_not_fit_in_memory_is_read_from_the_table(run: Run) -> None:
             patch.setattr(search_module, "FINE_SHARE", 0.1)
             loaded = Index(run.index.url, memory).loaded(run.corpus, curvature)
             assert loaded.memory <= memory
-            found.append(search(loaded, Sought(query), "influence", among=None))
+            found.append(search(loaded, SketchQuery(query), "influence", among=None))
     assert len(found[0].positions) == 12
     for other in found[1:]:
         assert (other.positions == found[0].positions).all()

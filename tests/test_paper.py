@@ -20,7 +20,7 @@ from headwater.curvature.base import EigenCurvature
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenvalues
 from headwater.curvature.fit import Workbench, fit_curvature
-from headwater.curvature.truncated import narrowed
+from headwater.curvature.truncated import truncated
 from headwater.errors import HeadwaterError, ModelError
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
@@ -90,7 +90,7 @@ def test_multiplications_are_those_that_are_done(architecture: str, tmp_path: Pa
     found = work.counted(lambda: squares.update(work.batch, gradients))
     assert found == pytest.approx(shapes.rotation(TOKENS), rel=0.01)
     for directions in (3, 20):
-        narrow = narrowed(work.curvature, directions)
+        narrow = truncated(work.curvature, directions)
         found = work.counted(lambda narrow=narrow: narrow.whiten(gradients))
         assert found == pytest.approx(shapes.rotation(TOKENS, directions=directions), rel=0.01)
 

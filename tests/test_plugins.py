@@ -24,7 +24,7 @@ from headwater.corpus.batches import pad
 from headwater.curvature.base import Curvature, EigenCurvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.fit import Workbench, fit_curvature
-from headwater.curvature.solvers.solver import Problem, solver_of
+from headwater.curvature.solvers.solver import LinearProblem, solver_of
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import per_example
 from headwater.lm.capture import Capture
@@ -176,7 +176,7 @@ def test_steepest_descent_comes_closer_with_every_step(tmp_path: Path) -> None:
     )
     assert isinstance(curvature, EigenCurvature)
     curvature = replace(curvature, damping=Damping(factor=20.0))  # well damped, so that it arrives
-    problem = Problem(
+    problem = LinearProblem(
         curvature=curvature,
         sweep=Sweep(stage="", lm=lm, layers=layers, sequences=corpus),
         gradients=loss_gradients(lm, layers, corpus[:2]),

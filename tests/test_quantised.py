@@ -78,9 +78,9 @@ def test_a_quantised_model_loads_as_it_is_and_computes_with_what_it_comes_to(fol
     fingerprint = load_model(str(folder / "nf4")).fingerprint
     token_losses(lm, BATCH)  # a pass without a gradient leaves the weights as they are
     assert lm.fingerprint == fingerprint
-    assert lm.precise.model.get_submodule("model.layers.0.mlp.up_proj").weight.dtype == torch.float32
-    assert lm.precise.fingerprint != load_model(str(folder / "base")).fingerprint, "it is what the 4 bits come to"
-    found, expected = captured(lm), captured(lm.precise)
+    assert lm.float32_model.model.get_submodule("model.layers.0.mlp.up_proj").weight.dtype == torch.float32
+    assert lm.float32_model.fingerprint != load_model(str(folder / "base")).fingerprint, "it is what the 4 bits come to"
+    found, expected = captured(lm), captured(lm.float32_model)
     assert distance(found, expected) < 1e-5
     checkpoint_gradients(lm.model)
     assert distance(captured(lm), found) == 0
@@ -91,11 +91,11 @@ def test_gradients_flow_through_a_quantised_base(folder: Path, dtype: str, toler
     lm = load_model(str(folder / "lora"), dtype=dtype)
     names = {layer.name for layer in choose_layers(lm.model)}
     assert all(".lora_" in name for name in names)
-    assert distance(captured(lm), captured(lm.precise)) < tolerance
+    assert distance(captured(lm), captured(lm.float32_model)) < tolerance
     own = ("*.base_layer",)
-    assert distance(captured(lm, own), captured(lm.precise, own)) < tolerance
+    assert distance(captured(lm, own), captured(lm.float32_model, own)) < tolerance
     whole = captured(load_model(str(folder / "lora")))
-    assert distance(captured(lm), whole) > distance(captured(lm.precise), whole) / 2 > 0, "rounding is there"
+    assert distance(captured(lm), whole) > distance(captured(lm.float32_model), whole) / 2 > 0, "rounding is there"
 
 
 @pytest.mark.parametrize("dtype", ["nf4", "int8"])
@@ -124,7 +124,7 @@ def test_transposed_weights_are_quantised_too(tmp_path: Path) -> None:
     plain_model("gpt2", torch.float32).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     lm = load_model(str(tmp_path), dtype="nf4")
-    assert distance(captured(lm), captured(lm.precise)) < 0.05
+    assert distance(captured(lm), captured(lm.float32_model)) < 0.05
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("lora", "fp32"), ("base", "nf4")])

@@ -223,7 +223,7 @@ def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) 
     recipe = Recipe(epochs=1, learning_rate=1e-3, end=False)
     found = []
     with engine(2) as team:
-        for name, chosen in (("here", sweep_module.HERE), ("ray", team)):
+        for name, chosen in (("here", sweep_module.LOCAL_ENGINE), ("ray", team)):
             retraining = Retraining(
                 recipe=recipe,
                 config=run.lm.model.config,

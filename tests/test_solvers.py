@@ -21,7 +21,7 @@ from headwater.curvature.fit import Workbench, fit_curvature
 from headwater.curvature.solvers.conjugate_gradient import solve
 from headwater.curvature.solvers.gauss_newton import gauss_newton_product
 from headwater.curvature.solvers.lissa import neumann_series
-from headwater.curvature.solvers.solver import Problem, damped_product
+from headwater.curvature.solvers.solver import LinearProblem, damped_product
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Labels
@@ -98,8 +98,8 @@ class Dense:
     """[P, P] the Gauss–Newton matrix."""
 
     @property
-    def problem(self) -> Problem:
-        return Problem(curvature=self.curvature, sweep=self.sweep, gradients=self.gradients)
+    def problem(self) -> LinearProblem:
+        return LinearProblem(curvature=self.curvature, sweep=self.sweep, gradients=self.gradients)
 
     def damped(self, curvature: EigenCurvature) -> Tensor:
         """H + λI with the curvature's λ."""
@@ -195,14 +195,14 @@ def test_what_cannot_be_solved_is_refused(tmp_path: Path) -> None:
     layers = choose_layers(lm.model)[:1]
     sweep, gradients = Sweep(stage="", lm=lm, layers=layers, sequences=CORPUS), loss_gradients(lm, layers, QUERIES)
     with pytest.raises(HeadwaterError, match="a damping above zero"):
-        solve(Problem(curvature=identity(layers), sweep=sweep, gradients=gradients), 3)
+        solve(LinearProblem(curvature=identity(layers), sweep=sweep, gradients=gradients), 3)
     curvature = fit_curvature(
         "ekfac",
         Sweep(stage="fit", lm=lm, layers=layers, sequences=CORPUS, labels=Labels("sampled")),
         Workbench(tmp_path, "test"),
     )
     with pytest.raises(HeadwaterError, match="at least one"):
-        solve(Problem(curvature=curvature, sweep=sweep, gradients=gradients), 0)
+        solve(LinearProblem(curvature=curvature, sweep=sweep, gradients=gradients), 0)
 
 
 def _flat(gradients: Gradients) -> Tensor:

@@ -448,25 +448,25 @@ def test_check_compares_catalogues_and_sources_and_a_damaged_catalogue_alone_is_
 ) -> None:
     folder = write(tmp_path / "texts", shards("jsonl"))
     run = streamed(tmp_path / "run", lm, folder)
-    parts = {one.part: one.said for one in check_run(run.path) if not one.mend}
+    parts = {one.part: one.said for one in check_run(run.path) if not one.fix}
     assert "3 files are as they were catalogued" in parts["corpus/streamed"]
     (folder / "a.jsonl").write_bytes(b"")
-    (changed,) = (one for one in check_run(run.path) if one.mend)
+    (changed,) = (one for one in check_run(run.path) if one.fix)
     assert changed.part == str(folder / "a.jsonl")
-    assert "Put it back as it was" in str(changed.mend)
+    assert "Put it back as it was" in str(changed.fix)
     write(folder, shards("jsonl"))
     streamed(run.path, lm, folder)
     damaged = run.path / "corpus" / "streamed" / "000001.arrow"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    (wrong,) = (one for one in check_run(run.path, repair=True) if one.mend)
+    (wrong,) = (one for one in check_run(run.path, repair=True) if one.fix)
     assert wrong.part == "corpus/streamed/000001.arrow"
     assert not damaged.exists()
     names = opened(monkeypatch)
     streamed(run.path, lm, folder)
     assert names == ["part.jsonl"]
-    assert [one for one in check_run(run.path) if one.mend] == []
+    assert [one for one in check_run(run.path) if one.fix] == []
 
 
 def test_the_commands_stream(lm: LanguageModel, tmp_path: Path) -> None:

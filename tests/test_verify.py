@@ -20,7 +20,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import Scene
+from headwater.attribution.ask import AttributionContext
 from headwater.attribution.question import loss_gradients, make_question
 from headwater.base.progress import silent
 from headwater.cli import app
@@ -43,9 +43,9 @@ from headwater.training.recipe import Recipe
 from headwater.training.retrain import Task, retraining_of
 from headwater.verify.asked import asked
 from headwater.verify.comparison import Check, correlation, slope, spearman
-from headwater.verify.minimise import History, minimise
+from headwater.verify.minimise import LBFGSMemory, minimise
 from headwater.verify.options import VerifyOptions
-from headwater.verify.response import ProximalBregman, hold_fast
+from headwater.verify.response import ProximalBregman, reference_set
 from headwater.verify.retrain import _sets
 from headwater.verify.verification import Verification
 from headwater.verify.verify import verify
@@ -70,7 +70,7 @@ def curvature(tmp_path_factory: pytest.TempPathFactory) -> Curvature:
 
 
 def objective(curvature: Curvature, weight: float, moving: list[str] = NAMES) -> ProximalBregman:
-    return hold_fast(LM, curvature, CORPUS, total=len(CORPUS), moving=moving).without(REMOVED, weight)
+    return reference_set(LM, curvature, CORPUS, total=len(CORPUS), moving=moving).without(REMOVED, weight)
 
 
 def plain_objective(model: Any, curvature: Curvature, weight: float, moved: Gradients) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_a_small_removal_responds_as_the_damped_gauss_newton_matrix_says(curvatu
     weight = 1e-3
     found = minimise(
         objective(curvature, weight),
-        History(curvature.precondition),
+        LBFGSMemory(curvature.precondition),
         times(0.0, _gradient()),
         iterations=300,
         tolerance=1e-3,
@@ -148,20 +148,20 @@ def test_minimising_a_quadratic_finds_its_minimum_and_says_when_it_has_not() -> 
         away = point["a"] - target
         return float((0.5 * scales * away**2).sum()), {"a": scales * away}
 
-    found = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, iterations=100, tolerance=1e-6)
+    found = minimise(bowl, LBFGSMemory(dict), {"a": torch.zeros_like(target)}, iterations=100, tolerance=1e-6)
     assert found.converged
     torch.testing.assert_close(found.point["a"], target, rtol=0, atol=1e-4)
-    early = minimise(bowl, History(dict), {"a": torch.zeros_like(target)}, iterations=2, tolerance=1e-6)
+    early = minimise(bowl, LBFGSMemory(dict), {"a": torch.zeros_like(target)}, iterations=2, tolerance=1e-6)
     assert not early.converged
     assert early.iterations == 2
-    there = minimise(bowl, History(dict), {"a": target}, iterations=5, tolerance=1e-6)
+    there = minimise(bowl, LBFGSMemory(dict), {"a": target}, iterations=5, tolerance=1e-6)
     assert there.converged
     assert there.iterations == 0
 
 
 def test_nothing_holds_the_weights_without_damping() -> None:
     with pytest.raises(HeadwaterError, match="a damping above zero"):
-        hold_fast(LM, identity(LAYERS), CORPUS, total=7, moving=NAMES)
+        reference_set(LM, identity(LAYERS), CORPUS, total=7, moving=NAMES)
 
 
 def test_slope_and_correlations_are_those_of_the_textbook() -> None:
@@ -202,7 +202,7 @@ def answer(run: Run) -> Answer:
 
 
 def check(run: Run, answer: Answer, **changes: Any) -> Verification:
-    scene = Scene(lm=run.lm, corpus=run.corpus, curvature=run.curvature(answer.damping))
+    scene = AttributionContext(lm=run.lm, corpus=run.corpus, curvature=run.curvature(answer.damping))
     return verify(scene, answer, replace(VerifyOptions(k=2, random=3), **changes))
 
 

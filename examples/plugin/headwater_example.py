@@ -1,4 +1,4 @@
-"""A curvature, a solver, a sketch and a metric for Headwater, each in a few lines (docs/plugins.md)."""
+"""A curvature, a solver, a sketch and a metric for Headwater, each in a few lines. See docs/plugins.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headwater.curvature.base import Eigenbasis, EigenCurvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.eigen import eigendecompose
 from headwater.curvature.registry import CurvatureKind, Fitting
-from headwater.curvature.solvers.solver import Problem, Solver
+from headwater.curvature.solvers.solver import LinearProblem, Solver
 from headwater.curvature.solvers.vectors import dots, plus, times
 from headwater.evaluate.measures import Bench, Found, Metric
 from headwater.evaluate.metrics import mean
@@ -32,7 +32,7 @@ from headwater.lm.layers import TrackedLayer
 
 
 class Sides:
-    """A reducer: the sums over examples of G Gᵀ, a layer, and of Gᵀ G, a group of layers that share their inputs."""
+    """Reducer: sums over examples of G Gᵀ per layer, and of Gᵀ G per group of layers that share their inputs."""
 
     def __init__(self, layers: Sequence[TrackedLayer]) -> None:
         self.layers = tuple(layers)
@@ -61,9 +61,9 @@ class Sides:
 
 
 def shampoo(fitting: Fitting) -> EigenCurvature:
-    """H ≈ L ⊗ R / tr R, with L = E[G Gᵀ] and R = E[Gᵀ G]: the matrices of Shampoo, whose trace is that of H.
+    """H ≈ L ⊗ R / tr R, with Shampoo's matrices L = E[G Gᵀ] and R = E[Gᵀ G]. It has the trace of H.
 
-    Gupta et al. 2018 (arXiv 1802.09568); Morwani et al. 2024 (arXiv 2406.17748) on why it approximates the Fisher.
+    Gupta et al. 2018 (arXiv 1802.09568). Morwani et al. 2024 (arXiv 2406.17748): why it approximates the Fisher.
     """
     layers = fitting.layers
     sides = fitting.fold("sides", lambda: Sides(layers))
@@ -72,7 +72,7 @@ def shampoo(fitting: Fitting) -> EigenCurvature:
         for name, total in sides.sums.items()
         if name != "examples"
     }
-    inputs = {layer.group: Basis((found[f"{layer.group}.R"][1],)) for layer in layers}  # one for all that share it
+    inputs = {layer.group: Basis((found[f"{layer.group}.R"][1],)) for layer in layers}  # one per group of layers
     bases: dict[str, Eigenbasis] = {}
     for layer in layers:
         (left, Q_S), (right, _) = found[f"{layer.name}.L"], found[f"{layer.group}.R"]
@@ -87,16 +87,16 @@ SHAMPOO = CurvatureKind(shampoo)
 # --8<-- [start:solver]
 
 
-def steepest(problem: Problem, iterations: int) -> Gradients:
-    """Steepest descent: every step goes where the fitted curvature points, as far as is best."""
-    found, left = times(0.0, problem.gradients), problem.gradients
+def steepest(problem: LinearProblem, iterations: int) -> Gradients:
+    """Steepest descent, preconditioned by the fitted curvature, with the best step length in every step."""
+    x, residual = times(0.0, problem.gradients), problem.gradients
     for done in range(iterations):
         problem.report(Step(stage="steepest descent", done=done, total=iterations, tokens=0))
-        way = problem.curvature.precondition(left)
-        moved = problem.product(way)
-        length = dots(left, way) / dots(way, moved).clamp(min=1e-30)
-        found, left = plus(found, way, length), plus(left, moved, -length)
-    return found
+        direction = problem.curvature.precondition(residual)
+        product = problem.product(direction)
+        length = dots(residual, direction) / dots(direction, product).clamp(min=1e-30)
+        x, residual = plus(x, direction, length), plus(residual, product, -length)
+    return x
 
 
 STEEPEST = Solver(steepest, {"iterations": 10})
@@ -107,7 +107,7 @@ STEEPEST = Solver(steepest, {"iterations": 10})
 
 @dataclass(frozen=True)
 class Signs:
-    """One bit a cell: coordinates are dealt out, with random signs, to 8 cells a byte, and a sum's sign is kept."""
+    """Eight cells per byte, one bit per cell: the sign of the sum of its coordinates, each with a random sign."""
 
     dimensions: int
     bytes: int
@@ -119,15 +119,15 @@ class Signs:
         return math.sqrt((1 / kept - 1) / self.dimensions)
 
     @cached_property
-    def dealt(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """[D] the order that coordinates are dealt out in, and their signs."""
+    def order_and_signs(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """[D] the order in which coordinates go to the cells, and [D] their signs."""
         rng = np.random.default_rng(self.seed)
         signs = 2 * rng.integers(0, 2, self.dimensions) - 1
         return rng.permutation(self.dimensions), signs.astype(np.float32)
 
     def cells(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
-        """[n, 8 · bytes]"""
-        order, signs = self.dealt
+        """[n, 8 · bytes]: the sum of each cell."""
+        order, signs = self.order_and_signs
         cells = 8 * self.bytes
         padded = np.zeros((len(whitened), -(-self.dimensions // cells) * cells), np.float32)
         padded[:, : self.dimensions] = whitened[:, order] * signs
@@ -136,7 +136,7 @@ class Signs:
     def encode(self, whitened: NDArray[Any]) -> Codes:
         cells = self.cells(whitened)
         energies = (whitened.astype(np.float64) ** 2).sum(1)
-        scales = energies / np.maximum(np.abs(cells).sum(1), 1e-30)  # so that an example's own dot product is right
+        scales = energies / np.maximum(np.abs(cells).sum(1), 1e-30)  # makes I(z, z) exact
         return Codes(np.packbits(cells > 0, axis=1), scales.astype(np.float32), energies)
 
     def table(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
@@ -155,7 +155,7 @@ SIGNS = SketchKind(signs_of_width, Signs)
 
 
 def concentration(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    """Of all that raised a query, the share that is due to the strongest hundredth of the examples."""
+    """Share of a query's positive influence that comes from the strongest hundredth of the examples."""
     top = max(1, len(scores) // 100)
     positive = -np.sort(-scores.clip(min=0), axis=0)
     shares = (positive[:top].sum(0) / np.maximum(positive.sum(0), 1e-30)).tolist()

@@ -1,10 +1,10 @@
-"""What goes wrong in a person's hands, said so that they can mend it."""
+"""What goes wrong in a person's hands, said so that they can fix it."""
 
 from __future__ import annotations
 
 
 class HeadwaterError(ValueError):
-    """A mistake in the input or the environment. The message says what is wrong, where, and how to mend it."""
+    """A mistake in the input or the environment. The message says what is wrong, where, and how to fix it."""
 
 
 class CorpusError(HeadwaterError):
@@ -18,9 +18,9 @@ class ModelError(HeadwaterError):
 class FingerprintMismatch(HeadwaterError):
     """An artefact was made from another model, tokenizer or corpus. Shows both fingerprints."""
 
-    def __init__(self, what: str, expected: str, found: str, *, mend: str) -> None:
+    def __init__(self, what: str, expected: str, found: str, *, fix: str) -> None:
         self.what, self.expected, self.found = what, expected, found
-        super().__init__(f"{what} does not match: expected {expected}, found {found}. {mend}")
+        super().__init__(f"{what} does not match: expected {expected}, found {found}. {fix}")
 
 
 class HeadwaterWarning(UserWarning):

@@ -15,22 +15,22 @@ from headwater.attribution.answer import Answer
 from headwater.attribution.attribution import Distribution, RankBy, ScoredExample
 from headwater.attribution.distribution import distribution
 from headwater.attribution.index.rescore import Budget, Rescored, rescore
-from headwater.attribution.index.search import Candidates, Loaded, Sought, search
+from headwater.attribution.index.search import Candidates, LoadedSketches, SketchQuery, search
 from headwater.attribution.question import Question, describe, question_gradients
-from headwater.attribution.scores import Scores, SelfInfluence, TokenScores, Weights, of_rank
+from headwater.attribution.scores import PreconditionedQueries, Scores, SelfInfluence, TokenScores, of_rank
 from headwater.attribution.strongest import Detail, both_ends, scored, scored_example, shares
 from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
 from headwater.base.progress import Report, Step, silent
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.curvature.base import Curvature
-from headwater.curvature.solvers.solver import Problem, solver_of
-from headwater.curvature.truncated import narrowed, seen
+from headwater.curvature.solvers.solver import LinearProblem, solver_of
+from headwater.curvature.truncated import project, truncated
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients, LowRank
 from headwater.lm.layers import TrackedLayer, named
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import HERE, Engine, Sweep, fold
+from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep, fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +84,20 @@ class AskOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class AttributionContext:
     """What every answer needs."""
 
     lm: LanguageModel
     corpus: Corpus
     curvature: Curvature
     report: Report = silent
-    engine: Engine = HERE
+    engine: Engine = LOCAL_ENGINE
 
     def chosen(self, options: AskOptions) -> tuple[TrackedLayer, ...]:
         """The layers that count. Raises HeadwaterError where a glob names none of those tracked."""
         return self.curvature.layers if options.layers is None else named(self.curvature.layers, options.layers)
 
-    def weights(self, questions: Sequence[Question], options: AskOptions) -> Weights:
+    def weights(self, questions: Sequence[Question], options: AskOptions) -> PreconditionedQueries:
         """R_q of the questions, in their order; zero in the layers that do not count."""
         gradients = self._solved(questions, options)
         counting = {layer.name for layer in self.chosen(options)}
@@ -127,9 +127,9 @@ class Scene:
         chosen: Sequence[int] = range(total)
         if subset is not None and subset < total:
             chosen = np.sort(np.random.default_rng(0).choice(total, subset, replace=False)).tolist()
-        lm, layers = self.lm.precise, self.curvature.layers
+        lm, layers = self.lm.float32_model, self.curvature.layers
         sweep = Sweep(stage=name, lm=lm, layers=layers, sequences=self.corpus.sequences(chosen))
-        problem = Problem(
+        problem = LinearProblem(
             curvature=self.curvature,
             sweep=sweep,
             gradients=question_gradients(lm, layers, questions),
@@ -138,20 +138,20 @@ class Scene:
         )
         return solver.solve(problem, **{**solver.options, **given})
 
-    def sought(self, weights: Weights, directions: int = 0) -> Sought:
+    def sketch_query(self, weights: PreconditionedQueries, directions: int = 0) -> SketchQuery:
         """What sketches of so many directions are compared with for the one question that `weights` are of."""
         whole = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
         if not directions:
-            return Sought(self.curvature.whitened_from(whole)[0].float().cpu().numpy())
-        vectors = seen(self.curvature, narrowed(self.curvature, directions), whole)
-        return Sought(vectors[0].float().cpu().numpy(), partial=True)
+            return SketchQuery(self.curvature.whitened_from(whole)[0].float().cpu().numpy())
+        vectors = project(self.curvature, truncated(self.curvature, directions), whole)
+        return SketchQuery(vectors[0].float().cpu().numpy(), partial=True)
 
-    def detail(self, weights: Weights) -> Detail:
+    def detail(self, weights: PreconditionedQueries) -> Detail:
         return Detail(self.lm, self.curvature.layers, self.corpus, weights)
 
 
 def ask_everything(
-    scene: Scene,
+    scene: AttributionContext,
     questions: Sequence[Question],
     options: AskOptions,
     *,
@@ -185,12 +185,17 @@ def ask_everything(
 
 
 def ask_index(
-    scene: Scene, question: Question, options: AskOptions, *, loaded: Loaded, among: NDArray[np.bool_] | None = None
+    scene: AttributionContext,
+    question: Question,
+    options: AskOptions,
+    *,
+    loaded: LoadedSketches,
+    among: NDArray[np.bool_] | None = None,
 ) -> Answer:
     """An answer from the index: the sketches find candidates, and the likeliest of them are scored exactly."""
     weights = scene.weights([question], options)
     scene.report(Step(stage="searching", done=0, total=len(loaded), tokens=0))
-    candidates = search(loaded, scene.sought(weights, loaded.directions), options.rank_by, among=among)
+    candidates = search(loaded, scene.sketch_query(weights, loaded.directions), options.rank_by, among=among)
     scene.report(Step(stage="searching", done=candidates.searched, total=candidates.searched, tokens=0))
     norms = None
     if options.rank_by == "relative":
@@ -230,7 +235,7 @@ def _spread(candidates: Candidates, found: Rescored) -> Distribution | None:
 
 
 def ask_against(
-    scene: Scene, question: Question, examples: Sequence[Example], *, name: str, options: AskOptions
+    scene: AttributionContext, question: Question, examples: Sequence[Example], *, name: str, options: AskOptions
 ) -> Answer:
     """What texts that are not in the corpus would do to the question if they were added to it."""
     weights = scene.weights([question], options)
@@ -255,7 +260,7 @@ def ask_against(
 
 
 def _answer(
-    scene: Scene,
+    scene: AttributionContext,
     question: Question,
     options: AskOptions,
     *,

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.attribution.aggregate import Aggregate, aggregated
-from headwater.attribution.ask import Scene
+from headwater.attribution.ask import AttributionContext
 from headwater.attribution.question import Question, question_gradients
 from headwater.attribution.scan import Scan, check_query_ids, scan_corpus
-from headwater.attribution.score_cache import kept_scores
+from headwater.attribution.score_cache import cached_scores
 from headwater.attribution.scores import Scores, SelfInfluence, of_rank
-from headwater.sweep.sweep import Checkpoint, Sweep, fold
+from headwater.sweep.sweep import Sweep, SweepCheckpoint, fold
 
 
 @dataclass(frozen=True)
-class Whole:
+class ExactScoring:
     """What scores of the whole corpus are made with."""
 
-    scene: Scene
+    scene: AttributionContext
     folder: Path
     """Where they are kept."""
     fitted: Mapping[str, str]
@@ -56,7 +56,12 @@ class Whole:
 
 
 def scan(
-    whole: Whole, questions: Sequence[Question], output: Path, *, tokens: bool = False, query_rank: int | None = None
+    whole: ExactScoring,
+    questions: Sequence[Question],
+    output: Path,
+    *,
+    tokens: bool = False,
+    query_rank: int | None = None,
 ) -> None:
     """Write the scores on every question to a Parquet file (see `Run.scan`)."""
     ids = [question.id for question in questions]
@@ -74,7 +79,7 @@ def scan(
     scan_corpus(made, whole.sweep("scan"), output, report=whole.scene.report)
 
 
-def self_influence(whole: Whole) -> NDArray[Any]:
+def self_influence(whole: ExactScoring) -> NDArray[Any]:
     """[N] I(z, z) of every example."""
     return _kept(
         whole,
@@ -86,7 +91,7 @@ def self_influence(whole: Whole) -> NDArray[Any]:
 
 
 def aggregate(
-    whole: Whole, questions: Sequence[Question], how: Aggregate, *, query_rank: int | None = None
+    whole: ExactScoring, questions: Sequence[Question], how: Aggregate, *, query_rank: int | None = None
 ) -> NDArray[Any]:
     """[N] the mean or maximum over the questions of I(q, z) / √I(q, q)."""
     binding = whole.asking(questions) | {"aggregate": how, "query_rank": str(query_rank)}
@@ -102,7 +107,7 @@ def relative(scores: NDArray[Any], loudness: NDArray[Any]) -> NDArray[Any]:
 
 
 def _kept(
-    whole: Whole,
+    whole: ExactScoring,
     name: str,
     binding: Mapping[str, str],
     *,
@@ -111,8 +116,8 @@ def _kept(
 ) -> NDArray[Any]:
     """[N] one score an example, by the reducers that `reducers` makes ready where it is not kept."""
 
-    def compute(checkpoint: Checkpoint) -> Tensor:
+    def compute(checkpoint: SweepCheckpoint) -> Tensor:
         return fold(whole.sweep(stage), reducers(), checkpoint, report=whole.scene.report).values
 
     path = whole.folder / f"{name}.parquet"
-    return kept_scores(path, json.dumps(binding, sort_keys=True), whole.scene.corpus, compute=compute)
+    return cached_scores(path, json.dumps(binding, sort_keys=True), whole.scene.corpus, compute=compute)

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.attribution.scores import Scores, TokenScores, Weights
+from headwater.attribution.scores import PreconditionedQueries, Scores, TokenScores
 from headwater.base.files import replacing
-from headwater.base.lock import alone
+from headwater.base.lock import exclusive
 from headwater.base.progress import Report, Step, silent
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
@@ -27,7 +27,7 @@ class Scan:
 
     corpus: Corpus
     query_ids: Sequence[str]
-    preconditioned: Weights
+    preconditioned: PreconditionedQueries
     """R_q of the queries, layer -> [Q, O, I], in the order of `query_ids`."""
     tokens: bool
     binding: str
@@ -53,7 +53,7 @@ def scan_corpus(scan: Scan, sweep: Sweep, output: Path, *, report: Report = sile
         report(Step(stage=sweep.stage, done=len(scan.corpus), total=len(scan.corpus), tokens=0))
         return
     parts = output.with_name(output.name + ".parts")
-    with alone(parts):
+    with exclusive(parts):
         _write_parts(scan, sweep, parts, report=report)
         with replacing(output) as whole, pq.ParquetWriter(whole, scan.schema, write_page_checksum=True) as writer:
             for shard in sweep.shards():
@@ -74,7 +74,7 @@ def _write_parts(scan: Scan, sweep: Sweep, parts: Path, *, report: Report) -> No
 
 
 def _part(parts: Path, shard: Shard) -> Path:
-    return parts / f"{shard.index:06d}.parquet"
+    return parts / f"{shard.start:09d}-{shard.stop:09d}.parquet"
 
 
 def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> Any:

@@ -14,20 +14,22 @@ from torch import Tensor
 
 from headwater.attribution.scan import bound_to
 from headwater.base.files import replacing
-from headwater.base.lock import alone
+from headwater.base.lock import exclusive
 from headwater.corpus.corpus import Corpus
-from headwater.sweep.sweep import Checkpoint
+from headwater.sweep.sweep import SweepCheckpoint
 
 
-def kept_scores(path: Path, binding: str, corpus: Corpus, *, compute: Callable[[Checkpoint], Tensor]) -> NDArray[Any]:
+def cached_scores(
+    path: Path, binding: str, corpus: Corpus, *, compute: Callable[[SweepCheckpoint], Tensor]
+) -> NDArray[Any]:
     """[N] float32 of the Parquet file `path`: its columns are `id` and one that is called as the file is.
 
     Where it is not there, or of another `binding` (what the scores depend on), `compute` gives the N scores, by a sweep
     that goes on from the checkpoint. Raises HeadwaterError where another process is at work on the folder.
     """
     if not bound_to(path, binding):
-        with alone(path.parent):
-            checkpoint = Checkpoint(path.with_suffix(".checkpoint.safetensors"), binding)
+        with exclusive(path.parent):
+            checkpoint = SweepCheckpoint(path.with_suffix(".checkpoint.safetensors"), binding)
             values = compute(checkpoint).reshape(len(corpus)).numpy().astype(np.float32)
             table = pa.table({"id": corpus.ids, path.stem: values})
             with replacing(path) as part:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from headwater.corpus.batches import Batch
 from headwater.curvature.base import Curvature
-from headwater.curvature.truncated import Narrow
+from headwater.curvature.truncated import TruncatedCurvature
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import (
     FactoredGradient,
@@ -22,13 +22,13 @@ from headwater.gradients.factored import (
     LowRank,
     inner,
     inner_by_token,
-    laid_out,
     low_rank,
+    match_layout,
     per_example,
 )
 from headwater.lm.layers import TrackedLayer
 
-Weights = Mapping[str, Tensor | LowRank]
+PreconditionedQueries = Mapping[str, Tensor | LowRank]
 """layer -> preconditioned gradients [Q, O, I], whole or of low rank."""
 
 
@@ -66,7 +66,7 @@ class Rows:
 class Scores(Rows):
     """[N, Q] influence of every example on every query; `preconditioned` are the R_q, layer -> [Q, O, I]."""
 
-    def __init__(self, preconditioned: Weights) -> None:
+    def __init__(self, preconditioned: PreconditionedQueries) -> None:
         super().__init__()
         self.preconditioned = preconditioned
 
@@ -77,7 +77,7 @@ class Scores(Rows):
 class LayerScores(Rows):
     """[N, L, Q] influence by layer; over L it sums to `Scores`."""
 
-    def __init__(self, preconditioned: Weights) -> None:
+    def __init__(self, preconditioned: PreconditionedQueries) -> None:
         super().__init__()
         self.preconditioned = preconditioned
 
@@ -86,7 +86,7 @@ class LayerScores(Rows):
         self.add(batch, torch.stack(parts, dim=1))
 
 
-def of_rank(gradients: Gradients, rank: int | None) -> Weights:
+def of_rank(gradients: Gradients, rank: int | None) -> PreconditionedQueries:
     """Preconditioned gradients brought to low rank; None leaves them whole.
 
     Raises HeadwaterError for a rank below 1.
@@ -101,7 +101,7 @@ def of_rank(gradients: Gradients, rank: int | None) -> Weights:
 class WhitenedGradients(Rows):
     """[N, D] the whitened gradients of a few sequences."""
 
-    def __init__(self, curvature: Curvature | Narrow) -> None:
+    def __init__(self, curvature: Curvature | TruncatedCurvature) -> None:
         super().__init__()
         self.curvature = curvature
 
@@ -151,7 +151,7 @@ class QueryGradients:
         found: Gradients = {}
         for layer in self.layers:
             whole = torch.cat(parts) if len(parts := self._parts.pop(layer.name)) > 1 else parts[0]
-            found[layer.name] = laid_out(whole if in_order else whole[order.to(whole.device)])
+            found[layer.name] = match_layout(whole if in_order else whole[order.to(whole.device)])
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ class TokenScores:
     the tokens it serves send back to it (Grosse et al. 2023, section 3.4). With `by_layer`, [L, T, Q].
     """
 
-    def __init__(self, preconditioned: Weights, by_layer: bool = False) -> None:
+    def __init__(self, preconditioned: PreconditionedQueries, by_layer: bool = False) -> None:
         self.preconditioned = preconditioned
         self.by_layer = by_layer
         self.by_row: dict[int, Tensor] = {}

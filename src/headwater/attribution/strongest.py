@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headwater.attribution.attribution import ScoredExample, TokenInfluence
 from headwater.attribution.duplicates import Family, families
-from headwater.attribution.scores import TokenScores, Weights
+from headwater.attribution.scores import PreconditionedQueries, TokenScores
 from headwater.base.progress import Report, silent
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
@@ -69,7 +69,7 @@ class Detail:
     lm: LanguageModel
     layers: Sequence[TrackedLayer]
     corpus: Corpus
-    preconditioned: Weights
+    preconditioned: PreconditionedQueries
     """R_q of one query, layer -> [1, O, I]."""
 
 

@@ -7,14 +7,16 @@ from collections.abc import Collection
 import torch
 
 from headwater.attribution.answer import TokenMapAnswer
-from headwater.attribution.ask import Scene
+from headwater.attribution.ask import AttributionContext
 from headwater.attribution.question import Question, preconditioned
 from headwater.attribution.scores import TokenScores
 from headwater.corpus.store import Example
 from headwater.sweep.sweep import Sweep, fold
 
 
-def token_map(scene: Scene, question: Question, example: Example, *, layers: Collection[str]) -> TokenMapAnswer:
+def token_map(
+    scene: AttributionContext, question: Question, example: Example, *, layers: Collection[str]
+) -> TokenMapAnswer:
     """The influence of every token of `example` on every selected token of the question, through these layers.
 
     A token's loss is a question of its own, so that the map adds up to the scores of both.

@@ -17,7 +17,7 @@ Fisher = Literal["sampled", "empirical"]
 RankBy = Literal["influence", "relative"]
 Aggregate = Literal["mean", "max"]
 """Over many queries."""
-Method = Literal["tracin", "adam", "ekfac", "source"]
+CheckpointMethod = Literal["tracin", "adam", "ekfac", "source"]
 """How the checkpoints of a training are added up."""
 CheckKind = Literal["step", "pbrf", "retrain"]
 """How a prediction is checked."""
@@ -26,7 +26,7 @@ DEFAULT_CANDIDATES = 256
 """Of those that the index finds, so many are scored exactly, at most."""
 DEFAULT_SUBSET = 1024
 """Examples that a solver takes the Gauss–Newton matrix over."""
-HELD_FAST = 512
+REFERENCE_EXAMPLES = 512
 """Examples that a proximal response holds fast."""
 RESPONSE_ITERATIONS = 40
 """Of finding a proximal response, at most."""

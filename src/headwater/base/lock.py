@@ -14,7 +14,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Work on `folder` while no other process does; the lock is the system's, and ends with the process.
 
     Raises HeadwaterError where another process is at work.

@@ -20,7 +20,7 @@ def check(
     run: RunPath,
     repair: Annotated[bool, typer.Option(help="Delete what is damaged and can be made anew.")] = False,
 ) -> None:
-    """Compare every file of a run with its checksum or fingerprint, and say how to mend what is damaged.
+    """Compare every file of a run with its checksum or fingerprint, and say how to fix what is damaged.
 
     Ends with code 1 where something is. Loads no model.
     """
@@ -29,12 +29,12 @@ def check(
     grid = Table.grid(padding=(0, 2, 0, 0))
     wrong = 0
     for finding in check_run(run, repair=repair):
-        bad = finding.mend is not None
+        bad = finding.fix is not None
         wrong += bad
         mark = Text("damaged", style="bold #B2182B") if bad else Text("whole", style="#67A9CF")
         grid.add_row(mark, Text(finding.part), Text(finding.said))
-        if finding.mend is not None:
-            grid.add_row("", "", Text(finding.mend, style="bold"))
+        if finding.fix is not None:
+            grid.add_row("", "", Text(finding.fix, style="bold"))
     Console().print(grid)
     if wrong:
         say(f"{wrong} damaged.")

@@ -16,7 +16,7 @@ from headwater.cli.examples import examples
 
 if TYPE_CHECKING:
     from headwater.doctor.machine import Machine
-    from headwater.doctor.trial import Finding
+    from headwater.doctor.trial import TrialResult
 
 
 @app.command(epilog=examples("headwater doctor", "headwater doctor --json > doctor.json"))
@@ -34,7 +34,7 @@ def doctor(
     here, brought = machine(), plugins()
     if not json:
         _show(here, brought)
-    found: list[Finding] = []
+    found: list[TrialResult] = []
     for finding in trials():
         found.append(finding)
         if not json:

@@ -39,7 +39,7 @@ class EngineOptions:
 
         Raises HeadwaterError where a cluster's address is given but not its engine.
         """
-        from headwater.sweep.sweep import HERE
+        from headwater.sweep.sweep import LOCAL_ENGINE
 
         if self.engine == "ray":
             from headwater.sweep.ray_engine import RayEngine, Workers
@@ -50,4 +50,4 @@ class EngineOptions:
         elif self.address is not None:
             raise HeadwaterError(f"--address {self.address} names a Ray cluster: add --engine ray.")
         else:
-            yield HERE
+            yield LOCAL_ENGINE

@@ -110,7 +110,7 @@ def evaluate(
     on where it stopped, and a new method costs no retraining for lds.
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.evaluate.board import Plan, measured, write_all
+    from headwater.evaluate.board import EvaluationPlan, measured, write_all
     from headwater.evaluate.context import open_scene
     from headwater.evaluate.leaderboard import table
     from headwater.evaluate.measures import metric_of
@@ -124,7 +124,9 @@ def evaluate(
         open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
     metrics = [name for name in METRICS.names() if name in asked]
-    plan = Plan(metrics=metrics, subsets=subsets, seeds=seeds, removed=removed, jobs=jobs or os.cpu_count() or 1)
+    plan = EvaluationPlan(
+        metrics=metrics, subsets=subsets, seeds=seeds, removed=removed, jobs=jobs or os.cpu_count() or 1
+    )
     with engine.start() as scene.run.engine, progress_report() as report:
         board = measured(replace(scene, report=report), chosen, plan)
     header, *rows = table(board.results, board.unit, board.reference)

@@ -112,11 +112,11 @@ def _index(found: RunInfo) -> list[str]:
 
 
 def _state(made: IndexInfo, path: str) -> str:
-    mend = f"headwater index {path}"
+    fix = f"headwater index {path}"
     if made.stale:
-        return f"made for another {made.stale}; {mend} makes it anew"
+        return f"made for another {made.stale}; {fix} makes it anew"
     wrong = [(made.missing, "examples are missing"), (made.surplus, "rows are of examples taken out")]
     said = [f"{count:,} {what}" for count, what in wrong if count]
     if not said and not made.words:
         said = ["the full-text index is missing"]
-    return f"{', '.join(said)}; {mend}" if said else "up to date"
+    return f"{', '.join(said)}; {fix}" if said else "up to date"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headwater.base.choices import Method
+from headwater.base.choices import CheckpointMethod
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
@@ -47,7 +47,7 @@ def scan(
         ),
     ] = None,
     method: Annotated[
-        Method | None,
+        CheckpointMethod | None,
         typer.Option(
             help="How checkpoints are added up: gradient products by the learning rate (tracin), along Adam's steps "
             "(adam), by each one's own EK-FAC (ekfac), or as unrolled training (source). Default: tracin.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 from rich.console import Console
 
-from headwater.base.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
+from headwater.base.choices import REFERENCE_EXAMPLES, RESPONSE_ITERATIONS, CheckKind
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.grouped import with_groups
@@ -42,7 +42,9 @@ class CheckFlags:
     weight: Annotated[
         float, typer.Option(help="pbrf: the part of the example that is taken out.", min=-1.0, max=1.0)
     ] = 1.0
-    subset: Annotated[int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)] = HELD_FAST
+    subset: Annotated[int, typer.Option(help="pbrf: examples that are held fast; 0 is all of them.", min=0)] = (
+        REFERENCE_EXAMPLES
+    )
     iterations: Annotated[int, typer.Option(help="pbrf: of finding a response, at most.", min=1)] = RESPONSE_ITERATIONS
     seeds: Annotated[int, typer.Option(help="retrain: trainings of every set.", min=1)] = 3
     jobs: Annotated[

@@ -1,4 +1,4 @@
-"""Whole batches by token budget: what one forward–backward pass runs on."""
+"""Batches by token budget: what one forward–backward pass runs on."""
 
 from __future__ import annotations
 

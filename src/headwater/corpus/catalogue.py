@@ -26,7 +26,7 @@ from headwater.corpus.store import ROWS_PER_BATCH, Counting, cut_all, identity_o
 from headwater.corpus.streamed import (
     CATALOGUE,
     STREAMED,
-    Head,
+    CatalogueHeader,
     SourceReader,
     StreamedSegment,
     check_of,
@@ -60,7 +60,7 @@ class _SoFar:
     before: int = 0
     """Rows, where all are numbered as those of one file."""
 
-    def take(self, head: Head, rows: Iterable[dict[str, Any]]) -> None:
+    def take(self, head: CatalogueHeader, rows: Iterable[dict[str, Any]]) -> None:
         """Go on behind a file that is catalogued already."""
         for row in rows:
             id: str = row["id"]
@@ -71,20 +71,20 @@ class _SoFar:
         self.hash = RunningHash(head.ended)
         self.add(head)
 
-    def add(self, head: Head) -> None:
+    def add(self, head: CatalogueHeader) -> None:
         self.records += head.counts.records
         self.examples += head.counts.examples
         self.before += head.rows
 
 
-def catalogue(folder: Path, source: Source, reader: SourceReader, *, progress: Progress) -> list[Head]:
+def catalogue(folder: Path, source: Source, reader: SourceReader, *, progress: Progress) -> list[CatalogueHeader]:
     """Make the catalogue of every file of `source` in the folder PART of the corpus's `folder`.
 
     Those that were finished there, or in STREAMED, are kept where the file is as it was. Raises CorpusError as reading
     the files into the run would, and where one cannot be reached.
     """
     so_far = _SoFar()
-    heads: list[Head] = []
+    heads: list[CatalogueHeader] = []
     limit = reader.options.limit
     if limit is not None and limit < 1:
         raise CorpusError(f"--limit {limit} leaves no example. Give 1 or more, or leave it out for all.")
@@ -137,7 +137,7 @@ def settle(folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def skipped_in(heads: Iterable[Head]) -> tuple[int, list[Skipped]]:
+def skipped_in(heads: Iterable[CatalogueHeader]) -> tuple[int, list[Skipped]]:
     """How many bad rows were left out, and the first of each file."""
     return sum(head.skipped for head in heads), [Skipped(*bad) for head in heads for bad in head.bad]
 
@@ -150,7 +150,7 @@ class _Wanted:
     mark: Mark
     settings: str
 
-    def is_met(self, head: Head, begun: str) -> bool:
+    def is_met(self, head: CatalogueHeader, begun: str) -> bool:
         same = (head.name, head.origin, head.settings) == (self.file.name, self.file.origin, self.settings)
         return same and head.mark.fits(self.mark) and head.begun == begun
 
@@ -162,7 +162,7 @@ def _settings_of(reader: SourceReader) -> str:
     return json.dumps(options | cut, sort_keys=True)
 
 
-def _found(folder: Path, path: Path, wanted: _Wanted, *, so_far: _SoFar) -> Head | None:
+def _found(folder: Path, path: Path, wanted: _Wanted, *, so_far: _SoFar) -> CatalogueHeader | None:
     """The catalogue that is wanted, where it is there already and undamaged; then it is at `path`."""
     for place in (path, folder / STREAMED / path.name):
         with suppress(CorpusError):
@@ -223,10 +223,10 @@ class _Noted:
 
 def _write(
     path: Path, wanted: _Wanted, reader: SourceReader, *, so_far: _SoFar, progress: Callable[[int], None]
-) -> Head:
+) -> CatalogueHeader:
     """Catalogue one file."""
     file, noted, begun = wanted.file, _Noted(), so_far.hash.state
-    heads: list[Head] = []
+    heads: list[CatalogueHeader] = []
 
     def entries() -> Iterator[dict[str, Any]]:
         placed = noted.rows(location(reader.root, file.name), file)
@@ -241,7 +241,7 @@ def _write(
                 progress(noted.counting.examples)
 
     def metadata() -> dict[str, str]:
-        head = Head(
+        head = CatalogueHeader(
             name=file.name,
             kind=file.kind,
             origin=file.origin,
@@ -263,7 +263,7 @@ def _write(
     return heads[0]
 
 
-def _require_records(heads: list[Head], source: Source) -> None:
+def _require_records(heads: list[CatalogueHeader], source: Source) -> None:
     """Raises CorpusError where nothing was found to learn."""
     _, bad = skipped_in(heads)
     if not sum(head.counts.records for head in heads):

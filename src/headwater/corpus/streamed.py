@@ -53,7 +53,7 @@ CATALOGUE = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class CatalogueHeader:
     """What a catalogue says of the whole of its file."""
 
     name: str
@@ -86,10 +86,10 @@ class Head:
         return json.dumps(asdict(self))
 
 
-_HEADS = TypeAdapter(Head)
+_HEADS = TypeAdapter(CatalogueHeader)
 
 
-def counts_of(heads: Sequence[Head]) -> CorpusCounts:
+def counts_of(heads: Sequence[CatalogueHeader]) -> CorpusCounts:
     """Of all files together; there is no one checksum."""
     counts = [head.counts for head in heads]
     return CorpusCounts(
@@ -112,7 +112,7 @@ def entry_bytes(entry: Mapping[str, Any]) -> bytes:
     return repr([entry[name] for name in CATALOGUE.names]).encode()
 
 
-def sealed(digest: xxh3_128, head: Head) -> str:
+def sealed(digest: xxh3_128, head: CatalogueHeader) -> str:
     """The checksum of a catalogue whose rows were given to `digest`."""
     digest.update(json.dumps({**asdict(head), "checksum": ""}, sort_keys=True).encode())
     return digest.hexdigest()
@@ -251,7 +251,7 @@ class StreamedSegment:
         self._require_reader()
         mark = mark_of(self.url)
         if not self.head.mark.fits(mark):
-            raise FingerprintMismatch(f"The file {self.url}", str(self.head.mark), str(mark), mend=_ANEW)
+            raise FingerprintMismatch(f"The file {self.url}", str(self.head.mark), str(mark), fix=_ANEW)
         self._compared = True
 
     def _changed(self, number: int) -> CorpusError:

@@ -13,7 +13,7 @@ from torch import Tensor
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
 from headwater.gradients.basis import Basis
-from headwater.gradients.factored import Bases, FactoredGradient, laid_out, per_example, rotated, turned
+from headwater.gradients.factored import Bases, FactoredGradient, match_layout, per_example, rotated, stored_transposed
 from headwater.lm.layers import TrackedLayer
 
 
@@ -80,7 +80,7 @@ class Eigenbasis:
         """Q_Sᵀ G Q_A for gradients [Q, O, I]."""
         if self.input_basis is None or self.output_basis is None:
             return gradients
-        if turned((gradients.shape[1], gradients.shape[2])):  # held as the gradients of such a layer are
+        if stored_transposed((gradients.shape[1], gradients.shape[2])):  # held as the gradients of such a layer are
             return self.output_basis.rows(self.input_basis.columns(gradients.mT)).mT
         return self.input_basis.rows(self.output_basis.columns(gradients))
 
@@ -88,7 +88,7 @@ class Eigenbasis:
         """Q_S G̃ Q_Aᵀ: the inverse of `to_eigenbasis`."""
         if self.input_basis is None or self.output_basis is None:
             return rotated
-        if turned((rotated.shape[1], rotated.shape[2])):
+        if stored_transposed((rotated.shape[1], rotated.shape[2])):
             return self.output_basis.rows_back(self.input_basis.columns_back(rotated.mT)).mT
         return self.input_basis.rows_back(self.output_basis.columns_back(rotated))
 
@@ -123,7 +123,7 @@ class EigenCurvature:
         inverses: dict[str, Tensor] = {}
         for name, basis in self.bases.items():
             damped = basis.eigenvalues + self.damping_of(name)
-            inverses[name] = laid_out(damped.reciprocal_()[None])[0]
+            inverses[name] = match_layout(damped.reciprocal_()[None])[0]
             if not bool(torch.isfinite(inverses[name]).all()):
                 raise HeadwaterError(
                     f"Layer {name} has directions of zero curvature, which damping {self.damping.describe()} leaves "

@@ -27,9 +27,9 @@ from headwater.gradients import aligned_rows
 from headwater.gradients.reducer import R
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
-from headwater.sweep.checkpoint_policy import Pace
-from headwater.sweep.gradient_cache import Kept, kept_in
-from headwater.sweep.sweep import Checkpoint, Engine, Sweep, fold
+from headwater.sweep.checkpoint_policy import CheckpointPolicy
+from headwater.sweep.gradient_cache import GradientCache, open_gradient_cache
+from headwater.sweep.sweep import Engine, Sweep, SweepCheckpoint, fold
 
 _GRADIENTS = "gradients-"
 """Begins the names of folders of kept gradients."""
@@ -45,13 +45,13 @@ class Workbench:
     binding: str
     report: Report = silent
 
-    def checkpoint(self, stage: str) -> Checkpoint:
-        return Checkpoint(self.folder / f"{stage}.checkpoint.safetensors", f"{stage}: {self.binding}")
+    def checkpoint(self, stage: str) -> SweepCheckpoint:
+        return SweepCheckpoint(self.folder / f"{stage}.checkpoint.safetensors", f"{stage}: {self.binding}")
 
-    def kept(self, sweep: Sweep) -> Kept:
+    def cache(self, sweep: Sweep) -> GradientCache:
         """Where the gradients that a fit reads twice are kept between the times."""
-        settings = f"{self.binding} {sweep.labels} {sweep.token_budget}"
-        return kept_in(self.folder / f"{_GRADIENTS}{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
+        settings = f"{self.binding} {sweep.labels} {sweep.token_budget} {sweep.shard_examples or ''}".rstrip()
+        return open_gradient_cache(self.folder / f"{_GRADIENTS}{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
 
     def part(self, name: str, words: str) -> Workbench:
         """A bench of its own for a part of the fit; `words` say in progress which part it is."""
@@ -193,7 +193,7 @@ class _Passes:
     def keeping(self) -> _Passes:
         if self.sweep.lm.device.type != "cpu":  # a GPU makes them again sooner than a disk gives them back
             return self
-        return replace(self, sweep=replace(self.sweep, kept=self.bench.kept(self.sweep)))
+        return replace(self, sweep=replace(self.sweep, cache=self.bench.cache(self.sweep)))
 
 
 def _eigenbases(engine: Engine, covariances: Covariances, bench: Workbench) -> Eigenbases:
@@ -206,18 +206,18 @@ def _eigenbases(engine: Engine, covariances: Covariances, bench: Workbench) -> E
         covariances.sums.clear()
         return saved
     tensors: dict[str, Tensor] = {}
-    pace = Pace()
+    policy = CheckpointPolicy()
     bench.report(Step(stage="eigenbasis", done=0, total=len(names), tokens=0))
     found = engine.map(_decomposed, ((name, covariances.taken(name)) for name in names))
     for done, (name, values, vectors) in enumerate(found, start=1):
         tensors |= {f"λ {name}": values, f"Q {name}": aligned_rows.copy(vectors)}
         bench.report(Step(stage="eigenbasis", done=done, total=len(names), tokens=0))
-    if pace.is_due(tensors):
+    if policy.is_due(tensors):
         save_tensors(checkpoint.path, tensors, {"binding": checkpoint.binding})
     return Eigenbases(tensors)
 
 
-def _saved(checkpoint: Checkpoint, device: str) -> Eigenbases | None:
+def _saved(checkpoint: SweepCheckpoint, device: str) -> Eigenbases | None:
     """The bases of an earlier, interrupted fit; None where there are none of this fit, or they are damaged."""
     with suppress(HeadwaterError):
         if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:

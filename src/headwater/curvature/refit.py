@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headwater.base.files import read_metadata
-from headwater.base.lock import alone
+from headwater.base.lock import exclusive
 from headwater.base.progress import Report, silent
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.fit import FitOptions, Workbench, labels_of, write_curvature
 from headwater.curvature.store import layers_of
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import HERE, Engine, Sweep
+from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Refit:
 
     own: Path
     corpus: Corpus
-    engine: Engine = HERE
+    engine: Engine = LOCAL_ENGINE
     report: Report = silent
 
     def fit(
@@ -54,7 +54,7 @@ class Refit:
             sweep = Sweep(
                 stage="curvature", lm=lm, layers=tracked, sequences=sequences, labels=labels, engine=self.engine
             )
-            with alone(folder):
+            with exclusive(folder):
                 write_curvature(
                     path,
                     options,

@@ -19,12 +19,12 @@ from torch import Tensor
 from headwater.curvature.base import Curvature, EigenCurvature, whitened
 from headwater.errors import HeadwaterError
 from headwater.gradients.basis import Basis
-from headwater.gradients.factored import Bases, FactoredGradient, laid_out
+from headwater.gradients.factored import Bases, FactoredGradient, match_layout
 from headwater.lm.layers import TrackedLayer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Narrow:
+class TruncatedCurvature:
     """A curvature seen along some directions of its layers alone."""
 
     layers: tuple[TrackedLayer, ...]
@@ -48,7 +48,7 @@ class Narrow:
 
 
 @lru_cache(maxsize=1)
-def narrowed(curvature: Curvature, directions: int) -> Narrow:
+def truncated(curvature: Curvature, directions: int) -> TruncatedCurvature:
     """`curvature` along the `directions` strongest eigenvectors of every layer's inputs, and of its outputs.
 
     A direction is as strong as the mean square of whitened gradients along it. Layers that share their inputs share
@@ -67,20 +67,20 @@ def narrowed(curvature: Curvature, directions: int) -> Narrow:
         assert Q_S is not None
         rows, columns = places[layer.name]
         if layer.group not in inputs:
-            inputs[layer.group] = Q_A.along(columns)
-        bases[layer.name] = inputs[layer.group], Q_S.along(rows)
-        roots[layer.name] = laid_out(curvature.roots[layer.name][rows][:, columns][None])[0]
+            inputs[layer.group] = Q_A.truncate(columns)
+        bases[layer.name] = inputs[layer.group], Q_S.truncate(rows)
+        roots[layer.name] = match_layout(curvature.roots[layer.name][rows][:, columns][None])[0]
         energy = _energy(curvature, layer)
         whole, kept = whole + float(energy.sum()), kept + float(energy[rows][:, columns].sum())
-    return Narrow(layers=curvature.layers, places=places, bases=bases, roots=roots, share=kept / whole)
+    return TruncatedCurvature(layers=curvature.layers, places=places, bases=bases, roots=roots, share=kept / whole)
 
 
-def along(curvature: Curvature, directions: int) -> Curvature | Narrow:
+def truncate(curvature: Curvature, directions: int) -> Curvature | TruncatedCurvature:
     """`curvature` along its strongest `directions`; along all of them where that is 0."""
-    return narrowed(curvature, directions) if directions else curvature
+    return truncated(curvature, directions) if directions else curvature
 
 
-def seen(curvature: Curvature, narrow: Narrow, preconditioned: Mapping[str, Tensor]) -> Tensor:
+def project(curvature: Curvature, narrow: TruncatedCurvature, preconditioned: Mapping[str, Tensor]) -> Tensor:
     """[Q, D] the part along the directions of `narrow` of whitened gradients, from preconditioned ones [Q, O, I]."""
     assert isinstance(curvature, EigenCurvature)
     parts: list[Tensor] = []

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from headwater.attribution.answer import Answer
 from headwater.base.files import write_text
 from headwater.base.progress import Report, Step, silent
-from headwater.demo.tiny_lm import Recall, TrainReport, recall, train
+from headwater.demo.tiny_lm import FactRecall, TrainReport, recall, train
 from headwater.demo.world import Fact, World, make_world, read_stories, write_world
 from headwater.errors import HeadwaterError
 from headwater.lm.load import load_model
@@ -53,7 +53,7 @@ class Learned:
     """What the demo's model learned, written beside it."""
 
     report: TrainReport
-    facts: list[Recall]
+    facts: list[FactRecall]
 
     def accuracy(self) -> dict[int, float]:
         """How often a fact is stated -> the share of such facts that the model completes correctly."""

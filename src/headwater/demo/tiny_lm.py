@@ -51,7 +51,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class Recall:
+class FactRecall:
     """How well the model knows a fact."""
 
     fact: str
@@ -64,10 +64,10 @@ class Recall:
     """Whether greedy decoding gives the whole completion."""
 
 
-def recall(lm: LanguageModel, facts: Sequence[Fact]) -> list[Recall]:
+def recall(lm: LanguageModel, facts: Sequence[Fact]) -> list[FactRecall]:
     """Ask the model to complete every fact."""
     found = measure(lm, [make_question(lm, fact.prompt, fact.completion, id=fact.id) for fact in facts])
     return [
-        Recall(fact.id, fact.times, loss, correct)
+        FactRecall(fact.id, fact.times, loss, correct)
         for fact, loss, correct in zip(facts, found.losses, found.correct, strict=True)
     ]

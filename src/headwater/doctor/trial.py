@@ -31,7 +31,7 @@ DEVICES_CLOSE = 0.02
 
 
 @dataclass(frozen=True)
-class Finding:
+class TrialResult:
     """What one trial came to."""
 
     what: str
@@ -120,7 +120,7 @@ TRIALS = {
 }
 
 
-def trials() -> Iterator[Finding]:
+def trials() -> Iterator[TrialResult]:
     """Every trial, each done when it is asked for, in a temporary folder. What fails is a finding, not an error."""
     with TemporaryDirectory(prefix="headwater-doctor-") as folder:
         world = _World(Path(folder))
@@ -131,15 +131,15 @@ def trials() -> Iterator[Finding]:
             return
         for what, trial in TRIALS.items():
             try:
-                yield Finding(what, True, trial(world))
+                yield TrialResult(what, True, trial(world))
             except Exception as error:
                 yield _failed(what, error)
 
 
-def _failed(what: str, error: Exception) -> Finding:
+def _failed(what: str, error: Exception) -> TrialResult:
     LOG.debug("%s", what, exc_info=error)
     name = "" if isinstance(error, HeadwaterError) else f"{type(error).__name__}: "
-    return Finding(what, False, f"{name}{first_line(error)}")
+    return TrialResult(what, False, f"{name}{first_line(error)}")
 
 
 def _same(expected: Answer, found: Answer, tolerance: float) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.base.files import write_text
-from headwater.evaluate.context import EvalScene
-from headwater.evaluate.leaderboard import Result, judge, markdown, table, write_parquet
+from headwater.evaluate.context import EvaluationContext
+from headwater.evaluate.leaderboard import MethodResult, judge, markdown, table, write_parquet
 from headwater.evaluate.measures import Bench, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.queries import spread
@@ -22,7 +22,7 @@ REFERENCE = "ekfac"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class EvaluationPlan:
     """What is measured, and on how much."""
 
     metrics: Sequence[str] = ("lds", "trace")
@@ -40,15 +40,15 @@ class Plan:
 class Board:
     """Methods, the best first, and what they were measured on."""
 
-    scene: EvalScene
-    plan: Plan
-    results: list[Result]
+    scene: EvaluationContext
+    plan: EvaluationPlan
+    results: list[MethodResult]
     truth: Truth | None
     unit: float | None
     """CPU seconds of training on the whole corpus; None where nothing was retrained."""
 
     @property
-    def reference(self) -> Result | None:
+    def reference(self) -> MethodResult | None:
         return next((result for result in self.results if result.method.name == REFERENCE), None)
 
     @property
@@ -78,7 +78,7 @@ class Board:
         return found
 
 
-def measured(scene: EvalScene, methods: Sequence[Method], plan: Plan) -> Board:
+def measured(scene: EvaluationContext, methods: Sequence[Method], plan: EvaluationPlan) -> Board:
     """Retrain what has not been retrained yet, score what has not been scored, and judge the methods."""
     truth, removals = None, None
     metrics = [metric_of(name) for name in plan.metrics]
@@ -134,7 +134,7 @@ def _facts(board: Board) -> dict[str, float | None]:
     return {"unit": board.unit, "ceiling": None if board.truth is None else board.truth.ceiling()}
 
 
-def _strength(result: Result) -> float:
+def _strength(result: MethodResult) -> float:
     """What results are ordered by: the first thing that was measured."""
     values = [found.value.value for found in result.found.values() if found.value is not None]
     return values[0] if values else 0.0

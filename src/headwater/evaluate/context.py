@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headwater.attribution.question import Question
 from headwater.base.progress import Report, silent
 from headwater.errors import HeadwaterError
-from headwater.evaluate.queries import EvalQuery, read_queries
+from headwater.evaluate.queries import EvalQuery, read_evaluation_queries
 from headwater.runs.run import Run
 from headwater.training.retrain import Retraining, retraining_of
 
@@ -22,7 +22,7 @@ DEMO_QUERIES = "world.facts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalScene:
+class EvaluationContext:
     """What every method of attribution is given."""
 
     run: Run
@@ -68,7 +68,7 @@ class EvalScene:
         return replace(retraining, engine=run.engine)
 
 
-def open_scene(path: Path, work: Path, queries: Path | None = None) -> EvalScene:
+def open_scene(path: Path, work: Path, queries: Path | None = None) -> EvaluationContext:
     """The scene of the run at `path`; without `queries`, those of a demo's world beside it.
 
     Raises HeadwaterError where there are none.
@@ -80,4 +80,4 @@ def open_scene(path: Path, work: Path, queries: Path | None = None) -> EvalScene
             f"{path} was not made by `headwater demo`, which leaves the queries in {given.name}. Name a file of your "
             'own with --queries: {"id", "prompt", "completion"} a line.'
         )
-    return EvalScene(run=run, queries=read_queries(given), work=work)
+    return EvaluationContext(run=run, queries=read_evaluation_queries(given), work=work)

@@ -11,7 +11,7 @@ from headwater.curvature.base import Curvature
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.refit import Refit
 from headwater.curvature.store import load_curvature
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
 
@@ -29,14 +29,14 @@ class Fit:
         return f"{self.kind}-{self.layers.replace('*', '_')}".rstrip("-")
 
 
-def tracked(scene: EvalScene, layers: str = "") -> tuple[TrackedLayer, ...]:
+def tracked(scene: EvaluationContext, layers: str = "") -> tuple[TrackedLayer, ...]:
     """The layers of a glob, or those that the run tracks."""
     if not layers:
         return scene.run.curvature().layers
     return tuple(choose_layers(scene.run.lm.model, [layers]))
 
 
-def fitted(scene: EvalScene, fit: Fit, damping: str = "") -> Curvature:
+def fitted(scene: EvaluationContext, fit: Fit, damping: str = "") -> Curvature:
     """The curvature, on the examples and with the labels that the run's own was fitted with.
 
     Interrupted, fitting goes on where it stopped. Raises HeadwaterError where the run has no curvature.
@@ -46,7 +46,7 @@ def fitted(scene: EvalScene, fit: Fit, damping: str = "") -> Curvature:
     return load_curvature(path, chosen, str(scene.run.lm.device))[0]
 
 
-def ready(scene: EvalScene, fit: Fit) -> Path:
+def ready(scene: EvaluationContext, fit: Fit) -> Path:
     """The file of the curvature, fitted where it is not there yet."""
     folder = scene.work / "curvatures" / fit.name
     path, spent = folder / "curvature.safetensors", _cost_file(scene, fit)
@@ -60,17 +60,17 @@ def ready(scene: EvalScene, fit: Fit) -> Path:
     return path
 
 
-def cost(scene: EvalScene, fit: Fit) -> float:
+def cost(scene: EvaluationContext, fit: Fit) -> float:
     """CPU seconds that the fit took."""
     ready(scene, fit)
     return float(_cost_file(scene, fit).read_text())
 
 
-def _cost_file(scene: EvalScene, fit: Fit) -> Path:
+def _cost_file(scene: EvaluationContext, fit: Fit) -> Path:
     return scene.work / "curvatures" / fit.name / "cpu_seconds.txt"
 
 
-def fit_at(scene: EvalScene, fit: Fit, lm: LanguageModel, *, folder: Path) -> Path:
+def fit_at(scene: EvaluationContext, fit: Fit, lm: LanguageModel, *, folder: Path) -> Path:
     """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
     refit = Refit(scene.run.curvature_path, scene.run.corpus, report=scene.report)
     return refit.fit(lm, folder, fit.kind, layers=tracked(scene, fit.layers))

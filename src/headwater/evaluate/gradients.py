@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.ask import AskOptions, Scene
+from headwater.attribution.ask import AskOptions, AttributionContext
 from headwater.attribution.index.build import Sketches
 from headwater.attribution.index.kernels import look_up
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import question_gradients
-from headwater.attribution.scores import Scores, SelfInfluence, Weights, sum_of
+from headwater.attribution.scores import PreconditionedQueries, Scores, SelfInfluence, sum_of
 from headwater.curvature.base import Curvature, Eigenbasis, EigenCurvature, identity
 from headwater.curvature.damping import parse_damping
-from headwater.evaluate.context import EvalScene, ScoreMatrix
+from headwater.evaluate.context import EvaluationContext, ScoreMatrix
 from headwater.evaluate.curvatures import Fit, fitted, tracked
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
@@ -24,38 +24,38 @@ from headwater.sweep.sweep import Sweep, fold
 from headwater.training.adam import kernel_moments, second_moments
 
 
-def influence(scene: EvalScene, kind: str, damping: str = "", *, layers: str = "") -> ScoreMatrix:
+def influence(scene: EvaluationContext, kind: str, damping: str = "", *, layers: str = "") -> ScoreMatrix:
     """I(q, z) with a curvature of any kind, fitted as the run's own was."""
     return _influence(scene, fitted(scene, Fit(kind, layers), damping))
 
 
 def solved(
-    scene: EvalScene, solver: str, subset: int, *, damping: str = "", layers: str = "", **options: int
+    scene: EvaluationContext, solver: str, subset: int, *, damping: str = "", layers: str = "", **options: int
 ) -> ScoreMatrix:
     """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩, H the true Gauss–Newton matrix over a `subset` (0: all); EK-FAC sets out the way."""
     curvature = fitted(scene, Fit("ekfac", layers), damping)
-    asker = Scene(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature, report=scene.report)
+    asker = AttributionContext(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature, report=scene.report)
     weights = asker.solved(scene.questions, solver, subset or None, given=options, seed=scene.seed)
     return products(scene, scene.run.lm, curvature.layers, weights=weights)
 
 
-def relative(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
+def relative(scene: EvaluationContext, damping: str = "", layers: str = "") -> ScoreMatrix:
     """I(q, z) / √I(z, z): loud examples do not always win (Barshan et al. 2020)."""
     curvature = fitted(scene, Fit("ekfac", layers), damping)
     return _influence(scene, curvature) / _norms(scene, curvature)[:, None]
 
 
-def dot_product(scene: EvalScene, layers: str = "") -> ScoreMatrix:
+def dot_product(scene: EvaluationContext, layers: str = "") -> ScoreMatrix:
     """⟨∇L(q), ∇L(z)⟩"""
     return _influence(scene, _plain(scene, layers))
 
 
-def cosine(scene: EvalScene, layers: str = "") -> ScoreMatrix:
+def cosine(scene: EvaluationContext, layers: str = "") -> ScoreMatrix:
     """⟨∇L(q), ∇L(z)⟩ / (‖∇L(q)‖ ‖∇L(z)‖)"""
     return _cosines(scene, _plain(scene, layers))
 
 
-def trackstar(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMatrix:
+def trackstar(scene: EvaluationContext, damping: str = "", layers: str = "") -> ScoreMatrix:
     """Cosine of gradients over the root of the optimiser's second moments, as in TrackStar (Chang et al. 2024).
 
     Without its task-specific Hessian and its projection. A model without second moments beside it has the Fisher's
@@ -69,7 +69,7 @@ def trackstar(scene: EvalScene, damping: str = "", layers: str = "") -> ScoreMat
     return _cosines(scene, EigenCurvature("diagonal", chosen, bases, parse_damping(damping or None)))
 
 
-def sketch(scene: EvalScene, bytes: int = 8192, kind: str = "planes") -> ScoreMatrix:
+def sketch(scene: EvaluationContext, bytes: int = 8192, kind: str = "planes") -> ScoreMatrix:
     """Influences as the sketches of an index estimate them, none scored exactly."""
     curvature = fitted(scene, Fit("ekfac"))
     width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes, kind=kind)
@@ -82,28 +82,30 @@ def sketch(scene: EvalScene, bytes: int = 8192, kind: str = "planes") -> ScoreMa
     )
     state = fold(sweep, lambda: Sketches(curvature, width), report=scene.report).state_dict()
     codes, scales = state["codes"].numpy(), state["numbers"].numpy()[:, 0]
-    asker = Scene(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature)
+    asker = AttributionContext(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature)
     found = np.zeros((len(codes), len(scene.questions)), np.float32)
     for q, question in enumerate(scene.questions):
         sums = np.zeros(len(codes), np.float32)
-        table = width.table(asker.sought(asker.weights([question], AskOptions())).whitened)
+        table = width.table(asker.sketch_query(asker.weights([question], AskOptions())).whitened)
         look_up(codes, np.arange(len(codes)), table, sums)
         found[:, q] = sums * scales
     return found.astype(np.float64)
 
 
-def products(scene: EvalScene, lm: LanguageModel, layers: Sequence[TrackedLayer], *, weights: Weights) -> ScoreMatrix:
+def products(
+    scene: EvaluationContext, lm: LanguageModel, layers: Sequence[TrackedLayer], *, weights: PreconditionedQueries
+) -> ScoreMatrix:
     """⟨R_q, ∇L(z)⟩ of every example and query, exactly, with gradients of `lm`: the run's model or a checkpoint."""
     sweep = Sweep(stage="scores", lm=lm, layers=layers, sequences=scene.run.corpus.sequences(), engine=scene.run.engine)
     return fold(sweep, lambda: Scores(weights), report=scene.report).values.double().numpy()
 
 
-def _influence(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
-    asker = Scene(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature, report=scene.report)
+def _influence(scene: EvaluationContext, curvature: Curvature) -> ScoreMatrix:
+    asker = AttributionContext(lm=scene.run.lm, corpus=scene.run.corpus, curvature=curvature, report=scene.report)
     return products(scene, scene.run.lm, curvature.layers, weights=asker.weights(scene.questions, AskOptions()))
 
 
-def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
+def _cosines(scene: EvaluationContext, curvature: Curvature) -> ScoreMatrix:
     """I(q, z) / √(I(q, q) I(z, z))"""
     gradients = question_gradients(scene.run.lm, curvature.layers, scene.questions)
     weights = curvature.precondition(gradients)
@@ -114,7 +116,7 @@ def _cosines(scene: EvalScene, curvature: Curvature) -> ScoreMatrix:
     )
 
 
-def _norms(scene: EvalScene, curvature: Curvature) -> NDArray[np.float64]:
+def _norms(scene: EvaluationContext, curvature: Curvature) -> NDArray[np.float64]:
     """[N] √I(z, z) of every example, never quite zero."""
     sweep = Sweep(
         stage="self-influence",
@@ -127,5 +129,5 @@ def _norms(scene: EvalScene, curvature: Curvature) -> NDArray[np.float64]:
     return np.maximum(np.sqrt(squares), 1e-30)
 
 
-def _plain(scene: EvalScene, layers: str) -> EigenCurvature:
+def _plain(scene: EvaluationContext, layers: str) -> EigenCurvature:
     return identity(tracked(scene, layers), str(scene.run.lm.device))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from headwater.base.files import load_tensors, read_metadata, replacing, save_tensors
 from headwater.evaluate import curvatures
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.measures import Bench, Found, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.metrics import Drawn
@@ -34,7 +34,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Result:
+class MethodResult:
     """How one method did."""
 
     method: Method
@@ -43,7 +43,7 @@ class Result:
     """Name of a column -> what was found."""
 
 
-def score(scene: EvalScene, method: Method) -> Scored:
+def score(scene: EvaluationContext, method: Method) -> Scored:
     """The method's scores, kept in `work` under its name and read from there the next time."""
     path = scene.work / "scores" / f"{_file_name(method)}.safetensors"
     metadata = read_metadata(scene.run.curvature_path)
@@ -63,22 +63,22 @@ def score(scene: EvalScene, method: Method) -> Scored:
     return Scored(load_tensors(path)["scores"].numpy(), float(read_metadata(path)["cpu_seconds"]))
 
 
-def judge(bench: Bench, method: Method) -> Result:
+def judge(bench: Bench, method: Method) -> MethodResult:
     """What is measured of the method's scores."""
     scored = score(bench.scene, method)
     found: dict[str, Found] = {}
     for metric in bench.metrics:
         found |= metric_of(metric).measure(bench, scored.scores)
-    return Result(method, scored.cpu_seconds, found)
+    return MethodResult(method, scored.cpu_seconds, found)
 
 
-def columns(results: Sequence[Result]) -> list[str]:
+def columns(results: Sequence[MethodResult]) -> list[str]:
     """The columns that have a value for some method, in their order."""
     names = dict.fromkeys(name for result in results for name in result.found)
     return [name for name in names if any(_value(result, name) is not None for result in results)]
 
 
-def table(results: Sequence[Result], unit: float | None, against: Result | None = None) -> list[list[str]]:
+def table(results: Sequence[MethodResult], unit: float | None, against: MethodResult | None = None) -> list[list[str]]:
     """A header and one row a method, as a person reads them.
 
     `unit` are the CPU seconds of one training; `against` the result that the others' LDS is compared with.
@@ -105,7 +105,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_parquet(
-    scene: EvalScene, results: Sequence[Result], path: Path, *, facts: Mapping[str, float | None]
+    scene: EvaluationContext, results: Sequence[MethodResult], path: Path, *, facts: Mapping[str, float | None]
 ) -> None:
     """One row a method, column and query: its own number, and the method's with its bounds.
 
@@ -153,7 +153,7 @@ def _cell(name: str, drawn: Drawn | None) -> str:
     return f"{drawn.value:.2f}" if name.startswith("recall") else said(drawn)
 
 
-def _value(result: Result, name: str) -> Drawn | None:
+def _value(result: MethodResult, name: str) -> Drawn | None:
     return result.found[name].value if name in result.found else None
 
 

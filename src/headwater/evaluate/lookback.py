@@ -10,15 +10,15 @@ from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
-from headwater.evaluate.context import EvalScene, ScoreMatrix
+from headwater.evaluate.context import EvaluationContext, ScoreMatrix
 from headwater.evaluate.curvatures import Fit, fit_at, tracked
 from headwater.evaluate.gradients import products
 from headwater.lm.load import LanguageModel
 from headwater.training.checkpoints import Checkpoint, read_checkpoints
-from headwater.training.lookback import METHODS, History, Method, View
+from headwater.training.lookback import METHODS, CheckpointMethod, TrainingHistory, View
 
 
-def look_back(scene: EvalScene, method: Method) -> ScoreMatrix:
+def look_back(scene: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
     """What the checkpoints of the scene come to by a method of `training.lookback`, added up."""
     if scene.checkpoints is None:
         raise HeadwaterError(f"--method {method} looks back at the training: name its checkpoints with --checkpoints.")
@@ -30,7 +30,7 @@ def look_back(scene: EvalScene, method: Method) -> ScoreMatrix:
         return curvature
 
     run, layers = scene.run, tracked(scene)
-    history = History(
+    history = TrainingHistory(
         lm=run.lm,
         layers=layers,
         sequences=run.corpus.sequences(),

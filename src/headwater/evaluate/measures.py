@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from headwater.base.plugins import METRICS
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.metrics import Drawn, correlations, lds, mean, trace
 from headwater.evaluate.removal import Removals, completed, loss_increase, removals_to_flip
 from headwater.evaluate.tail_patch import tail_patch
@@ -30,7 +30,7 @@ class Found:
 class Bench:
     """What methods are measured on."""
 
-    scene: EvalScene
+    scene: EvaluationContext
     metrics: Sequence[str]
     """Their names."""
     truth: Truth | None

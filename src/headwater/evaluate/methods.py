@@ -14,7 +14,7 @@ from headwater.curvature.registry import kind_of
 from headwater.curvature.solvers.solver import solver_of
 from headwater.errors import HeadwaterError
 from headwater.evaluate import gradients, words
-from headwater.evaluate.context import EvalScene, ScoreMatrix
+from headwater.evaluate.context import EvaluationContext, ScoreMatrix
 from headwater.evaluate.curvatures import Fit
 from headwater.evaluate.lookback import look_back
 
@@ -24,7 +24,7 @@ DAMPED: Mapping[str, Option] = {"damping": "", "layers": ""}
 
 
 @dataclass(frozen=True)
-class Family:
+class MethodFamily:
     """A way to say which examples made a model say something, with what can be set about it."""
 
     score: Callable[..., ScoreMatrix]
@@ -41,10 +41,10 @@ class Method:
 
     name: str
     """As it is asked for: `ekfac`, or `cg:iterations=20,subset=512`."""
-    family: Family
+    family: MethodFamily
     options: Mapping[str, Option]
 
-    def score(self, scene: EvalScene) -> ScoreMatrix:
+    def score(self, scene: EvaluationContext) -> ScoreMatrix:
         return self.family.score(scene, **self.options)
 
     @property
@@ -60,29 +60,29 @@ class Method:
         return Fit(self.family.fits, str(self.options.get("layers", "")))
 
 
-def _planted(scene: EvalScene) -> ScoreMatrix:
+def _planted(scene: EvaluationContext) -> ScoreMatrix:
     """1 where the example is known to state the query: what knowing that is worth."""
     return scene.stating.astype(np.float64)
 
 
-def _random(scene: EvalScene) -> ScoreMatrix:
+def _random(scene: EvaluationContext) -> ScoreMatrix:
     """Chance."""
     return np.random.default_rng(scene.seed).standard_normal((len(scene.run.corpus), len(scene.queries)))
 
 
-FAMILIES: Mapping[str, Family] = {
-    "relative": Family(gradients.relative, DAMPED, "ekfac"),
-    "dot": Family(gradients.dot_product, {"layers": ""}),
-    "cosine": Family(gradients.cosine, {"layers": ""}),
-    "trackstar": Family(gradients.trackstar, DAMPED),
-    "sketch": Family(gradients.sketch, {"bytes": 8192, "kind": "planes"}, "ekfac"),
-    "tracin": Family(partial(look_back, method="tracin")),
-    "adam": Family(partial(look_back, method="adam")),
-    "source": Family(partial(look_back, method="source")),
-    "bm25": Family(words.score_bm25),
-    "overlap": Family(words.score_overlap),
-    "planted": Family(_planted),
-    "random": Family(_random),
+FAMILIES: Mapping[str, MethodFamily] = {
+    "relative": MethodFamily(gradients.relative, DAMPED, "ekfac"),
+    "dot": MethodFamily(gradients.dot_product, {"layers": ""}),
+    "cosine": MethodFamily(gradients.cosine, {"layers": ""}),
+    "trackstar": MethodFamily(gradients.trackstar, DAMPED),
+    "sketch": MethodFamily(gradients.sketch, {"bytes": 8192, "kind": "planes"}, "ekfac"),
+    "tracin": MethodFamily(partial(look_back, method="tracin")),
+    "adam": MethodFamily(partial(look_back, method="adam")),
+    "source": MethodFamily(partial(look_back, method="source")),
+    "bm25": MethodFamily(words.score_bm25),
+    "overlap": MethodFamily(words.score_overlap),
+    "planted": MethodFamily(_planted),
+    "random": MethodFamily(_random),
 }
 """The methods that are neither a curvature nor a solver by itself."""
 UNUSED = ("identity", "curvature")
@@ -97,7 +97,7 @@ def method_names() -> list[str]:
     return [name for name in (*CURVATURES.names(), *SOLVERS.names(), *FAMILIES) if name not in UNUSED]
 
 
-def family_of(name: str) -> Family:
+def family_of(name: str) -> MethodFamily:
     """The family of that name. Raises HeadwaterError where there is none, or more than one, or it cannot be loaded."""
     if name not in method_names():
         raise HeadwaterError(f"--method {name}: there is no such method. Choose among {', '.join(method_names())}.")
@@ -107,9 +107,9 @@ def family_of(name: str) -> Family:
         return FAMILIES[name]
     if name in CURVATURES.names():
         kind_of(name)
-        return Family(partial(gradients.influence, kind=name), DAMPED, name)
+        return MethodFamily(partial(gradients.influence, kind=name), DAMPED, name)
     options = {**solver_of(name).options, "subset": SUBSET, **CHEAPER.get(name, {}), **DAMPED}
-    return Family(partial(gradients.solved, solver=name), options, "ekfac")
+    return MethodFamily(partial(gradients.solved, solver=name), options, "ekfac")
 
 
 def parse_methods(specs: Sequence[str]) -> list[Method]:

@@ -23,7 +23,7 @@ class EvalQuery:
     """Ids of the training examples that state it, where these are known: what fact tracing should find."""
 
 
-def read_queries(path: Path) -> tuple[EvalQuery, ...]:
+def read_evaluation_queries(path: Path) -> tuple[EvalQuery, ...]:
     """The queries of a file. Raises HeadwaterError naming the line that is none, or an id that comes twice."""
     one = TypeAdapter(EvalQuery)
     found: list[EvalQuery] = []

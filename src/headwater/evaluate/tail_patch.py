@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headwater.base.progress import Step
 from headwater.errors import HeadwaterError
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.metrics import strongest
 from headwater.lm.load import LanguageModel, wrap_model
 from headwater.training.adam import MOMENTS_FILE, second_moments
@@ -27,7 +27,7 @@ RATE = 0.1
 """Of the recipe's peak learning rate."""
 
 
-def tail_patch(scene: EvalScene, scores: NDArray[Any]) -> list[float]:
+def tail_patch(scene: EvaluationContext, scores: NDArray[Any]) -> list[float]:
     """[Q] mean change of log p(query) in nats by one step on each of the ten examples with the highest scores.
 
     A step is Adam's, without its momentum: a tenth of the peak learning rate times the gradient of the mean loss a
@@ -54,7 +54,9 @@ def tail_patch(scene: EvalScene, scores: NDArray[Any]) -> list[float]:
     return [float(np.mean([changes[q, position] for position in top])) for q, top in enumerate(tops)]
 
 
-def _stepped(scene: EvalScene, position: int, moments: dict[str, torch.Tensor], *, rate: float) -> LanguageModel:
+def _stepped(
+    scene: EvaluationContext, position: int, moments: dict[str, torch.Tensor], *, rate: float
+) -> LanguageModel:
     """The run's model after one step on one example."""
     model = copy.deepcopy(scene.run.lm.model).requires_grad_(True)
     recipe, longest = scene.retraining.recipe, scene.run.lm.max_positions

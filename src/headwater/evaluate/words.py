@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
-from headwater.evaluate.context import EvalScene
+from headwater.evaluate.context import EvaluationContext
 
 LONGEST = 3
 """Words in a row that count as shared."""
@@ -54,9 +54,9 @@ def runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(found[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(found) - n + 1)}
 
 
-def score_bm25(scene: EvalScene) -> NDArray[np.float64]:
+def score_bm25(scene: EvaluationContext) -> NDArray[np.float64]:
     return bm25(scene.texts, [query.prompt + query.completion for query in scene.queries])
 
 
-def score_overlap(scene: EvalScene) -> NDArray[np.float64]:
+def score_overlap(scene: EvaluationContext) -> NDArray[np.float64]:
     return overlap(scene.texts, [query.prompt + query.completion for query in scene.queries])

@@ -34,8 +34,8 @@ class Basis:
     def rows_back(self, vectors: Tensor) -> Tensor:
         """x Qᵀ: [..., k] -> [..., n]."""
         product = aligned_rows.times if vectors.is_contiguous() else torch.matmul
-        turned = [block.mT for block in self.blocks]
-        return _blockwise(vectors, -1, [len(block) for block in turned], blocks=turned, product=product)
+        transposed = [block.mT for block in self.blocks]
+        return _blockwise(vectors, -1, [len(block) for block in transposed], blocks=transposed, product=product)
 
     def columns(self, vectors: Tensor) -> Tensor:
         """Qᵀ x: [..., n, m] -> [..., k, m]."""
@@ -49,7 +49,7 @@ class Basis:
             vectors, -2, [block.shape[1] for block in self.blocks], blocks=self.blocks, product=lambda x, b: b @ x
         )
 
-    def along(self, directions: Tensor) -> Basis:
+    def truncate(self, directions: Tensor) -> Basis:
         """Of these directions alone, given by their rising numbers [k]."""
         blocks: list[Tensor] = []
         start = 0

@@ -62,22 +62,22 @@ class FactoredGradient:
             yield part, self[part]
 
 
-def turned(shape: tuple[int, int]) -> bool:
+def stored_transposed(shape: tuple[int, int]) -> bool:
     """Whether gradients [O, I] of a layer are held as Gᵀ: so that the rows in memory are aligned, where those of G are
     one longer by a bias."""
     outputs, inputs = shape
     return inputs % aligned_rows.LINE != 0 and outputs % aligned_rows.LINE == 0
 
 
-def laid_out(weights: Tensor) -> Tensor:
+def match_layout(weights: Tensor) -> Tensor:
     """The same `weights` [Q, O, I], held in memory as the gradients are that they are multiplied with."""
     outputs, inputs = weights.shape[1:]
-    return weights.mT.contiguous().mT if turned((outputs, inputs)) else weights.contiguous()
+    return weights.mT.contiguous().mT if stored_transposed((outputs, inputs)) else weights.contiguous()
 
 
 def per_example(gradient: FactoredGradient) -> Tensor:
     """[B, O, I] the weight gradient of every example, materialised."""
-    if turned(gradient.shape):
+    if stored_transposed(gradient.shape):
         return torch.bmm(gradient.activations.mT, gradient.output_gradients).mT
     return torch.bmm(gradient.output_gradients.mT, gradient.activations)
 
@@ -162,7 +162,7 @@ def inner(gradient: FactoredGradient, weights: Tensor | LowRank) -> Tensor:
 def _inner_materialised(gradient: FactoredGradient, weights: Tensor) -> Tensor:
     """[B, Q] by making the gradients of all examples, a few rows of their matrices at a time."""
     left, right = gradient.output_gradients, gradient.activations
-    if turned(gradient.shape):
+    if stored_transposed(gradient.shape):
         left, right, weights = right, left, weights.mT
     products = right.new_zeros(len(right), len(weights))
     step = max(1, numbers_at_a_time(right.device) // (len(right) * right.shape[2]))

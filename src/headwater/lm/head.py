@@ -24,9 +24,9 @@ TILE_NUMBERS = 1 << 20
 GPU_TILE_NUMBERS = 1 << 26
 """Numbers in one tile on a GPU, whose steps cost a launch each: there a tile is as wide as the vocabulary."""
 CURVATURE_PER_CHUNK = 1_000_000
-"""Numbers in one chunk of chances: a few, which stay in the cache from one tangent to the next."""
+"""Numbers in one chunk of probabilities: a few, which stay in the cache from one tangent to the next."""
 SAMPLING_BLOCK = 32
-"""Tokens of the vocabulary whose chances are summed, to find the sampled one in two steps."""
+"""Tokens of the vocabulary whose probabilities are summed, to find the sampled one in two steps."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _tile_shape(device: torch.device, vocabulary: int) -> tuple[int, int]:
 def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> list[Tensor]:
     """For every tangent [n, H], [n, H]: the Hessian of the loss of `n` tokens in their hidden states, times it.
 
-    Wᵀ (diag(p) − p pᵀ) W, times scale²: of a softmax cross-entropy it does not depend on the label. The chances are
+    Wᵀ (diag(p) − p pᵀ) W, times scale²: of a softmax cross-entropy it does not depend on the label. The probs are
     made once for all tangents.
     """
     chunk = max(32, CURVATURE_PER_CHUNK // len(head.weight))
@@ -170,10 +170,10 @@ def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> li
     buffer = hidden.new_empty(min(chunk, len(hidden)), len(head.weight))
     for start in range(0, len(hidden), chunk):
         part = slice(start, min(start + chunk, len(hidden)))
-        chances = head.logits(hidden[part]).softmax(dim=1)
+        probs = head.logits(hidden[part]).softmax(dim=1)
         for tangent, product in zip(tangents, products, strict=True):
-            moved = torch.mm(tangent[part], head.weight.t(), out=buffer[: part.stop - part.start]).mul_(chances)
-            moved.addcmul_(chances, moved.sum(dim=1, keepdim=True), value=-1)
+            moved = torch.mm(tangent[part], head.weight.t(), out=buffer[: part.stop - part.start]).mul_(probs)
+            moved.addcmul_(probs, moved.sum(dim=1, keepdim=True), value=-1)
             torch.mm(moved, head.weight, out=product[part])
     return [product.mul_(head.scale**2) for product in products]
 
@@ -198,7 +198,7 @@ def _block_sums(weights: Tensor, precise: torch.dtype) -> Tensor:
 
 
 def _sample(hidden: Tensor, head: Head, softmax: _Softmax, *, uniforms: Tensor) -> Tensor:
-    """[r] one token a row, drawn by inverting the cumulative sum of its chances at `uniforms` [r].
+    """[r] one token a row, drawn by inverting the cumulative sum of its probabilities at `uniforms` [r].
 
     First the block that holds the point, then the token within it, whose logits are made again.
     """

@@ -67,7 +67,7 @@ class LanguageModel:
         return self.body(input_ids, use_cache=False).last_hidden_state.to(self.device)
 
     @cached_property
-    def precise(self) -> LanguageModel:
+    def float32_model(self) -> LanguageModel:
         """The same model in float32 or better: itself, or else loaded anew, a quantised one with the weights that it
         computes with. Fewer bits do not take a small step, and carry no tangents.
 

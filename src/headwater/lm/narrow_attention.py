@@ -120,18 +120,18 @@ def _pull_back(
         for i in range(tokens):
             first = max(0, i - window + 1)
             start, stop = first // LANES * LANES, (i // LANES + 1) * LANES
-            chances, slopes = row[start:stop], other[start:stop]
+            probs, slopes = row[start:stop], other[start:stop]
             for d in range(0, width, DEPTH):
-                _products(q[one, i], k[one], d, start, stop, chances)
+                _products(q[one, i], k[one], d, start, stop, probs)
                 _products(back[one, i], v[one], d, start, stop, slopes)
-            _exponentials(chances, logs[one, i], first - start, i - start)
+            _exponentials(probs, logs[one, i], first - start, i - start)
             shared = overlap[one, i]
             for j in range(len(slopes)):
-                slopes[j] = chances[j] * (slopes[j] - shared)
+                slopes[j] = probs[j] * (slopes[j] - shared)
             for d in range(0, width, DEPTH):
                 _sums(slopes, k[one], d, start, stop, q_back[one, i])
                 _add_times(k_back[one], slopes, q[one, i], d, start, stop)
-                _add_times(v_back[one], chances, back[one, i], d, start, stop)
+                _add_times(v_back[one], probs, back[one, i], d, start, stop)
 
 
 @inlined

@@ -82,7 +82,7 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
         probing.once.append(seconds_of(lambda: save_curvature(path, curvature, binding)))
     checkpoints = [file.stat().st_size for file in bench.folder.glob("*.checkpoint.safetensors")]
     state = max(checkpoints, default=0)
-    kept = probing.sweep.kept
+    kept = probing.sweep.cache
     kept_per_token = kept.bytes / max(1, mini.layout.padded) if kept else 0.0
     bench.clear()
     return Fitted(
@@ -148,5 +148,5 @@ class _Probing:
 
     def keeping(self) -> Self:
         if self.sweep.lm.device.type == "cpu":  # as a fit does
-            self.sweep = replace(self.sweep, kept=self.bench.kept(self.sweep))
+            self.sweep = replace(self.sweep, cache=self.bench.cache(self.sweep))
         return self

@@ -14,7 +14,7 @@ from headwater.attribution.index.settings import DEFAULT_BYTES
 from headwater.attribution.index.sketch import Sketch, sketch_of_width
 from headwater.base.byte_sizes import size_of
 from headwater.base.progress import Report, Step, silent
-from headwater.curvature.truncated import along
+from headwater.curvature.truncated import truncate
 from headwater.errors import HeadwaterError
 from headwater.lm.load import Loading, load_model
 from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
@@ -162,7 +162,7 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptio
     begin(2)
     scan = probe_scan(mini, fit.curvature, options.queries)  # before the index, whose libraries stay in memory
     begin(3)
-    index = probe_index(mini, along(fit.curvature, options.directions or 0), sketch)
+    index = probe_index(mini, truncate(fit.curvature, options.directions or 0), sketch)
     begin(4)
     served = probe_question(mini, fit.curvature, sketch, directions=options.directions or 0)
     begin(5)

@@ -12,10 +12,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.attribution.ask import AskOptions, Scene, ask_index
+from headwater.attribution.ask import AskOptions, AttributionContext, ask_index
 from headwater.attribution.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
 from headwater.attribution.index.rescore import WAVE
-from headwater.attribution.index.search import MEMORY_SHARE, Loaded, Sought, load_sketches, search
+from headwater.attribution.index.search import MEMORY_SHARE, LoadedSketches, SketchQuery, load_sketches, search
 from headwater.attribution.index.sketch import Sketch
 from headwater.attribution.index.table import (
     create_table,
@@ -29,7 +29,7 @@ from headwater.attribution.scan import Scan, scan_corpus
 from headwater.base.byte_sizes import size_of
 from headwater.base.memory_probe import Peak
 from headwater.curvature.base import Curvature
-from headwater.curvature.truncated import Narrow
+from headwater.curvature.truncated import TruncatedCurvature
 from headwater.errors import HeadwaterError
 from headwater.plan.layout import Layout, spread
 from headwater.plan.miniature import Miniature
@@ -61,7 +61,7 @@ class Indexed:
         return replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
 
 
-def probe_index(mini: Miniature, curvature: Curvature | Narrow, sketch: Sketch) -> Indexed:
+def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sketch: Sketch) -> Indexed:
     """Index the miniature, and write a table of up to 2,000 of the corpus's texts."""
     clock = Clock()
     url = str(mini.folder / "index")
@@ -163,7 +163,7 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
     The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
     how many candidates must be scored depends on how far the strongest stand out.
     """
-    scene = Scene(lm=mini.subject.lm, corpus=mini.corpus, curvature=curvature)
+    scene = AttributionContext(lm=mini.subject.lm, corpus=mini.corpus, curvature=curvature)
     share = min(1.0, len(mini.corpus) / mini.subject.examples)
     options = AskOptions(k=max(1, round(AskOptions().k * share)))
     table = open_table(str(mini.folder / "index"))
@@ -172,7 +172,7 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
     with Peak() as peak:
         asked = [_asked(scene, question, options, loaded=loaded) for question in questions_from(mini, QUESTIONS + 1)]
     one, vectors = questions_from(mini, 1), list[Any]()
-    start = seconds_of(lambda: vectors.append(scene.sought(scene.weights(one, options), directions)))
+    start = seconds_of(lambda: vectors.append(scene.sketch_query(scene.weights(one, options), directions)))
     vector = vectors[0]
     few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
     short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))
@@ -182,7 +182,9 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
     return Served(max(0.0, median(took) - short), per_example if per_example else long / len(many), peak.bytes)
 
 
-def _asked(scene: Scene, question: Question, options: AskOptions, *, loaded: Loaded) -> tuple[float, int]:
+def _asked(
+    scene: AttributionContext, question: Question, options: AskOptions, *, loaded: LoadedSketches
+) -> tuple[float, int]:
     """Seconds for a question, and how many examples were scored exactly."""
     start = time.perf_counter()
     answer = ask_index(scene, question, options, loaded=loaded)
@@ -204,11 +206,11 @@ def _searched(mini: Miniature, sketch: Sketch) -> int:
     return max(2 * len(mini.corpus), min(mini.subject.examples, SEARCHED_BYTES // sketch.bytes))
 
 
-def _search(loaded: Loaded, sought: Sought) -> float:
-    return seconds_of(lambda: search(loaded, sought, "influence", among=None))
+def _search(loaded: LoadedSketches, sketch_query: SketchQuery) -> float:
+    return seconds_of(lambda: search(loaded, sketch_query, "influence", among=None))
 
 
-def _tiled(loaded: Loaded, count: int) -> Loaded:
+def _tiled(loaded: LoadedSketches, count: int) -> LoadedSketches:
     """The same sketches over and over, `count` of them."""
     places = np.arange(count) % len(loaded)
     assert loaded.coarse is not None

@@ -9,13 +9,13 @@ from html import escape
 from headwater.render.palette import PALETTES, Palette, blend
 from headwater.render.summary import signed
 from headwater.render.visible import one_line, shorten
-from headwater.verify.comparison import GROUPS, Check, Comparison, Group
+from headwater.verify.comparison import GROUPS, Check, Comparison, ExampleGroup
 
 SIZE, LEFT, RIGHT, TOP, BOTTOM = 460, 84, 28, 52, 56
 """The side of the square that is plotted in, and the room around it, in pixels."""
 TICKS = 2
 """Labelled ticks on either side of zero."""
-NAMES: dict[Group, str] = {"proponent": "raised it", "opponent": "lowered it", "random": "random"}
+NAMES: dict[ExampleGroup, str] = {"proponent": "raised it", "opponent": "lowered it", "random": "random"}
 
 
 def scatter_svg(comparison: Comparison) -> str:
@@ -137,7 +137,7 @@ def _cross(x: float, y: float, classes: str) -> str:
     return f'<path class="{classes}" d="M{x - 4.5:.1f} {y - 4.5:.1f}l9 9m0 -9l-9 9"/>'
 
 
-SHAPES: dict[Group, Callable[[float, float, str], str]] = {
+SHAPES: dict[ExampleGroup, Callable[[float, float, str], str]] = {
     "proponent": _circle,
     "opponent": _square,
     "random": _cross,

@@ -1,4 +1,4 @@
-"""Whether every file of a run is as it was written, and how to mend what is not."""
+"""Whether every file of a run is as it was written, and how to fix what is not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Finding:
     """The file, or what it holds, relative to the run."""
     said: str
     """What was compared, or what is wrong."""
-    mend: str | None = None
+    fix: str | None = None
     """What to do about it; None: nothing is wrong."""
 
 
@@ -56,20 +56,20 @@ def check_run(path: Path, *, repair: bool = False) -> Iterator[Finding]:
     yield from _index(path, manifest.store or str(path / "index"), repair)
 
 
-def _found(part: str, said: str, mend: str, check: Callable[..., object], *arguments: object) -> Finding:
+def _found(part: str, said: str, fix: str, check: Callable[..., object], *arguments: object) -> Finding:
     """Whether `check` passes with the `arguments`."""
     try:
         check(*arguments)
     except (HeadwaterError, pa.ArrowException, OSError, ValueError, KeyError) as error:
-        return Finding(part, f"{first_line(error)}.", mend)
+        return Finding(part, f"{first_line(error)}.", fix)
     return Finding(part, said)
 
 
 def _deleted(file: Path, finding: Finding, repair: bool) -> Finding:
     """Delete a damaged file where that is asked for."""
-    if finding.mend is None or not repair:
+    if finding.fix is None or not repair:
         return (
-            finding if finding.mend is None else Finding(finding.part, finding.said, f"Delete it, then: {finding.mend}")
+            finding if finding.fix is None else Finding(finding.part, finding.said, f"Delete it, then: {finding.fix}")
         )
     file.unlink()
     return replace(finding, said=f"{finding.said} It was deleted.")
@@ -78,11 +78,11 @@ def _deleted(file: Path, finding: Finding, repair: bool) -> Finding:
 def _corpus(path: Path, wanted: str | None) -> None:
     segment = Segment(path)
     fingerprint, checksum = recounted(segment)
-    require_same(f"The fingerprint of {path}", segment.counts.fingerprint, fingerprint, mend="Its tokens have changed.")
+    require_same(f"The fingerprint of {path}", segment.counts.fingerprint, fingerprint, fix="Its tokens have changed.")
     if segment.counts.checksum:  # older files have none
-        require_same(f"The checksum of {path}", segment.counts.checksum, checksum, mend="Its texts have changed.")
+        require_same(f"The checksum of {path}", segment.counts.checksum, checksum, fix="Its texts have changed.")
     if wanted is not None:
-        require_same("The fingerprint in the manifest", wanted, fingerprint, mend="One of the two has changed.")
+        require_same("The fingerprint in the manifest", wanted, fingerprint, fix="One of the two has changed.")
 
 
 def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Iterator[Finding]:
@@ -92,12 +92,12 @@ def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Ite
     wrong = 0
     for file in files:
         found = _found(f"corpus/{STREAMED}/{file.name}", "", again, _catalogue, file)
-        if found.mend is not None:
+        if found.fix is not None:
             found = _deleted(file, found, repair)
         else:
-            mend = f"Put it back as it was; or, where it holds the same examples: {again}"
-            found = _found(location(root, StreamedSegment(file).head.name), "", mend, _source, file, root)
-        if found.mend is not None:
+            fix = f"Put it back as it was; or, where it holds the same examples: {again}"
+            found = _found(location(root, StreamedSegment(file).head.name), "", fix, _source, file, root)
+        if found.fix is not None:
             wrong += 1
             yield found
     if not wrong:
@@ -121,7 +121,7 @@ def _source(path: Path, root: str) -> None:
 def _whole(path: Path, manifest: Manifest) -> None:
     """Whether no catalogue is missing."""
     found = Corpus(path / "corpus" / "examples.arrow").base_fingerprint
-    require_same("The fingerprint of all catalogues", manifest.corpus.counts.fingerprint, found, mend="One is missing.")
+    require_same("The fingerprint of all catalogues", manifest.corpus.counts.fingerprint, found, fix="One is missing.")
 
 
 def _pages(path: Path) -> None:
@@ -151,8 +151,8 @@ def _index(path: Path, url: str, repair: bool) -> Iterator[Finding]:
         table.delete(damaged)
         yield Finding("index", f"{len(damaged):,} rows were damaged ({ids}) and were taken out.", command)
     else:
-        mend = f"headwater check {path} --repair, then: {command}"
-        yield Finding("index", f"{len(damaged):,} rows are damaged: {ids}", mend)
+        fix = f"headwater check {path} --repair, then: {command}"
+        yield Finding("index", f"{len(damaged):,} rows are damaged: {ids}", fix)
 
 
 def _ids(path: Path, table: Table, keys: list[int]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from headwater.base.lock import abandon, alone
+from headwater.base.lock import abandon, exclusive
 from headwater.base.progress import Report, Step, silent
 from headwater.base.version import __version__
 from headwater.corpus.catalogue import PART, catalogue, finished, settle, skipped_in
@@ -75,7 +75,7 @@ def make_corpus(
     model = ModelEntry(
         name=lm.name, fingerprint=lm.fingerprint, tokenizer=lm.tokenizer_fingerprint, **asdict(lm.loading)
     )
-    with _tidied(path), alone(path):
+    with _tidied(path), exclusive(path):
         if not streamed:
             entry = _copied(path, lm, corpus, options=options, skipped=skipped, known=known)
         else:
@@ -131,7 +131,7 @@ def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -
             f"The {what} of the run {path}",
             expected,
             found[what],
-            mend="A run belongs to one model, tokenizer and corpus: use another directory for another one.",
+            fix="A run belongs to one model, tokenizer and corpus: use another directory for another one.",
         )
 
 

@@ -98,7 +98,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def require_same(what: str, expected: str, found: str, *, mend: str) -> None:
+def require_same(what: str, expected: str, found: str, *, fix: str) -> None:
     """Raises FingerprintMismatch, showing both, where two fingerprints differ."""
     if expected != found:
-        raise FingerprintMismatch(what, expected, found, mend=mend)
+        raise FingerprintMismatch(what, expected, found, fix=fix)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from headwater.attribution import exact_scores
 from headwater.attribution.aggregate import Aggregate
 from headwater.attribution.answer import Answer, TokenMapAnswer
-from headwater.attribution.ask import AskOptions, Scene, ask_against, ask_everything, ask_index
+from headwater.attribution.ask import AskOptions, AttributionContext, ask_against, ask_everything, ask_index
 from headwater.attribution.attribution import RankBy
-from headwater.attribution.exact_scores import Whole
+from headwater.attribution.exact_scores import ExactScoring
 from headwater.attribution.index.build import Changes, IndexWork, bring_up_to_date
 from headwater.attribution.index.index import Index
 from headwater.attribution.index.settings import IndexOptions, settings_for
@@ -33,7 +33,7 @@ from headwater.attribution.question import (
 from headwater.attribution.ranking import Ranking, learned_tokens
 from headwater.attribution.token_map import token_map
 from headwater.base.files import read_metadata
-from headwater.base.lock import alone
+from headwater.base.lock import exclusive
 from headwater.base.progress import Report, silent
 from headwater.corpus.changes import add_examples, remove_examples
 from headwater.corpus.chat import Messages, chat_prompt
@@ -45,7 +45,7 @@ from headwater.curvature.damping import parse_damping
 from headwater.curvature.fit import FitOptions, Workbench, labels_of, write_curvature
 from headwater.curvature.refit import Refit
 from headwater.curvature.store import curvature_files, load_curvature
-from headwater.curvature.truncated import along
+from headwater.curvature.truncated import truncate
 from headwater.errors import HeadwaterError
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, Loading, load_model
@@ -61,10 +61,10 @@ from headwater.runs.create import (
 )
 from headwater.runs.hub import fetch_run
 from headwater.runs.manifest import Manifest, read_manifest, require_same
-from headwater.sweep.sweep import HERE, Engine, Sweep
+from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep
 from headwater.training.checkpoint_scan import CheckpointScan, refit_at, scan_checkpoints
 from headwater.training.checkpoints import read_checkpoints
-from headwater.training.lookback import History, Method
+from headwater.training.lookback import CheckpointMethod, TrainingHistory
 from headwater.training.retrain import Retraining, retraining_of
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
@@ -83,7 +83,7 @@ class Run:
         self.lm = lm
         self.report: Report = silent
         """Called after every batch of the long work; the command line draws its progress bar with it."""
-        self.engine: Engine = HERE
+        self.engine: Engine = LOCAL_ENGINE
         """Who does the long work: this process, or a RayEngine."""
         self._curvature: tuple[tuple[int, str], Curvature] | None = None
         """The one last used, with the file's time and the damping it was read for."""
@@ -180,7 +180,7 @@ class Run:
                 stage="curvature", lm=self.lm, layers=layers, sequences=sequences, labels=labels, engine=self.engine
             )
             bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
-            with alone(self.path):
+            with exclusive(self.path):
                 write_curvature(self.curvature_path, options, sweep, bench=bench, binding=binding)
         if options.damping != self.manifest.damping:
             self.manifest = replace(self.manifest, damping=options.damping)
@@ -210,7 +210,7 @@ class Run:
                 f"The {what} that {self.curvature_path} was fitted on",
                 expected,
                 metadata.get(what, "none"),
-                mend=f"Delete it and fit again: headwater fit {self.path}",
+                fix=f"Delete it and fit again: headwater fit {self.path}",
             )
         chosen = parse_damping(self.manifest.damping if damping is None else damping)
         key = (self.curvature_path.stat().st_mtime_ns, chosen.describe())
@@ -324,7 +324,7 @@ class Run:
         is another model's or run's, or there is no recipe.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        scene = replace(self._scene(self.curvature(answer.damping)), lm=self.lm.precise)
+        scene = replace(self._scene(self.curvature(answer.damping)), lm=self.lm.float32_model)
         given = None if recipe is None else Path(recipe)
 
         def retraining(question: Question) -> Retraining:
@@ -332,8 +332,10 @@ class Run:
 
         return verify(scene, answer, options, retraining=retraining)
 
-    def _scene(self, curvature: Curvature) -> Scene:
-        return Scene(lm=self.lm, corpus=self.corpus, curvature=curvature, report=self.report, engine=self.engine)
+    def _scene(self, curvature: Curvature) -> AttributionContext:
+        return AttributionContext(
+            lm=self.lm, corpus=self.corpus, curvature=curvature, report=self.report, engine=self.engine
+        )
 
     # -- index
 
@@ -356,11 +358,11 @@ class Run:
         curvature = self.curvature()
         settings = settings_for(
             self._index_curvature(curvature),
-            lambda k: along(curvature, k).dimensions,
+            lambda k: truncate(curvature, k).dimensions,
             options,
             there=self.index.settings,
         )
-        sketched = along(curvature, settings.directions)
+        sketched = truncate(curvature, settings.directions)
         work = IndexWork(
             lm=self.lm,
             corpus=self.corpus,
@@ -369,7 +371,7 @@ class Run:
             url=self.index.url,
             binding=settings.to_json(),
         )
-        with alone(self.path):
+        with exclusive(self.path):
             return bring_up_to_date(replace(work, report=self.report, engine=self.engine))
 
     def _index_curvature(self, curvature: Curvature) -> dict[str, str]:
@@ -384,7 +386,7 @@ class Run:
         before = len(self.corpus)
         entry = self.manifest.corpus
         records = records_of(self.lm, entry, texts)
-        with alone(self.path):
+        with exclusive(self.path):
             self.corpus = add_examples(
                 self.corpus, records, self.lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts
             )
@@ -393,7 +395,7 @@ class Run:
     def remove(self, ids: Sequence[str]) -> int:
         """Take examples out of the corpus by their ids; returns how many. `build_index` then takes out their rows."""
         before = len(self.corpus)
-        with alone(self.path):
+        with exclusive(self.path):
             self.corpus = remove_examples(self.corpus, ids)
         return before - len(self.corpus)
 
@@ -452,7 +454,7 @@ class Run:
         output: str | Path,
         checkpoints: str | Path,
         *,
-        method: Method = "tracin",
+        method: CheckpointMethod = "tracin",
         damping: str | float | None = None,
         query_rank: int | None = None,
     ) -> Path:
@@ -471,7 +473,7 @@ class Run:
         made = self._whole(self.curvature(damping))
         refit = Refit(self.curvature_path, self.corpus, self.engine, self.report)
         at = partial(refit_at, refit, self.path / "checkpoints", made.scene.curvature.damping)
-        history = History(
+        history = TrainingHistory(
             lm=self.lm,
             layers=made.scene.curvature.layers,
             sequences=self.corpus.sequences(),
@@ -526,9 +528,9 @@ class Run:
         """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
         return exact_scores.self_influence(self._whole(curvature))
 
-    def _whole(self, curvature: Curvature) -> Whole:
+    def _whole(self, curvature: Curvature) -> ExactScoring:
         """What exact scores of the whole corpus are made with."""
-        return Whole(self._scene(curvature), self.path / "scores", read_metadata(self.curvature_path))
+        return ExactScoring(self._scene(curvature), self.path / "scores", read_metadata(self.curvature_path))
 
 
 def _binding_of(metadata: dict[str, str]) -> dict[str, str]:

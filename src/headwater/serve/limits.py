@@ -25,7 +25,7 @@ class Limits:
     """Examples that an answer does not show, to be verified with it; of those shown, `k` at each end."""
     responses: int = 24
     """Examples whose response is found in one verification."""
-    held_fast: int = 4096
+    reference_examples: int = 4096
     """Examples that are held fast in a response."""
     response_texts: int = 400_000
     """Texts that the responses of a verification may go over at most: examples × held fast × iterations. With the

@@ -35,7 +35,7 @@ def _whole(value: str) -> str:
     return value
 
 
-DEFAULT_HELD_FAST = VerifyOptions.subset or LIMITS.held_fast
+DEFAULT_REFERENCE_EXAMPLES = VerifyOptions.subset or LIMITS.reference_examples
 Str = Annotated[str, AfterValidator(_whole)]
 Damping = Annotated[Str | float | None, AfterValidator(_damping)]
 Condition = Annotated[Str, Field(min_length=1, max_length=LIMITS.condition_characters)]
@@ -160,7 +160,7 @@ class VerificationsBody(_Body):
     """Examples checked that the answer does not show."""
     weight: Annotated[float, Field(ge=-1, le=1)] = VerifyOptions.weight
     """The part of the example that is taken out, for a response; below 0 it is added once more."""
-    subset: Annotated[int, Field(ge=1, le=LIMITS.held_fast)] = DEFAULT_HELD_FAST
+    subset: Annotated[int, Field(ge=1, le=LIMITS.reference_examples)] = DEFAULT_REFERENCE_EXAMPLES
     """Examples that are held fast in a response; a smaller corpus is held fast whole."""
     iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] = VerifyOptions.iterations
     """Of finding a response, at most."""

@@ -17,7 +17,7 @@ WORK_TO_SAVING = 4
 
 
 @dataclass
-class Pace:
+class CheckpointPolicy:
     """Says whether a state is due, from how long the work since the last one took, and how long saving it will."""
 
     since: float = field(default_factory=time.monotonic)

@@ -24,7 +24,7 @@ MOST_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
-class Kept:
+class GradientCache:
     """The captured gradients of some batches of a sweep, one file each."""
 
     folder: Path
@@ -64,7 +64,7 @@ class Kept:
         return self.folder / f"{shard:06d}-{batch.rows[0]:06d}-{len(batch.rows)}.safetensors"
 
 
-def kept_in(folder: Path) -> Kept:
+def open_gradient_cache(folder: Path) -> GradientCache:
     """Room for captured gradients in `folder`, as much as the disk can spare."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Kept(folder, min(MOST_BYTES, shutil.disk_usage(folder).free // 4))
+    return GradientCache(folder, min(MOST_BYTES, shutil.disk_usage(folder).free // 4))

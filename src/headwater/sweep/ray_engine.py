@@ -29,7 +29,7 @@ from headwater.gradients import aligned_rows
 from headwater.gradients.reducer import R
 from headwater.lm.capture import Capture
 from headwater.lm.load import LanguageModel, Loading, load_model
-from headwater.sweep.sweep import HERE, Shard, Sweep, reduce_shard
+from headwater.sweep.sweep import LOCAL_ENGINE, Shard, Sweep, reduce_shard
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -74,7 +74,7 @@ class RayEngine:
         self.idle: list[Any] = []
         self.starting: dict[Any, Any] = {}
         """What says that a worker has started -> the worker."""
-        self.stillborn = 0
+        self.failed_starts = 0
         """How many died in a row before they had answered."""
 
     def __enter__(self) -> RayEngine:
@@ -82,7 +82,7 @@ class RayEngine:
         self._joined = not ray.is_initialized()
         if self._joined:
             try:
-                _knock(self.address)
+                _check_port(self.address)
                 # Without an address Ray would join whatever cluster was last started on this machine, whosever it is.
                 ray.init(
                     address=self.address or "local",
@@ -113,7 +113,7 @@ class RayEngine:
         self, sweep: Sweep, shards: Sequence[Shard], make: Callable[[], R], *, report: Report
     ) -> Iterator[tuple[Shard, R]]:
         """The shards' reducers; a worker sends the state of its own, and the sequences are sent to it."""
-        bare = replace(sweep, lm=None, sequences=(), kept=None, engine=HERE)  # pyright: ignore[reportArgumentType]
+        bare = replace(sweep, lm=None, sequences=(), cache=None, engine=LOCAL_ENGINE)  # pyright: ignore[reportArgumentType]
         work = _ShardWork(bare, _Source.of(sweep.lm), make)
         done = shards[0].start if shards else len(sweep.sequences)
         report(Step(stage=sweep.stage, done=done, total=len(sweep.sequences), tokens=0))
@@ -136,13 +136,13 @@ class RayEngine:
         try:
             ray.get(started)
         except ray.exceptions.RayError as error:
-            self.stillborn += 1
-            if self.stillborn > MOST_DEATHS * self.workers.count:
+            self.failed_starts += 1
+            if self.failed_starts > MOST_DEATHS * self.workers.count:
                 raise HeadwaterError(f"Workers of the Ray cluster do not start: {first_line(error)}") from error
             self.dismiss(worker)
             self.hire()
         else:
-            self.stillborn = 0
+            self.failed_starts = 0
             self.idle.append(worker)
 
     def dismiss(self, worker: Any) -> None:
@@ -150,7 +150,7 @@ class RayEngine:
         with contextlib.suppress(Exception):  # it may be out of reach
             _ray().kill(worker)
 
-    def call_the_roll(self) -> None:
+    def health_check(self) -> None:
         """Ask all idle workers whether they live: where one has died, its machine may be lost with others."""
         self.starting |= {worker.ready.remote(): worker for worker in self.idle}
         self.idle.clear()
@@ -262,7 +262,7 @@ class _Ordered:
         except ray.exceptions.RayError as error:
             self.engine.dismiss(worker)
             self.engine.hire()
-            self.engine.call_the_roll()
+            self.engine.health_check()
             self.deaths[number] += 1
             if self.deaths[number] >= MOST_DEATHS:
                 raise HeadwaterError(
@@ -295,7 +295,7 @@ class _Source:
                     f"The model {self.name} on {platform.node()}",
                     self.fingerprint,
                     lm.fingerprint,
-                    mend="Every machine of the cluster must find the same model under this name.",
+                    fix="Every machine of the cluster must find the same model under this name.",
                 )
             _loaded = (self, lm)
         return _loaded[1]
@@ -354,7 +354,7 @@ def _send_tensors_as_arrays(device: str = "cpu") -> None:
     ray.util.register_serializer(Tensor, serializer=flat, deserializer=tensor_of)
 
 
-def _knock(address: str | None) -> None:
+def _check_port(address: str | None) -> None:
     """Raises OSError where nothing listens at host:port; Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and "/" not in host:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -27,8 +27,8 @@ from headwater.lm.checkpointing import checkpoint_gradients
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
 from headwater.lm.precision import fast_products
-from headwater.sweep.checkpoint_policy import Pace
-from headwater.sweep.gradient_cache import Kept
+from headwater.sweep.checkpoint_policy import CheckpointPolicy
+from headwater.sweep.gradient_cache import GradientCache
 
 MOST_TOKENS = 1024
 """Tokens in a batch on a processor, padding included, where layers are narrow."""
@@ -66,7 +66,7 @@ class Engine(Protocol):
         ...
 
 
-class Here:
+class LocalEngine:
     """The engine that is this process: one shard, one item after the other."""
 
     def reduce(
@@ -80,7 +80,7 @@ class Here:
         return map(work, items)
 
 
-HERE = Here()
+LOCAL_ENGINE = LocalEngine()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,11 @@ class Sweep:
     labels: Labels = Labels()
     tokens_in_batch: int | None = None
     """At most, padding included; None is what suits the layers."""
-    kept: Kept | None = None
-    """Where captured gradients are kept for another sweep over the same sequences, and found again."""
-    engine: Engine = HERE
+    cache: GradientCache | None = None
+    """Where captured gradients are kept for another sweep over the same sequences."""
+    engine: Engine = LOCAL_ENGINE
+    shard_examples: int | None = None
+    """Examples in a shard; None is a sixteenth of the corpus, from 256 to 4,096."""
 
     @property
     def token_budget(self) -> int:
@@ -106,12 +108,12 @@ class Sweep:
 
     def shards(self) -> list[Shard]:
         """A sixteenth of the corpus each, within the bounds of a shard. They follow from the corpus alone."""
-        return shards_of(len(self.sequences))
+        return shards_of(len(self.sequences), self.shard_examples)
 
 
-def shards_of(total: int) -> list[Shard]:
-    """The shards of so many sequences."""
-    size = min(max(-(-total // 16), SMALLEST_SHARD), LARGEST_SHARD)
+def shards_of(total: int, shard_examples: int | None = None) -> list[Shard]:
+    """The shards of `total` sequences, of `shard_examples` each where that is given."""
+    size = shard_examples or min(max(-(-total // 16), SMALLEST_SHARD), LARGEST_SHARD)
     return [Shard(k, start, min(start + size, total)) for k, start in enumerate(range(0, total, size))]
 
 
@@ -123,7 +125,7 @@ def token_budget(layers: Sequence[TrackedLayer], device: torch.device) -> int:
 
 
 def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple[Batch, LayerGradients]]:
-    """Every batch of a shard with its gradients, those that are kept from there.
+    """Every batch of a shard with its gradients, cached ones from the cache.
 
     A batch that memory does not suffice for is halved, and so are the shard's later ones of that size. Where it does
     not suffice for a single example, the model's blocks are run again on the way back from then on (gradient
@@ -156,12 +158,12 @@ def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple
 
 
 def _captured(sweep: Sweep, capture: Capture, shard: Shard, *, batch: Batch) -> Captured:
-    """What is kept of a batch, or else what is caught now, and then kept."""
-    captured = sweep.kept.load(shard.index, batch, sweep.lm.device) if sweep.kept else None
+    """The captured gradients of a batch, from the cache where it holds them."""
+    captured = sweep.cache.load(shard.index, batch, sweep.lm.device) if sweep.cache else None
     if captured is None:
         captured = capture(batch, sweep.labels)
-        if sweep.kept:
-            sweep.kept.save(shard.index, batch, captured)
+        if sweep.cache:
+            sweep.cache.save(shard.index, batch, captured)
     return captured
 
 
@@ -197,18 +199,21 @@ def factored(layers: Sequence[TrackedLayer], captured: Captured) -> LayerGradien
     return LayerGradients(by_layer, captured.losses)
 
 
-def fold(sweep: Sweep, make: Callable[[], R], checkpoint: Checkpoint | None = None, *, report: Report = silent) -> R:
+def fold(
+    sweep: Sweep, make: Callable[[], R], checkpoint: SweepCheckpoint | None = None, *, report: Report = silent
+) -> R:
     """The whole sweep folded into one reducer, going on from `checkpoint` where it holds finished shards."""
     total = make()
     shards = sweep.shards()
+    checkpoint = checkpoint and checkpoint.in_shards_of(sweep.shard_examples)
     done = checkpoint.load(total, sweep.lm.device) if checkpoint else 0
     report(Step(stage=sweep.stage, done=shards[done - 1].stop if done else 0, total=len(sweep.sequences), tokens=0))
-    pace = Pace()
+    policy = CheckpointPolicy()
     for shard, reducer in sweep.engine.reduce(sweep, shards[done:], make, report=report):
         total.merge(reducer)
-        if checkpoint and pace.is_due(state := total.state_dict()):
+        if checkpoint and policy.is_due(state := total.state_dict()):
             checkpoint.save(state, shard.index + 1)
-            pace.saved()
+            policy.saved()
     return total
 
 
@@ -224,7 +229,7 @@ def each_shard(
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SweepCheckpoint:
     """The merged state of the shards finished so far, in one file; `binding` says what it is the state of.
 
     The state of one shard less is kept beside it, so that damage to a file costs no more than that shard.
@@ -232,6 +237,10 @@ class Checkpoint:
 
     path: Path
     binding: str
+
+    def in_shards_of(self, examples: int | None) -> SweepCheckpoint:
+        """The same for shards of another size, whose numbers mean other examples."""
+        return self if examples is None else replace(self, binding=f"{self.binding}, shards of {examples}")
 
     def load(self, reducer: Reducer, device: torch.device) -> int:
         """Fill `reducer` with the saved state, brought to `device`. Returns how many shards it holds: 0 where there is

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from headwater.attribution.scan import Scan, bound_to, check_query_ids, scan_corpus, undamaged
 from headwater.attribution.scores import of_rank
 from headwater.base.files import replacing
-from headwater.base.lock import alone
+from headwater.base.lock import exclusive
 from headwater.base.progress import Report, Step, silent
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.base import EigenCurvature
@@ -26,9 +26,9 @@ from headwater.curvature.damping import Damping
 from headwater.curvature.refit import Refit
 from headwater.curvature.store import load_curvature
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import HERE, Engine, Sweep
+from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep
 from headwater.training.checkpoints import Checkpoint
-from headwater.training.lookback import METHODS, History, Method, View, examined
+from headwater.training.lookback import METHODS, CheckpointMethod, TrainingHistory, View, examined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,12 @@ class CheckpointScan:
     """What is written: one row an example, `id`, one column a query, and `<query>@<step>` for every checkpoint."""
 
     corpus: Corpus
-    history: History
-    method: Method
+    history: TrainingHistory
+    method: CheckpointMethod
     binding: Mapping[str, str]
     """Fingerprints and settings that the scores depend on, but for those of the checkpoints."""
     query_rank: int | None = None
-    engine: Engine = HERE
+    engine: Engine = LOCAL_ENGINE
     report: Report = silent
 
     @property
@@ -73,7 +73,7 @@ def scan_checkpoints(scan: CheckpointScan, output: Path) -> None:
         scan.report(Step(stage="scan", done=total, total=total, tokens=0))
         return
     folder = output.with_name(output.name + ".checkpoints")
-    with alone(folder):
+    with exclusive(folder):
         factors = _scan_each(scan, folder, binding)
         with replacing(output) as whole, pq.ParquetWriter(whole, schema, write_page_checksum=True) as writer:
             for table in _added_up(scan, folder, factors, schema=schema):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from headwater.attribution.question import Question, question_gradients
-from headwater.base.choices import Method
+from headwater.base.choices import CheckpointMethod
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.base import EigenCurvature
 from headwater.errors import HeadwaterError
@@ -24,7 +24,7 @@ from headwater.training.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
+class TrainingHistory:
     """A training that is looked back at, and what is asked of it."""
 
     lm: LanguageModel
@@ -55,7 +55,7 @@ Visit = Callable[[View], None]
 """Called with every checkpoint's view. It should keep none of them, so that one model at a time is held."""
 
 
-def tracin(history: History, visit: Visit) -> None:
+def tracin(history: TrainingHistory, visit: Visit) -> None:
     """Σ η ⟨∇L(q), ∇L(z)⟩ over checkpoints, η the learning rate there (Pruthi et al. 2020, TracInCP).
 
     Where a checkpoint does not say its learning rate, all of them count alike.
@@ -64,7 +64,7 @@ def tracin(history: History, visit: Visit) -> None:
         visit(_plain_view(history, checkpoint, rate))
 
 
-def adam(history: History, visit: Visit) -> None:
+def adam(history: TrainingHistory, visit: Visit) -> None:
     """Σ η ⟨∇L(q), ∇L(z) / (√v̂ + ε)⟩ over checkpoints: TracIn along Adam's step in place of plain descent's.
 
     v̂ are Adam's second moments at the checkpoint, elementwise. This is Γ of Xia et al. 2024 (LESS, section 3.1) with v
@@ -74,13 +74,13 @@ def adam(history: History, visit: Visit) -> None:
         visit(_adam_view(history, checkpoint, rate))
 
 
-def ekfac(history: History, visit: Visit) -> None:
+def ekfac(history: TrainingHistory, visit: Visit) -> None:
     """Σ ∇L(q)ᵀ (H + λI)⁻¹ ∇L(z) over checkpoints, gradients and EK-FAC being those of each."""
     for checkpoint in history.checkpoints:
         visit(_ekfac_view(history, checkpoint))
 
 
-def source(history: History, visit: Visit) -> None:
+def source(history: TrainingHistory, visit: Visit) -> None:
     """Approximate unrolled differentiation (Bae et al. 2024, SOURCE), one segment of training a checkpoint.
 
     In a segment of K steps at learning rate η the weights contract along every eigenvector of EK-FAC by e^(−ηKσ), and
@@ -95,7 +95,7 @@ def source(history: History, visit: Visit) -> None:
         carried = _taken_back(history, checkpoint, rate_steps / tokens, carried=carried, visit=visit)
 
 
-METHODS: Mapping[Method, Callable[[History, Visit], None]] = {
+METHODS: Mapping[CheckpointMethod, Callable[[TrainingHistory, Visit], None]] = {
     "tracin": tracin,
     "adam": adam,
     "ekfac": ekfac,
@@ -103,7 +103,7 @@ METHODS: Mapping[Method, Callable[[History, Visit], None]] = {
 }
 
 
-def examined(history: History, method: Method) -> list[str]:
+def examined(history: TrainingHistory, method: CheckpointMethod) -> list[str]:
     """Fingerprints of the checkpoints' models, in their order, after a look at what `method` needs of each.
 
     Raises HeadwaterError where something is missing: better now than after the hours that the others take.
@@ -113,7 +113,7 @@ def examined(history: History, method: Method) -> list[str]:
     return [_examined(history, method, checkpoint) for checkpoint in history.checkpoints]
 
 
-def _examined(history: History, method: Method, checkpoint: Checkpoint) -> str:
+def _examined(history: TrainingHistory, method: CheckpointMethod, checkpoint: Checkpoint) -> str:
     lm = _load(history, checkpoint)
     if method in ("adam", "source"):
         moments = _adam(method, checkpoint, lm).second_moments
@@ -123,7 +123,7 @@ def _examined(history: History, method: Method, checkpoint: Checkpoint) -> str:
 
 
 @dataclass(frozen=True)
-class Segment:
+class TrainingSegment:
     """A stretch of training about one checkpoint."""
 
     curvature: EigenCurvature
@@ -153,12 +153,12 @@ class Segment:
         return found
 
 
-def _plain_view(history: History, checkpoint: Checkpoint, rate: float) -> View:
+def _plain_view(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> View:
     lm = _load(history, checkpoint)
     return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions), rate)
 
 
-def _adam_view(history: History, checkpoint: Checkpoint, rate: float) -> View:
+def _adam_view(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> View:
     """The query's gradient is divided in place of every example's: v̂ is the same for all."""
     view = _plain_view(history, checkpoint, rate)
     state = _adam("adam", checkpoint, view.lm)
@@ -167,14 +167,14 @@ def _adam_view(history: History, checkpoint: Checkpoint, rate: float) -> View:
     return view
 
 
-def _ekfac_view(history: History, checkpoint: Checkpoint) -> View:
+def _ekfac_view(history: TrainingHistory, checkpoint: Checkpoint) -> View:
     lm = _load(history, checkpoint)
     curvature = history.refit(checkpoint, lm)
     return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions, curvature=curvature))
 
 
 def _taken_back(
-    history: History, checkpoint: Checkpoint, rate_steps: float, *, carried: Gradients, visit: Visit
+    history: TrainingHistory, checkpoint: Checkpoint, rate_steps: float, *, carried: Gradients, visit: Visit
 ) -> Gradients:
     """The query's gradient before a segment, from that after it."""
     lm = _load(history, checkpoint)
@@ -183,17 +183,19 @@ def _taken_back(
     return segment.contracted(carried)
 
 
-def _segment(history: History, lm: LanguageModel, checkpoint: Checkpoint, *, rate_steps: float) -> Segment:
+def _segment(
+    history: TrainingHistory, lm: LanguageModel, checkpoint: Checkpoint, *, rate_steps: float
+) -> TrainingSegment:
     moments = _adam("source", checkpoint, lm).second_moments
     curvature = history.refit(checkpoint, lm)
     strides = {
         layer.name: rate_steps / math.sqrt(float(kernel_moments(lm, layer.name, moments).mean()))
         for layer in curvature.layers
     }
-    return Segment(curvature, strides)
+    return TrainingSegment(curvature, strides)
 
 
-def _rates(history: History) -> list[float]:
+def _rates(history: TrainingHistory) -> list[float]:
     rates = [one.rate for one in history.checkpoints if one.rate is not None]
     return rates if len(rates) == len(history.checkpoints) else [1.0] * len(history.checkpoints)
 
@@ -214,7 +216,7 @@ def _reach(checkpoints: Sequence[Checkpoint]) -> list[float]:
     return [straight if one.reach is None else one.reach for one, straight in zip(checkpoints, found, strict=True)]
 
 
-def _adam(method: Method, checkpoint: Checkpoint, lm: LanguageModel) -> Adam:
+def _adam(method: CheckpointMethod, checkpoint: Checkpoint, lm: LanguageModel) -> Adam:
     found = checkpoint.adam(lm)
     if found is None:
         raise HeadwaterError(
@@ -224,7 +226,7 @@ def _adam(method: Method, checkpoint: Checkpoint, lm: LanguageModel) -> Adam:
     return found
 
 
-def _load(history: History, checkpoint: Checkpoint) -> LanguageModel:
+def _load(history: TrainingHistory, checkpoint: Checkpoint) -> LanguageModel:
     """The model there. Raises HeadwaterError where it reads text otherwise than the one that came of the training."""
     now = history.lm
     lm = load_model(checkpoint.name, now.loading, device=None if now.loading.device_map else str(now.device))

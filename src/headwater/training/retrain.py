@@ -23,7 +23,7 @@ from headwater.corpus.batches import TokenSequence
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel, max_positions, wrap_model
-from headwater.sweep.sweep import HERE, Engine
+from headwater.sweep.sweep import LOCAL_ENGINE, Engine
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import RECIPE_FILE, Recipe, read_recipe
 from headwater.training.train import fresh_model, reporting, train
@@ -63,7 +63,7 @@ class Retraining:
     """Of corpus, tokenizer and model."""
     folder: Path
     """Where outcomes are kept."""
-    engine: Engine = HERE
+    engine: Engine = LOCAL_ENGINE
     """Who retrains."""
 
     def outcomes(self, tasks: Sequence[Task], jobs: int = 1, report: Report = silent) -> list[Outcome]:
@@ -81,7 +81,7 @@ class Retraining:
             report(Step(stage=STAGE, done=there + done, total=len(tasks), tokens=0, note=note))
 
         told(0)
-        if self.engine is not HERE:
+        if self.engine is not LOCAL_ENGINE:
             self._make_elsewhere(missing, told)
         elif jobs > 1 and len(missing) > 1:
             self._make_apart(missing, min(jobs, len(missing)), told)
@@ -135,7 +135,7 @@ class Retraining:
 
     def _make_elsewhere(self, tasks: Sequence[Task], told: Callable[[int], None]) -> None:
         """Every retraining on one thread of a worker of the engine."""
-        whole = replace(self, sequences=list(self.sequences), engine=HERE)
+        whole = replace(self, sequences=list(self.sequences), engine=LOCAL_ENGINE)
         made = self.engine.map(partial(whole.made, threads=1), tasks)
         for done, (task, outcome) in enumerate(zip(tasks, made, strict=True), start=1):
             write_text(self._path(task), outcome)

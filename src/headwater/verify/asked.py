@@ -14,7 +14,7 @@ from headwater.verify.departure import Anchored, anchored, departure
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasuredQuestion:
     """A question with what the fitted weights make of it."""
 
     lm: LanguageModel
@@ -40,6 +40,6 @@ class Asked:
         return total
 
 
-def asked(lm: LanguageModel, question: Question) -> Asked:
+def asked(lm: LanguageModel, question: Question) -> MeasuredQuestion:
     """The question under the weights that the model has now."""
-    return Asked(lm, [(anchored(lm, [part.sequence])[0], sign) for part, sign in question.parts])
+    return MeasuredQuestion(lm, [(anchored(lm, [part.sequence])[0], sign) for part, sign in question.parts])

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import Scene
+from headwater.attribution.ask import AttributionContext
 from headwater.attribution.attribution import Query, ScoredExample
 from headwater.attribution.question import Question, describe, make_question
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel
-from headwater.verify.comparison import Group
+from headwater.verify.comparison import ExampleGroup
 
 LOSS_TOLERANCE = 0.01
 """Nats, and part of the surprisal, that two machines may differ by for the same model and query."""
@@ -48,7 +48,7 @@ def _asked(lm: LanguageModel, query: Query, id: str = "query") -> Question:
     return question
 
 
-def require_same_settings(scene: Scene, answer: Answer) -> None:
+def require_same_settings(scene: AttributionContext, answer: Answer) -> None:
     """Raises HeadwaterError where the answer's predictions are not those of this run's curvature and corpus."""
     if answer.added:
         raise HeadwaterError(
@@ -61,21 +61,23 @@ def require_same_settings(scene: Scene, answer: Answer) -> None:
         )
 
 
-def chosen_examples(corpus: Corpus, answer: Answer, k: int, *, random: int, seed: int) -> list[tuple[int, Group]]:
+def chosen_examples(
+    corpus: Corpus, answer: Answer, k: int, *, random: int, seed: int
+) -> list[tuple[int, ExampleGroup]]:
     """Corpus positions of the `k` strongest of the answer at each end, and of `random` others, from a seed.
 
     Raises HeadwaterError where the run has no example of that id, or another text under it.
     """
-    chosen: list[tuple[int, Group]] = [
+    chosen: list[tuple[int, ExampleGroup]] = [
         (position_of(corpus, example), group) for group, end in strongest(answer, k).items() for example in end
     ]
     rest = not_shown(corpus, answer)
     drawn = np.random.default_rng([seed, 1]).choice(rest, min(random, len(rest)), replace=False) if len(rest) else rest
-    others: list[tuple[int, Group]] = [(int(position), "random") for position in drawn]
+    others: list[tuple[int, ExampleGroup]] = [(int(position), "random") for position in drawn]
     return chosen + others
 
 
-def strongest(answer: Answer, k: int) -> dict[Group, list[ScoredExample]]:
+def strongest(answer: Answer, k: int) -> dict[ExampleGroup, list[ScoredExample]]:
     """The `k` strongest of the answer at each end."""
     return {"proponent": answer.proponents[:k], "opponent": answer.opponents[:k]}
 
@@ -108,7 +110,7 @@ def place_of(corpus: Corpus, id: str) -> int:
     return position
 
 
-def held_fast(total: int, subset: int | None, seed: int) -> Sequence[int]:
+def reference_positions(total: int, subset: int | None, seed: int) -> Sequence[int]:
     """Positions of the examples that stand for the corpus: a seeded choice of `subset`, or all of them."""
     if subset is None or subset >= total:
         return range(total)

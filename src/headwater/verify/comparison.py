@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from headwater.attribution.attribution import Query
 from headwater.base.choices import CheckKind
 
-Group = Literal["proponent", "opponent", "random"]
-GROUPS: tuple[Group, ...] = ("proponent", "opponent", "random")
+ExampleGroup = Literal["proponent", "opponent", "random"]
+GROUPS: tuple[ExampleGroup, ...] = ("proponent", "opponent", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Check:
     """What one training example was predicted to do to the query, and what it did."""
 
     id: str
-    group: Group
+    group: ExampleGroup
     """Why it was chosen: among the strongest of the answer at one of its ends, or at random."""
     predicted: float
     """Change of log p(query) in nats that its influence predicts."""

@@ -38,7 +38,7 @@ class Minimum:
 
 
 @dataclass
-class History:
+class LBFGSMemory:
     """What earlier steps have told about the Hessian, the oldest first. It serves every function of like curvature."""
 
     precondition: Callable[[Gradients], Gradients]
@@ -71,7 +71,7 @@ class History:
 
 def minimise(
     objective: Objective,
-    history: History,
+    history: LBFGSMemory,
     start: Gradients,
     *,
     iterations: int,

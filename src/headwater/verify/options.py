@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headwater.base.choices import HELD_FAST, RESPONSE_ITERATIONS, CheckKind
+from headwater.base.choices import REFERENCE_EXAMPLES, RESPONSE_ITERATIONS, CheckKind
 from headwater.errors import HeadwaterError
 
 
@@ -20,7 +20,7 @@ class VerifyOptions:
     """Examples checked that the answer does not show; of a retraining, sets of k such examples."""
     weight: float = 1.0
     """The part of the example that is taken out, for a response."""
-    subset: int | None = HELD_FAST
+    subset: int | None = REFERENCE_EXAMPLES
     """Examples that are held fast in a response, a seeded random choice; None is all of them."""
     iterations: int = RESPONSE_ITERATIONS
     """Of finding a response, at most."""

@@ -105,7 +105,7 @@ class Others:
         return ProximalBregman(lm=self.lm, curvature=self.curvature, terms=terms, moving=self.moving, damping=damping)
 
 
-def hold_fast(
+def reference_set(
     lm: LanguageModel, curvature: Curvature, others: Sequence[TokenSequence], *, total: int, moving: Sequence[str]
 ) -> Others:
     """Run the fitted model over `others`, the subset that stands for the corpus of `total` examples.

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions, Scene
+from headwater.attribution.ask import AskOptions, AttributionContext
 from headwater.attribution.question import Question
 from headwater.attribution.scores import Scores
 from headwater.corpus.corpus import Corpus
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.retrain import Retraining
 from headwater.verify.choose import not_shown, place_of, position_of, strongest
-from headwater.verify.comparison import Check, Group
+from headwater.verify.comparison import Check, ExampleGroup
 from headwater.verify.options import VerifyOptions
 
 NAMES = {"proponent": "that raised it most", "opponent": "that lowered it most"}
@@ -30,7 +30,7 @@ class Taken:
     """Examples that are taken out together."""
 
     name: str
-    group: Group
+    group: ExampleGroup
     positions: list[int]
 
 
@@ -44,7 +44,7 @@ class Retrained:
 
 
 def retrain_without(
-    scene: Scene, answer: Answer, as_asked: AskOptions, *, retraining: Retraining, options: VerifyOptions
+    scene: AttributionContext, answer: Answer, as_asked: AskOptions, *, retraining: Retraining, options: VerifyOptions
 ) -> Retrained:
     """Predicted and measured changes of log p(query) without the `k` strongest of each end and without `k` others.
 
@@ -92,7 +92,7 @@ def _sets(corpus: Corpus, answer: Answer, options: VerifyOptions) -> list[Taken]
 
 
 def _predicted(
-    scene: Scene, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[Taken]
+    scene: AttributionContext, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[Taken]
 ) -> list[float]:
     """Σ I(q, z) over every set, of the one question."""
     weights = scene.weights(questions, as_asked)

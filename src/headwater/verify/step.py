@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from headwater.curvature.solvers.vectors import dot, times
 from headwater.gradients.factored import Gradients
-from headwater.verify.asked import Asked
+from headwater.verify.asked import MeasuredQuestion
 
 OWN_CHANGE = 0.3
 """A step is as long as is predicted to lower the example's own loss by so many nats: a small part of a loss of a nat
@@ -18,7 +18,7 @@ strongest examples are within 0.03 % of the predicted ones from a third of this 
 rounding makes it 0.3 %, beyond 3 % it is the curve that would."""
 
 
-def step_change(asked: Asked, gradient: Gradients, preconditioned: Gradients) -> float:
+def step_change(asked: MeasuredQuestion, gradient: Gradients, preconditioned: Gradients) -> float:
     """Change of log p(query) in nats by a step on one example, over s/N: the measured I(q, z).
 
     `gradient` is ∇L(z), `preconditioned` (H + λI)⁻¹ of it, {layer: [1, O, I]}; zero in layers that do not count.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions, Scene
+from headwater.attribution.ask import AskOptions, AttributionContext
 from headwater.attribution.question import Question, describe, loss_gradients
 from headwater.base.progress import Step
 from headwater.corpus.batches import TokenSequence
@@ -14,11 +14,11 @@ from headwater.curvature.solvers.vectors import dot, only, times
 from headwater.gradients.factored import Gradients, LowRank
 from headwater.training.retrain import Retraining
 from headwater.verify.asked import asked
-from headwater.verify.choose import chosen_examples, held_fast, question_of, require_same_settings
-from headwater.verify.comparison import Check, Group, correlation, slope, spearman
-from headwater.verify.minimise import History, minimise
+from headwater.verify.choose import chosen_examples, question_of, reference_positions, require_same_settings
+from headwater.verify.comparison import Check, ExampleGroup, correlation, slope, spearman
+from headwater.verify.minimise import LBFGSMemory, minimise
 from headwater.verify.options import VerifyOptions
-from headwater.verify.response import hold_fast
+from headwater.verify.response import reference_set
 from headwater.verify.retrain import retrain_without
 from headwater.verify.step import step_change
 from headwater.verify.verification import Verification
@@ -29,11 +29,11 @@ objective is then within about a hundredth of its fall."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class CheckedExample:
     """One example to be checked."""
 
     id: str
-    group: Group
+    group: ExampleGroup
     sequence: TokenSequence
     gradient: Gradients
     """∇L(z), layer -> [1, O, I]; zero in layers that do not count."""
@@ -42,7 +42,7 @@ class Subject:
 
 
 def verify(
-    scene: Scene,
+    scene: AttributionContext,
     answer: Answer,
     options: VerifyOptions = VerifyOptions(),
     *,
@@ -81,7 +81,9 @@ def verify(
         spearman=spearman(checks),
         weight=options.weight if options.kind == "pbrf" else 1.0,
         examples=len(scene.corpus),
-        subset=len(held_fast(len(scene.corpus), options.subset, options.seed)) if options.kind == "pbrf" else None,
+        subset=len(reference_positions(len(scene.corpus), options.subset, options.seed))
+        if options.kind == "pbrf"
+        else None,
         seed=options.seed,
         curvature=answer.curvature,
         damping=scene.curvature.damping.describe(),
@@ -94,23 +96,28 @@ def verify(
 
 
 def _subjects(
-    scene: Scene, question: Question, as_asked: AskOptions, *, chosen: list[tuple[int, Group]], moving: list[str]
-) -> Iterator[Subject]:
+    scene: AttributionContext,
+    question: Question,
+    as_asked: AskOptions,
+    *,
+    chosen: list[tuple[int, ExampleGroup]],
+    moving: list[str],
+) -> Iterator[CheckedExample]:
     """The chosen examples one by one, so that no more than one gradient is held."""
     weights = scene.weights([question], as_asked)
     R = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
     for position, group in chosen:
         example = scene.corpus[position]
         gradient = only(loss_gradients(scene.lm, scene.curvature.layers, [example.sequence]), moving)
-        yield Subject(
+        yield CheckedExample(
             id=example.id, group=group, sequence=example.sequence, gradient=gradient, influence=dot(R, gradient)
         )
 
 
 def _steps(
-    scene: Scene,
+    scene: AttributionContext,
     question: Question,
-    subjects: Iterator[Subject],
+    subjects: Iterator[CheckedExample],
     *,
     total: int,
     options: VerifyOptions,
@@ -126,9 +133,9 @@ def _steps(
 
 
 def _responses(
-    scene: Scene,
+    scene: AttributionContext,
     question: Question,
-    subjects: Iterator[Subject],
+    subjects: Iterator[CheckedExample],
     *,
     total: int,
     options: VerifyOptions,
@@ -136,9 +143,11 @@ def _responses(
 ) -> Iterator[Check]:
     query, examples = asked(scene.lm, question), len(scene.corpus)
     scene.report(Step(stage="responses", done=0, total=total, tokens=0))
-    positions = held_fast(examples, options.subset, options.seed)
-    others = hold_fast(scene.lm, scene.curvature, scene.corpus.sequences(positions)[:], total=examples, moving=moving)
-    history = History(lambda gradient: only(scene.curvature.precondition(gradient), moving))
+    positions = reference_positions(examples, options.subset, options.seed)
+    others = reference_set(
+        scene.lm, scene.curvature, scene.corpus.sequences(positions)[:], total=examples, moving=moving
+    )
+    history = LBFGSMemory(lambda gradient: only(scene.curvature.precondition(gradient), moving))
     for done, subject in enumerate(subjects, start=1):
 
         def progress(iteration: int, remaining: float, done: int = done) -> None:

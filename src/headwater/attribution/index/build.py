@@ -28,11 +28,11 @@ from headwater.base.progress import Report, Step, silent
 from headwater.corpus.batches import Batch
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.base import Curvature
-from headwater.curvature.truncated import Narrow
+from headwater.curvature.truncated import TruncatedCurvature
 from headwater.gradients.factored import numbers_at_a_time
 from headwater.gradients.reducer import LayerGradients
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import HERE, Engine, Shard, Sweep, each_shard
+from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Shard, Sweep, each_shard
 
 COARSE_BYTES = 1024
 """Of every sketch, so many bytes are looked at first."""
@@ -44,7 +44,7 @@ class Sketches:
     The self-influence of sketches of some directions is what these have of it over the share they have of its mean.
     """
 
-    def __init__(self, curvature: Curvature | Narrow, sketch: Sketch) -> None:
+    def __init__(self, curvature: Curvature | TruncatedCurvature, sketch: Sketch) -> None:
         self.curvature = curvature
         self.sketch = sketch
         self.rows: list[NDArray[np.int64]] = []
@@ -88,14 +88,14 @@ class IndexWork:
 
     lm: LanguageModel
     corpus: Corpus
-    curvature: Curvature | Narrow
+    curvature: Curvature | TruncatedCurvature
     """Or some directions of it, where only these are sketched."""
     sketch: Sketch
     url: str
     binding: str
     """Fingerprints and settings; a table bound to others is made anew."""
     report: Report = silent
-    engine: Engine = HERE
+    engine: Engine = LOCAL_ENGINE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from headwater.attribution.index.search import MEMORY_SHARE, Loaded, load_sketches
+from headwater.attribution.index.search import MEMORY_SHARE, LoadedSketches, load_sketches
 from headwater.attribution.index.settings import IndexSettings, parse_settings
 from headwater.attribution.index.table import Table, open_table
 from headwater.corpus.corpus import Corpus
@@ -23,7 +23,9 @@ class Index:
     url: str
     memory: int | None = None
     """Bytes that sketches may take in memory; None is half of what is free."""
-    _held: dict[tuple[int, str], Loaded] = field(default_factory=dict[tuple[int, str], Loaded], repr=False)
+    _held: dict[tuple[int, str], LoadedSketches] = field(
+        default_factory=dict[tuple[int, str], LoadedSketches], repr=False
+    )
     _whole: tuple[int, str] | None = field(default=None, repr=False)
     """Version of the table and fingerprint of the corpus that were last seen to agree."""
 
@@ -49,7 +51,7 @@ class Index:
         among[corpus.positions_of(keys)] = True
         return among
 
-    def loaded(self, corpus: Corpus, curvature: Mapping[str, str]) -> Loaded:
+    def loaded(self, corpus: Corpus, curvature: Mapping[str, str]) -> LoadedSketches:
         """The sketches, read into memory the first time.
 
         Raises HeadwaterError where the index is unfinished, or belongs to another curvature or damping.
@@ -62,7 +64,7 @@ class Index:
                     f"The {what} of the index",
                     expected,
                     str(curvature.get(what)),
-                    mend="Build the index again (headwater index RUN), or score everything with --exact.",
+                    fix="Build the index again (headwater index RUN), or score everything with --exact.",
                 )
         key = (table.version, corpus.fingerprint)
         if key not in self._held:

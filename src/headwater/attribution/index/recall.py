@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from headwater.attribution.attribution import RankBy
 from headwater.attribution.index.build import COARSE_BYTES
 from headwater.attribution.index.rescore import Budget, rescore
-from headwater.attribution.index.search import Candidates, Loaded, Sought, search
+from headwater.attribution.index.search import Candidates, LoadedSketches, SketchQuery, search
 from headwater.attribution.index.sketch import Sketch
 from headwater.attribution.scores import Rows
 from headwater.base.progress import Report, silent
@@ -41,11 +41,11 @@ class Widths(Rows):
 
 def sketched(
     sweep: Sweep, curvature: Curvature, sketches: Sequence[Sketch], *, report: Report = silent
-) -> list[Loaded]:
+) -> list[LoadedSketches]:
     """The corpus's sketches of every width, in memory."""
     rows = fold(sweep, lambda: Widths(curvature, sketches), report=report).values.numpy()
     energies, start = np.ascontiguousarray(rows[:, :4]).view(np.float32)[:, 0], 4
-    found: list[Loaded] = []
+    found: list[LoadedSketches] = []
     for sketch in sketches:
         scales = np.ascontiguousarray(rows[:, start : start + 4]).view(np.float32)[:, 0]
         codes = np.ascontiguousarray(rows[:, start + 4 : start + 4 + sketch.bytes])
@@ -54,11 +54,13 @@ def sketched(
     return found
 
 
-def in_memory(sketch: Sketch, scales: NDArray[Any], energies: NDArray[Any], *, codes: NDArray[np.uint8]) -> Loaded:
+def in_memory(
+    sketch: Sketch, scales: NDArray[Any], energies: NDArray[Any], *, codes: NDArray[np.uint8]
+) -> LoadedSketches:
     """Sketches without a table."""
     numbers = np.arange(len(codes))
     coarse, fine = (np.ascontiguousarray(part) for part in (codes[:, :COARSE_BYTES], codes[:, COARSE_BYTES:]))
-    return Loaded(
+    return LoadedSketches(
         sketch=sketch,
         table=None,  # pyright: ignore[reportArgumentType]
         row_ids=numbers,
@@ -85,11 +87,16 @@ class Found:
 
 
 def found_by(
-    loaded: Loaded, sought: Sought, exact: NDArray[Any], *, budget: Budget, rank_by: RankBy = "influence"
+    loaded: LoadedSketches,
+    sketch_query: SketchQuery,
+    exact: NDArray[Any],
+    *,
+    budget: Budget,
+    rank_by: RankBy = "influence",
 ) -> Found:
     """Search and scoring as in `ask`, the exact scores [N] taken from a scan made before."""
     norms = np.sqrt(loaded.self_influence) if rank_by == "relative" else None
-    candidates = search(loaded, sought, rank_by, among=None)
+    candidates = search(loaded, sketch_query, rank_by, among=None)
     found = rescore(
         lambda positions: {position: torch.tensor([[float(exact[position])]]) for position in positions},
         candidates,

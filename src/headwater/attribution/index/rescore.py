@@ -69,9 +69,9 @@ def rescore(
     thresholds = [_kth(sign * candidates.estimates, k) for sign in (1, -1)]
     while True:
         left = np.isnan(exact)
-        chances = belief.chances(thresholds)
+        probs = belief.probs(thresholds)
         room = min(WAVE if parts else max(WAVE, 2 * k), budget.candidates - len(parts), int(left.sum()))
-        chosen = np.argsort(-np.where(left, chances, -np.inf), kind="stable")[:room]
+        chosen = np.argsort(-np.where(left, probs, -np.inf), kind="stable")[:room]
         new = score(candidates.positions[chosen].tolist())
         for place, (position, part) in zip(chosen, new.items(), strict=True):
             exact[place] = float(part.sum()) / (1.0 if norms is None else norms[position])
@@ -117,7 +117,7 @@ class _Belief:
     """Standard deviation of the many, in units of the noise."""
     enough: float = MISSES
 
-    def chances(self, thresholds: list[float]) -> NDArray[np.float64]:
+    def probs(self, thresholds: list[float]) -> NDArray[np.float64]:
         """[n] how likely each candidate is to belong to one of the ends."""
         return self.passing(thresholds).max(axis=0)
 
@@ -155,7 +155,7 @@ class _Ranks:
         self.ranks[0, order] = np.arange(len(order))
         self.ranks[1] = len(order) - 1 - self.ranks[0]
 
-    def chances(self, _: list[float]) -> NDArray[np.float64]:
+    def probs(self, _: list[float]) -> NDArray[np.float64]:
         """[n] higher for those that rank higher at either end."""
         return -self.ranks.min(axis=0).astype(np.float64)
 

@@ -25,7 +25,7 @@ FINE_SHARE = 1 / 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class LoadedSketches:
     """The sketches of a corpus, by position."""
 
     sketch: Sketch
@@ -70,7 +70,7 @@ class Loaded:
         return sum(part.nbytes for part in (self.coarse, self.fine) if part is not None)
 
 
-def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, *, memory: int, directions: int = 0) -> Loaded:
+def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, *, memory: int, directions: int = 0) -> LoadedSketches:
     """Read the sketches into memory, as much of them as `memory` bytes hold: all, only the coarse bytes, or none."""
     count = len(corpus)
     schema = table.lance.schema
@@ -92,7 +92,7 @@ def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, *, memory: int, 
         for name, rows in keep.items():
             rows[positions] = byte_rows(batch.column(name))
     fine = keep.get("fine", None if "fine" in widths else np.empty((count, 0), np.uint8))
-    return Loaded(
+    return LoadedSketches(
         sketch=sketch,
         table=table,
         row_ids=row_ids,
@@ -106,7 +106,7 @@ def load_sketches(table: Table, corpus: Corpus, sketch: Sketch, *, memory: int, 
 
 
 @dataclass(frozen=True)
-class Sought:
+class SketchQuery:
     """What is looked for: a question, as the sketches see examples."""
 
     whitened: NDArray[Any]
@@ -136,14 +136,16 @@ class Candidates:
         return len(self.positions) + len(self.others)
 
 
-def search(loaded: Loaded, sought: Sought, rank_by: RankBy, *, among: NDArray[np.bool_] | None) -> Candidates:
+def search(
+    loaded: LoadedSketches, sketch_query: SketchQuery, rank_by: RankBy, *, among: NDArray[np.bool_] | None
+) -> Candidates:
     """The likeliest proponents and opponents of a query by their sketches.
 
     `among` [N] restricts the search. The coarse pass estimates every
     influence from the first bytes of its sketch, and keeps at each end 4,096 examples or a fiftieth of the corpus;
     the estimates of these are then completed from the rest.
     """
-    table = loaded.sketch.table(sought.whitened)
+    table = loaded.sketch.table(sketch_query.whitened)
     sums = np.zeros(len(loaded), np.float32)
     width = 0
     for positions, codes in loaded.coarse_blocks():
@@ -162,11 +164,13 @@ def search(loaded: Loaded, sought: Sought, rank_by: RankBy, *, among: NDArray[np
         _look_up(codes, rows, table[width:], sums=finer)
         sums[kept] = finer
     estimates = sums[kept].astype(np.float64) * loaded.scales[kept]
-    length = math.sqrt(float(sought.whitened.astype(np.float64) @ sought.whitened))
+    length = math.sqrt(float(sketch_query.whitened.astype(np.float64) @ sketch_query.whitened))
     deviations = loaded.sketch.noise * length * norms[kept]
     if rank_by == "relative":
         estimates, deviations = estimates / np.maximum(norms[kept], 1e-30), deviations / np.maximum(norms[kept], 1e-30)
-    return Candidates(positions=kept, estimates=estimates, deviations=deviations, others=others, partial=sought.partial)
+    return Candidates(
+        positions=kept, estimates=estimates, deviations=deviations, others=others, partial=sketch_query.partial
+    )
 
 
 def _both_ends(strengths: NDArray[Any], allowed: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headwater.base.progress import Report, Step
-from headwater.curvature.solvers.solver import Problem, Solver
+from headwater.curvature.solvers.solver import LinearProblem, Solver
 from headwater.curvature.solvers.vectors import dots, plus, times
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients
@@ -28,7 +28,7 @@ class Solution:
     """For every iteration, the first one before any, ‖∇L(q) − (H + λI) R_q‖ / ‖∇L(q)‖ of every question."""
 
 
-def solve(problem: Problem, iterations: int) -> Solution:
+def solve(problem: LinearProblem, iterations: int) -> Solution:
     """(H + λI)⁻¹ applied to the gradients of `problem`.
 
     The first iteration gives the curvature's own answer at its best length: beginning with that answer as it is would
@@ -46,7 +46,7 @@ def solve(problem: Problem, iterations: int) -> Solution:
     )
 
 
-def _solved(problem: Problem, iterations: int) -> Gradients:
+def _solved(problem: LinearProblem, iterations: int) -> Gradients:
     return solve(problem, iterations).gradients
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from headwater.base.progress import Report, Step, silent
-from headwater.curvature.solvers.solver import Problem, Solver
+from headwater.curvature.solvers.solver import LinearProblem, Solver
 from headwater.curvature.solvers.vectors import dot, plus, times
 from headwater.gradients.factored import Gradients
 
@@ -38,7 +38,7 @@ def neumann_series(
     return found
 
 
-def _solved(problem: Problem, iterations: int, batch: int) -> Gradients:
+def _solved(problem: LinearProblem, iterations: int, batch: int) -> Gradients:
     rng = np.random.default_rng(problem.seed)
 
     def product(vectors: Gradients) -> Gradients:

@@ -14,7 +14,7 @@ from headwater.sweep.sweep import Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class LinearProblem:
     """What is to be solved, for Q questions at once."""
 
     curvature: Curvature
@@ -45,7 +45,7 @@ class Solver:
     """One way to solve it."""
 
     solve: Callable[..., Gradients]
-    """Of a Problem, and of every option by its name: x {layer: [Q, O, I]}."""
+    """Of a LinearProblem, and of every option by its name: x {layer: [Q, O, I]}."""
     options: Mapping[str, int]
     """Whole numbers that can be set, with their defaults. What is called `iterations` is set by `ask --iterations`."""
 
@@ -61,7 +61,7 @@ def damped_product(curvature: Curvature, sweep: Sweep, vectors: Gradients) -> Gr
     return {name: part + curvature.damping_of(name) * vectors[name] for name, part in product.items()}
 
 
-def _by_the_curvature(problem: Problem) -> Gradients:
+def _by_the_curvature(problem: LinearProblem) -> Gradients:
     return problem.curvature.precondition(problem.gradients)
 
 

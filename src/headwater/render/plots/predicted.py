@@ -12,11 +12,11 @@ from headwater.render.comparison import verdict
 from headwater.render.plots.sheet import LIGHT, QUIET, Picture, sheet
 from headwater.render.scatter import NAMES, axis_limit
 from headwater.render.visible import one_line, shorten
-from headwater.verify.comparison import GROUPS, Comparison, Group
+from headwater.verify.comparison import GROUPS, Comparison, ExampleGroup
 
 MOST = 4
 """Verifications side by side."""
-MARKS: dict[Group, tuple[str, str, str]] = {
+MARKS: dict[ExampleGroup, tuple[str, str, str]] = {
     "proponent": ("o", LIGHT.raises_ink, LIGHT.raises_ink),
     "opponent": ("s", LIGHT.lowers_ink, LIGHT.lowers_ink),
     "random": ("x", "none", QUIET),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headwater.attribution.ask import DEFAULT_CANDIDATES
 from headwater.attribution.index.recall import Found, found_by, sketched
 from headwater.attribution.index.rescore import Budget
-from headwater.attribution.index.search import Sought
+from headwater.attribution.index.search import SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import Question, question_gradients
 from headwater.base.byte_sizes import in_bytes
@@ -101,13 +101,13 @@ def recall(run: Run, questions: Sequence[Question], k: int = 10, *, widths: Sequ
     sketches = {sketch.bytes: sketch for sketch in (sketch_of_width(curvature.dimensions, width) for width in widths)}
     exact = exact_scores(run, questions)
     asked = question_gradients(run.lm, curvature.layers, questions, curvature=curvature)
-    sought = [Sought(row) for row in curvature.whitened_from(asked).float().cpu().numpy()]
+    sketch_query = [SketchQuery(row) for row in curvature.whitened_from(asked).float().cpu().numpy()]
     budget = Budget(k, max(DEFAULT_CANDIDATES, 2 * k))
     sweep = Sweep(
         stage="sketches", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences(), engine=run.engine
     )
     found = [
-        [found_by(loaded, one, exact[:, q], budget=budget) for q, one in enumerate(sought)]
+        [found_by(loaded, one, exact[:, q], budget=budget) for q, one in enumerate(sketch_query)]
         for loaded in sketched(sweep, curvature, list(sketches.values()), report=run.report)
     ]
     return Recall(list(sketches), found, k, len(run.corpus))

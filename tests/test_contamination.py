@@ -56,7 +56,7 @@ def test_case_and_marks_do_not_hide_a_leak(tmp_path: Path) -> None:
     ]
     (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, queries)), "utf-8")
     Run.create(tmp_path / "run", str(tmp_path / "model"), tmp_path / "corpus.jsonl")
-    arguments = ["leaks", tmp_path / "run", tmp_path / "dev.jsonl", "-o", tmp_path / "leaks.jsonl"]
+    arguments = ["contamination", tmp_path / "run", tmp_path / "dev.jsonl", "-o", tmp_path / "leaks.jsonl"]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.exception
     passage = "once upon a time lily found a shiny key"

@@ -13,7 +13,7 @@ from headwater.attribution.scores import WhitenedGradients
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.base import EigenCurvature, identity
 from headwater.curvature.fit import Workbench, fit_curvature
-from headwater.curvature.truncated import along, narrowed, seen
+from headwater.curvature.truncated import project, truncate, truncated
 from headwater.errors import HeadwaterError
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
@@ -40,7 +40,7 @@ def test_what_is_seen_is_those_columns_of_the_whole(
     )
     curvature = fit_curvature("ekfac", sweep, Workbench(tmp_path, "test"), block_width=20)
     assert isinstance(curvature, EigenCurvature)
-    narrow = narrowed(curvature, directions)
+    narrow = truncated(curvature, directions)
     whole = fold(sweep, lambda: WhitenedGradients(curvature)).values
     part = fold(sweep, lambda: WhitenedGradients(narrow)).values
     flat = torch.zeros(curvature.dimensions, dtype=torch.bool)
@@ -54,7 +54,7 @@ def test_what_is_seen_is_those_columns_of_the_whole(
     # by the eigenvalues, which are those of sampled labels, as the gradients here are
     assert narrow.share == pytest.approx(float(whole[:, flat].square().sum() / whole.square().sum()), rel=1e-6)
     R = curvature.precondition({x.name: torch.randn(2, x.outputs, x.inputs).double() for x in layers})
-    assert_near(seen(curvature, narrow, R), curvature.whitened_from(R)[:, flat], 1e-6)
+    assert_near(project(curvature, narrow, R), curvature.whitened_from(R)[:, flat], 1e-6)
 
 
 def test_the_directions_seen_are_the_strongest(sequences: list[TokenSequence], tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_directions_seen_are_the_strongest(sequences: list[TokenSequence], t
         tokens_in_batch=300,
     )
     curvature = fit_curvature("ekfac", sweep, Workbench(tmp_path, "test"))
-    shares = [narrowed(curvature, count).share for count in (1, 4, 8, 16)]
+    shares = [truncated(curvature, count).share for count in (1, 4, 8, 16)]
     assert shares == sorted(shares)
     assert shares[1] > 2 * 4 * 4 / (32 * 128), "far more than as many directions taken at random"
 
@@ -90,7 +90,7 @@ def test_an_index_of_some_directions_finds_what_an_exact_scan_finds(run: Run) ->
     settings = run.index.settings
     assert settings is not None
     assert settings.directions == 8
-    assert settings.sketch.dimensions == along(run.curvature(), 8).dimensions < run.curvature().dimensions
+    assert settings.sketch.dimensions == truncate(run.curvature(), 8).dimensions < run.curvature().dimensions
     question = run.question("Mia saw", " the moon")
     found, exact = run.ask(question, k=3, fold=False), run.ask(question, k=3, fold=False, exact=True)
     assert found.examples_searched == 50
@@ -105,6 +105,6 @@ def test_an_index_of_some_directions_finds_what_an_exact_scan_finds(run: Run) ->
 
 def test_kinds_without_eigenvectors_are_refused(run: Run) -> None:
     with pytest.raises(HeadwaterError, match="none of"):
-        narrowed(identity(run.curvature().layers), 4)
+        truncated(identity(run.curvature().layers), 4)
     with pytest.raises(HeadwaterError, match="one at least"):
-        narrowed(run.curvature(), -1)
+        truncated(run.curvature(), -1)

@@ -1,4 +1,4 @@
-"""`headwater leaks`: is what a model is to be judged by among its training examples?"""
+"""`headwater contamination`: does the training corpus contain the evaluation texts?"""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from headwater.runs.run import Run
 
 
-@app.command(epilog=examples("headwater leaks runs/stories dev.jsonl -o leaks.jsonl"))
-def leaks(
+@app.command(epilog=examples("headwater contamination runs/stories dev.jsonl -o shared.jsonl"))
+def contamination(
     run: RunPath,
     queries: Annotated[
         Path, typer.Argument(help='JSONL file of what the model is judged by: {"id", "prompt", "completion"} a line.')
@@ -55,6 +55,10 @@ def leaks(
         say(f"{len(passages.too_short):,} queries of fewer than {FEWEST} words were not looked for: chance finds them.")
     if output is not None:
         say(f"Wrote {write_text(output, ''.join(json.dumps(asdict(leak)) + chr(10) for leak in found))}.")
+
+
+# The name of the first release; kept for one more.
+app.command("leaks", hidden=True)(contamination)
 
 
 def _text(line: QueryLine) -> str:
