@@ -1,7 +1,7 @@
-"""A hook of mkdocs: notebooks are pages of the cells and outputs that they hold, with links that are checked."""
+"""An mkdocs hook that makes a page of each notebook from its cells and stored outputs. mkdocs checks the links."""
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
-# (mkdocs has an environment of its own)
+# (mkdocs is installed in a separate environment)
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIX = ".ipynb"
 
 
 class Notebook(File):
-    """A file that becomes a page, though it is not Markdown."""
+    """A file that mkdocs makes a page of, although it is not Markdown."""
 
     def is_documentation_page(self) -> bool:
         return True
@@ -36,9 +36,9 @@ def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:
     notebook = json.loads(page.file.content_string)
     title, *parts = [part for cell in notebook["cells"] for part in _parts(cell)]
     heading, _, rest = title.partition("\n")
-    said = f"*A notebook, run from its first cell to its last: `docs/{page.file.src_uri}` in a copy of the repository.*"
-    # Two columns of stories need the width of the table of contents.
-    return "\n\n".join(["---\nhide: [toc]\n---", heading, said, rest, *parts]) + "\n"
+    note = f"*This page is a notebook, run from first cell to last: `docs/{page.file.src_uri}` in the repository.*"
+    # Hide the table of contents: two columns of stories need its width.
+    return "\n\n".join(["---\nhide: [toc]\n---", heading, note, rest, *parts]) + "\n"
 
 
 def _parts(cell: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Executing the notebooks of docs/guides, all in one kernel; kept of their outputs is what stays the same by itself."""
+"""Run the notebooks of docs/guides in one kernel, and keep only outputs that are the same in every run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nbclient import NotebookClient
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 TIMEOUT = 280
-"""Seconds a cell may take."""
+"""Longest time of a cell in seconds."""
 QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "NO_COLOR": "1"}
-"""Variables that keep progress bars and colours out of the outputs."""
+"""Environment variables that keep progress bars and colours out of the outputs."""
 
 
 def notebooks() -> list[Path]:
@@ -27,9 +27,9 @@ def notebooks() -> list[Path]:
 
 @contextmanager
 def kernel(folder: Path) -> Iterator[KernelManager]:
-    """A kernel that works in `folder`, where the notebooks find what an earlier one has built.
+    """A kernel whose working directory is `folder`, where a notebook finds what an earlier one has built.
 
-    It serves one notebook after the other: loading torch and transformers takes longer than most of them.
+    All notebooks share it, because loading torch and transformers takes longer than most of them.
     """
     manager = KernelManager(kernel_name="python3", transport="ipc", ip=str(folder / "kernel"))
     with patch.dict(os.environ, {**QUIET, "IPYTHONDIR": str(folder / "ipython")}):
@@ -41,7 +41,7 @@ def kernel(folder: Path) -> Iterator[KernelManager]:
 
 
 def execute(path: Path, manager: KernelManager, folder: Path) -> Any:
-    """The notebook with the outputs that it has now. Raises CellExecutionError where a cell does."""
+    """Run the notebook and return it with its new outputs. Raises CellExecutionError if a cell fails."""
     notebook: Any = nbformat.read(path, as_version=4)
     forget = nbformat.v4.new_code_cell("%reset -f")
     cells = notebook.cells
@@ -60,12 +60,12 @@ def execute(path: Path, manager: KernelManager, folder: Path) -> Any:
 
 
 def tidy(cell: Any, folder: Path) -> None:
-    """Take out what differs from one time to the next: counts, times, and where `folder` is."""
+    """Remove what differs between runs: execution counts, library messages and the path of `folder`."""
     cell.metadata = {}
     if cell.cell_type != "code":
         return
     cell.execution_count = None
-    # What libraries say of the machine that they find.
+    # Library messages about the machine.
     cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     for output in cell.outputs:
         if "execution_count" in output:
@@ -73,7 +73,7 @@ def tidy(cell: Any, folder: Path) -> None:
             output.metadata = {}
         data = output.get("data", {})
         if len(data) > 1:
-            data.pop("text/plain", None)  # the same as a page of Python
+            data.pop("text/plain", None)  # repeats the richer output
         for kind, text in data.items():
             data[kind] = text.replace(f"{folder}/", "")
         if "text" in output:
@@ -81,6 +81,6 @@ def tidy(cell: Any, folder: Path) -> None:
 
 
 def fingerprint(notebook: Any) -> str:
-    """Of its code: what outputs that are kept were made by."""
+    """A hash of the code cells, to detect that stored outputs are from older code."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""Execute the notebooks of docs/guides and write their outputs into them; with names, only these.
+"""Run the notebooks of docs/guides, or only those named, and store their outputs in them.
 
-python scripts/write_notebooks.py [facts poison …]
+python scripts/write_notebooks.py [chat poison …]
 """
 
 from __future__ import annotations
