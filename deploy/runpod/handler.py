@@ -1,8 +1,7 @@
-"""Headwater as a Runpod serverless worker: opens the run named in HEADWATER_RUN once, then answers jobs.
+"""Runpod serverless worker: opens the run named in HEADWATER_RUN once, then answers jobs.
 
-HEADWATER_RUN_HUB names a hub repository that the run is fetched from first. HEADWATER_STREAM=1 lets jobs ask for a
-stream: the SDK then returns what a job yields as a list, so that its output is `[{"influences": …}]` where it is
-otherwise `{"influences": …}`.
+HEADWATER_RUN_HUB names a hub repository to fetch the run from first. HEADWATER_STREAM=1 lets jobs ask for a stream. The
+SDK then returns the parts of every job as a list: the output is `[{"influences": …}]` instead of `{"influences": …}`.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from headwater.base.logs import Manner, set_up
 from headwater.runpod.worker import Send, answer_event, open_worker, stream_event
 
 LAST_WORDS = 2.0
-"""Seconds that an answer waits for progress updates still on their way."""
+"""Seconds that an answer waits for each progress update that is still being sent."""
 
 
 def sender(job: dict[str, Any]) -> Send:
-    """Progress goes to the queue, where there is one, and to the log where the worker is tried out locally."""
+    """Send progress to the queue, or to the log when the worker runs locally."""
     if "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ:
         return lambda update: runpod.serverless.progress_update(job, update)
     return lambda update: sys.stderr.write(f"progress {update}\n")
 
 
 def settle() -> None:
-    """Wait for progress updates that the SDK still sends in threads of their own.
+    """Wait for progress updates that the SDK still sends from its own threads.
 
-    One that arrived after the answer would put the finished job back to "in progress" for good.
+    An update that arrives after the answer would set the finished job back to "in progress" for good.
     """
     for thread in threading.enumerate():
         if "_thread_target" in thread.name:
@@ -53,10 +52,10 @@ def main() -> None:
         for part in stream_event(worker, job, sender(job)):
             settle()
             if part.pop("refresh_worker", False):
-                config["refresh_worker"] = True  # the SDK has no such key for what a generator yields
+                config["refresh_worker"] = True  # a generator cannot yield this key to the SDK
             yield part
 
-    # The SDK asks of the function, not of the job, whether it streams.
+    # The SDK checks the function, not the job, for streaming.
     config["handler"] = streaming_handler if os.environ.get("HEADWATER_STREAM") == "1" else handler
     runpod.serverless.start(config)
 

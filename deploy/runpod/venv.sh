@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv-runpod, in which the handler is tested under Runpod's SDK. It holds the SDK and what that needs, and takes
-# the rest, PyTorch foremost, from .venv. Run by make; the Python to use may be given.
+# Makes .venv-runpod, where the handler is tested with Runpod's SDK. It holds the SDK and its dependencies. All else, such as
+# PyTorch, comes from .venv. make runs this script; its argument is the Python to use (default python3).
 set -eu
 cd "$(dirname "$0")/../.."
 venv=.venv-runpod

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Serves the run that the Space's settings name, or else the demo's.
+# Serves the run that the Space's settings name, else the demo's run.
 set -eu
 run=runs/demo
 if [ -n "${HEADWATER_RUN_HUB:-}" ]; then
