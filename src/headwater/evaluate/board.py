@@ -65,13 +65,13 @@ class Board:
         found: list[str] = []
         if self.unit is not None:
             found.append(
-                f"One training on the whole corpus takes {self.unit:.0f} s of CPU time. The cost of a method is its CPU "
-                "time for all queries, fitting included, in units of that training."
+                f"One training on the whole corpus takes {self.unit:.0f} s of CPU time. The cost of a method is its "
+                "CPU time for all queries, fitting included, in units of that training."
             )
         if self.truth is not None and (ceiling := self.truth.ceiling()) is not None:
             found.append(
-                "Noise ceiling: trainings differ by chance. A method that predicts their mean exactly would have an LDS "
-                f"of about {ceiling:.2f} here."
+                "Noise ceiling: trainings differ by chance. A method that predicts their mean exactly would have an "
+                f"LDS of about {ceiling:.2f} here."
             )
         if self.truth is not None and "lds" in self.plan.metrics and not can_draw():
             found.append('For a plot of accuracy against cost: pip install "headwater[plots]"')
