@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.attribution import Distribution, RankBy, ScoredExample
+from headwater.attribution.attribution import Distribution, ScoredExample
 from headwater.attribution.distribution import distribution
 from headwater.attribution.index.rescore import Budget, Rescored, rescore
 from headwater.attribution.index.search import Candidates, LoadedSketches, SketchQuery, search
+from headwater.attribution.options import AskOptions
 from headwater.attribution.question import Question, describe, question_gradients
 from headwater.attribution.scores import PreconditionedQueries, Scores, SelfInfluence, TokenScores, of_rank
 from headwater.attribution.strongest import Detail, both_ends, scored, scored_example, shares
-from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
 from headwater.base.progress import Report, Step, silent
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
@@ -31,56 +31,6 @@ from headwater.gradients.factored import Gradients, LowRank
 from headwater.lm.layers import TrackedLayer, named
 from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep, fold
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskOptions:
-    """How a question is answered."""
-
-    k: int = 10
-    """Examples shown at each end."""
-    rank_by: RankBy = "influence"
-    """`relative` divides by the example's own norm √I(z, z), so that loud examples do not always win."""
-    damping: str | float | None = None
-    """λ (see parse_damping); None is what was given to `fit`."""
-    exact: bool = False
-    """Score every example, even where there is an index."""
-    candidates: int = DEFAULT_CANDIDATES
-    """At most so many examples found by the index are scored exactly."""
-    where: str | None = None
-    """SQL condition on the index's columns: only examples that meet it."""
-    contains: str | None = None
-    """Only examples whose text contains these words."""
-    fold: bool = True
-    """Show near-duplicates once, with a count."""
-    query_rank: int | None = None
-    """Rank that the query's gradient is reduced to in every layer; None keeps it whole."""
-    layers: tuple[str, ...] | None = None
-    """Globs of the layers whose part of the influence counts; None is all that are tracked."""
-    solver: str = "curvature"
-    """What stands for (H + λI)⁻¹: the fitted curvature, or a solver on the true Gauss–Newton matrix, such as conjugate
-    gradients, `cg` (see plugins.SOLVERS)."""
-    iterations: int | None = None
-    """Of the solver, at most; None is as many as it sees fit."""
-    subset: int | None = DEFAULT_SUBSET
-    """Examples that the Gauss–Newton matrix is taken over, a seeded random choice; None is all of them."""
-
-    def check(self) -> None:
-        """Raises HeadwaterError for numbers that ask for nothing, and for a solver that there is not."""
-        solver_of(self.solver)
-        if self.k < 1:
-            raise HeadwaterError(f"k is {self.k}: ask for at least one example.")
-        if self.candidates < 1:
-            raise HeadwaterError(f"--candidates {self.candidates}: score at least one example.")
-        if self.subset is not None and self.subset < 1:
-            raise HeadwaterError(f"--subset {self.subset}: a solver needs at least one example.")
-
-    @property
-    def selection(self) -> str | None:
-        """The restriction in words, or None."""
-        parts = [f"where {self.where}"] if self.where is not None else []
-        parts += [f"containing “{self.contains}”"] if self.contains is not None else []
-        return " and ".join(parts) or None
 
 
 @dataclass(frozen=True, kw_only=True)

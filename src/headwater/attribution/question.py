@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from headwater.attribution.attribution import Query, QueryToken
+from headwater.attribution.options import Sampling
 from headwater.attribution.scores import QueryGradients
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.corpus.tokenize import Tokenized, tokenize
@@ -119,15 +120,6 @@ def _place(span: Span, completion: str, id: str) -> tuple[int, int]:
             f"The span from {start} to {stop} is not in the completion of {id}, which has {len(completion)} characters."
         )
     return start, stop
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the model continues a prompt: greedily, or at a temperature from a seed."""
-
-    max_new_tokens: int = 24
-    temperature: float = 0.0
-    seed: int = 0
 
 
 def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Sampling()) -> Question:
