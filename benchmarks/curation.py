@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.page import processor, put_between
+from headwater import configure_process
 from headwater.attribution.question import Question
 from headwater.attribution.ranking import Ranking, learned_tokens
 from headwater.corpus.batches import pad
@@ -147,4 +148,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

@@ -24,6 +24,7 @@ from benchmarks.index_recall import two_stages
 from benchmarks.index_runs import Corpora
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
+from headwater import configure_process
 from headwater.attribution.ask import AttributionContext
 from headwater.attribution.index.build import Sketches
 from headwater.attribution.index.recall import Found
@@ -138,4 +139,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
 
-from headwater import HeadwaterError
+from headwater import HeadwaterError, configure_process
 from headwater.attribution.question import preconditioned
 from headwater.attribution.scores import Scores, TokenScores
 from headwater.base.byte_sizes import in_bytes
@@ -393,4 +393,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

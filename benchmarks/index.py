@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.index_recall import K, recall_stage
 from benchmarks.index_runs import WIDTHS, WORLD, Corpora, seconds, whitened_queries
+from headwater import configure_process
 from headwater.attribution.index.build import COARSE_BYTES
 from headwater.attribution.index.recall import in_memory
 from headwater.attribution.index.search import LoadedSketches, SketchQuery, search
@@ -260,4 +261,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index_runs import WIDTHS, Corpora, whitened_queries
-from headwater.attribution.attribution import RankBy
 from headwater.attribution.index.recall import Found, found_by, recall_of, sketched
 from headwater.attribution.index.rescore import Budget
 from headwater.attribution.index.search import LoadedSketches, SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import Question, preconditioned
 from headwater.attribution.scores import Scores
-from headwater.base.choices import DEFAULT_CANDIDATES
+from headwater.base.choices import DEFAULT_CANDIDATES, RankBy
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 

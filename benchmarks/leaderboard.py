@@ -19,6 +19,7 @@ import torch
 import transformers
 
 from benchmarks.real_stories import prepare
+from headwater import configure_process
 from headwater.base.files import write_text
 from headwater.base.progress import Report, Step
 from headwater.cli.progress import progress_report
@@ -183,6 +184,7 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
+    configure_process()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, default=Path("runs/leaderboard"))
     parser.add_argument("--subject", action="append", choices=[subject.name for subject in SUBJECTS])

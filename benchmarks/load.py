@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from headwater import configure_process
 from headwater.corpus.corpus import Corpus
 
 WAIT = 25
@@ -175,4 +176,5 @@ def print_tally(tally: Tally, took: float, clients: int) -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from headwater import configure_process
 from headwater.attribution.question import Question
 from headwater.base.byte_sizes import size_of
 from headwater.base.progress import Step, silent
@@ -172,4 +173,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

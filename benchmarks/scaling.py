@@ -22,6 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
+from headwater import configure_process
 from headwater.plan.paper import Shapes, shapes_of
 from headwater.runs.run import CorpusOptions, Run
 from headwater.sweep.ray_engine import RayEngine, Workers
@@ -160,4 +161,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

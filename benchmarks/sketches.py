@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.texts import DATA
+from headwater import configure_process
 from headwater.attribution.index.kernels import BLOCK, look_up
 from headwater.attribution.index.planes import Planes, hadamard, planes_of_width
 from headwater.attribution.index.sketch import Sketch
@@ -482,4 +483,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_process()
     main()

@@ -6,7 +6,10 @@ import pytest
 import torch
 from hypothesis import Phase, settings
 
+from headwater import configure_process
+
 pytest_plugins = ["tests.browsing"]  # the fixtures of the tests of the page
+configure_process()  # reused memory makes the tests faster
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests never reach for the network
 # Shrinking a failing example of a model test takes minutes and rarely tells more than the example itself.
 settings.register_profile("headwater", phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)

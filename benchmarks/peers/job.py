@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
 
 from benchmarks.texts import DATA, texts
+from headwater import configure_process
 from headwater.corpus.batches import TokenSequence, all_targets
 
 LONGEST = 256
@@ -174,6 +175,7 @@ def disk_bytes(folder: Path) -> int:
 
 def main(name: str, stages: Mapping[str, Stage]) -> None:
     """Run one stage, keep its scores as `<stage>.npy` and print what it took as JSON."""
+    configure_process()  # after torch: for its memory only; the race sets how threads wait
     parser = argparse.ArgumentParser(description=f"One stage of {name}.")
     parser.add_argument("stage", choices=sorted(stages))
     parser.add_argument("folder", type=Path)

@@ -102,7 +102,7 @@ def run(folder: Path, contestant: str, stage: str, number: int, batch: int) -> T
         str(batch),
     ]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if contestant in ("headwater", "floor"):  # as `import headwater` sets them, where torch is not imported before it
+    if contestant in ("headwater", "floor"):  # as the command line sets them
         environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_STAGE, env=environment)

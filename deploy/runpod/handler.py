@@ -12,10 +12,14 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import runpod
+from headwater import configure_process
 
-from headwater.base.logs import Manner, set_up
-from headwater.runpod.worker import Send, answer_event, open_worker, stream_event
+configure_process()  # before anything imports torch
+
+import runpod  # noqa: E402
+
+from headwater.base.logs import Manner, set_up  # noqa: E402
+from headwater.runpod.worker import Send, answer_event, open_worker, stream_event  # noqa: E402
 
 LAST_WORDS = 2.0
 """Seconds that an answer waits for each progress update that is still being sent."""

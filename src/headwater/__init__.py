@@ -1,17 +1,10 @@
 """Headwater: which training examples made this language model say that?"""
 
 import logging
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Waiting threads that spin make every small operation crawl as soon as another program wants the same cores. Measured
-# on two cores against GNU OpenMP's own default, training the demo's model: as fast alone, 25 times faster beside a
-# second such program. OpenMP reads this once, when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-from headwater.base.process import keep_freed_memory
+from headwater.base.process import configure_process
 from headwater.base.version import __version__
 from headwater.errors import HeadwaterError
 
@@ -22,10 +15,9 @@ if TYPE_CHECKING:
     from headwater.runs.run import CorpusOptions, FitOptions, Run
     from headwater.serve.client import Client
 
-keep_freed_memory()
 logging.getLogger("headwater").addHandler(logging.NullHandler())
 
-_HOMES = {
+_MODULES = {
     "Answer": "headwater.attribution.answer",
     "AskOptions": "headwater.attribution.ask",
     "Client": "headwater.serve.client",
@@ -34,13 +26,13 @@ _HOMES = {
     "IndexOptions": "headwater.attribution.index.settings",
     "Run": "headwater.runs.run",
 }
-"""Where the public names are, which are loaded when they are first used: torch and transformers take seconds."""
+"""Public name -> its module, imported at the first use of the name: torch and transformers take seconds to import."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'headwater' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -57,4 +49,5 @@ __all__ = [
     "IndexOptions",
     "Run",
     "__version__",
+    "configure_process",
 ]

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from headwater.base import logs
+from headwater.base.process import configure_process
 from headwater.base.version import __version__
 from headwater.cli.examples import examples
 from headwater.errors import HeadwaterError
@@ -62,6 +63,7 @@ def root(
 
 def main() -> None:
     """Run the command line; a HeadwaterError becomes one readable message and exit code 1, an interrupt 130."""
+    configure_process()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app()

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from headwater.base import logs
+from headwater.base.process import configure_process
 from headwater.errors import HeadwaterError
 from headwater.runs.manifest import read_manifest
 from headwater.serve.app import create_app
@@ -28,6 +29,7 @@ def serve(run: str | Path, settings: Settings = Settings(), say: Callable[[str],
 
     Raises HeadwaterError where `run` is no run or cannot be loaded, or the port cannot be had.
     """
+    configure_process()
     logs.ready()
     read_manifest(Path(run))
     listener = listen(settings.host, settings.port)
