@@ -140,6 +140,8 @@ def test_mistakes_and_refusals_are_said(client: Client, url: str) -> None:
         client.ask(PROMPT, COMPLETION, k=51)
     with pytest.raises(HeadwaterError, match="No example of this run has the id 'none'"):
         client.example("none")
+    with pytest.raises(HeadwaterError, match=r"No example of this run has the id '\.\.'"):
+        client.example("..")
     with pytest.raises(HeadwaterError, match="Bring the server's token"):
         Client(url).info()
     with pytest.raises(HeadwaterError, match="cannot be sent"):
