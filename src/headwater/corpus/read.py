@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.formats import Bad, Row, clean, read_rows
+from headwater.corpus.options import ReadOptions
 from headwater.corpus.sources import (
     Origin,
     find_source,
@@ -51,30 +52,6 @@ class Skipped:
 
     source: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """Which fields and how many examples are read, and what becomes of bad ones."""
-
-    text_field: str = "text"
-    id_field: str | None = None
-    """None: the field "id" where a record has one, else its file and line."""
-    limit: int | None = None
-    """Of good records."""
-    skip_bad: bool = False
-    split: str = "train"
-    """Of a dataset read by name."""
-    prompt_field: str | None = None
-    """Of what the model was given before the text, which carries no loss."""
-    messages_field: str | None = None
-    """Of a conversation, [{"role", "content"}]; only what the assistant says carries loss."""
-    separator: str | None = None
-    """What parts the documents that are packed into one record."""
-    offsets_field: str | None = None
-    """Of a list of the characters at which each document of a packed record begins."""
-    stream: bool = False
-    """Whether the texts stay where they are, to be read from there whenever they are needed."""
 
 
 Placed = tuple[Origin, Row | Bad]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headwater.base.choices import LongTexts
+from headwater.corpus.options import LongTexts
 from headwater.errors import CorpusError
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from headwater.base.choices import Fisher
 from headwater.base.files import load_tensors, read_metadata, save_tensors
 from headwater.base.progress import Report, Step, silent
 from headwater.curvature.base import Curvature
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenbases, eigendecompose
+from headwater.curvature.options import Fisher, FitOptions
 from headwater.curvature.registry import kind_of
 from headwater.curvature.sections import Section, sections_of
 from headwater.curvature.store import delete_strays, save_curvature, save_sections
@@ -68,43 +68,23 @@ class Workbench:
             shutil.rmtree(kept)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """Which curvature is fitted, over which layers, from which examples."""
+def settings_of(options: FitOptions, layers: Sequence[str]) -> str:
+    """The settings that decide the curvature over these `layers`, as JSON."""
+    deciding = asdict(replace(options, damping=None)) | {"layers": list(layers)}
+    del deciding["memory"]
+    if options.block_width is None:
+        del deciding["block_width"]
+    return json.dumps(deciding, sort_keys=True)
 
-    curvature: str = "ekfac"
-    """The name of its kind (see plugins.CURVATURES)."""
-    layers: tuple[str, ...] | None = None
-    """Globs of layer names; None is every MLP linear."""
-    fit_examples: int | None = None
-    """How many examples the curvature is fitted on, a seeded random choice; None is all of them."""
-    fisher: Fisher = "sampled"
-    """Labels sampled from the model (the Fisher), or the text's own ("empirical")."""
-    seed: int = 0
-    damping: str | float | None = None
-    """λ of the questions that name none (see parse_damping); None is 0.1 × each layer's mean eigenvalue."""
-    block_width: int | None = None
-    """Covariances wider than this are taken for block-diagonal, with blocks of at most this width; None: none are."""
-    memory: int | None = None
-    """Bytes that the fit may take in all, the model included; where they do not suffice for all layers together, a few
-    are fitted at a time. None is what is free."""
 
-    def settings(self, layers: Sequence[str]) -> str:
-        """What decides the curvature over these `layers`, as JSON."""
-        deciding = asdict(replace(self, damping=None)) | {"layers": list(layers)}
-        del deciding["memory"]
-        if self.block_width is None:
-            del deciding["block_width"]
-        return json.dumps(deciding, sort_keys=True)
-
-    def chosen(self, total: int) -> Sequence[int]:
-        """Which of `total` examples the curvature is fitted on. Raises HeadwaterError where that is none."""
-        wanted = self.fit_examples
-        if wanted is None or wanted >= total:
-            return range(total)
-        if wanted < 1:
-            raise HeadwaterError(f"--fit-examples {wanted}: the curvature needs at least one example.")
-        return sorted(np.random.default_rng(self.seed).choice(total, wanted, replace=False).tolist())
+def chosen_examples(options: FitOptions, total: int) -> Sequence[int]:
+    """Which of `total` examples the curvature is fitted on. Raises HeadwaterError for a number that is too small."""
+    wanted = options.fit_examples
+    if wanted is None or wanted >= total:
+        return range(total)
+    if wanted < 1:
+        raise HeadwaterError(f"fit_examples={wanted}: the curvature needs at least one example.")
+    return sorted(np.random.default_rng(options.seed).choice(total, wanted, replace=False).tolist())
 
 
 def labels_of(fisher: Fisher, seed: int) -> Labels:

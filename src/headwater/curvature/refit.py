@@ -11,7 +11,8 @@ from headwater.base.files import read_metadata
 from headwater.base.lock import exclusive
 from headwater.base.progress import Report, silent
 from headwater.corpus.corpus import Corpus
-from headwater.curvature.fit import FitOptions, Workbench, labels_of, write_curvature
+from headwater.curvature.fit import Workbench, chosen_examples, labels_of, write_curvature
+from headwater.curvature.options import FitOptions
 from headwater.curvature.store import layers_of
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
@@ -49,7 +50,7 @@ class Refit:
         binding["settings"] = json.dumps([settings, kind, names], sort_keys=True)
         path = folder / "curvature.safetensors"
         if not path.exists() or not binding.items() <= read_metadata(path).items():
-            sequences = self.corpus.base.sequences(options.chosen(self.corpus.counts.examples))
+            sequences = self.corpus.base.sequences(chosen_examples(options, self.corpus.counts.examples))
             labels = labels_of(options.fisher, options.seed)
             sweep = Sweep(
                 stage="curvature", lm=lm, layers=tracked, sequences=sequences, labels=labels, engine=self.engine

@@ -15,26 +15,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from headwater.base.choices import DeviceMap, Dtype
 from headwater.errors import ModelError, first_line
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
+from headwater.lm.options import Loading
 from headwater.lm.placement import each_weight, is_offloaded
 from headwater.lm.quantised import dequantised, is_quantised, keep_differentiable, quantisation
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded and run. A run remembers it."""
-
-    trust_remote_code: bool = False
-    """Run code that comes with the model."""
-    dtype: Dtype = "fp32"
-    gradient_checkpointing: bool = False
-    """Keep the input of each block alone, and run the block again on the way back: less memory, more time."""
-    device_map: DeviceMap | dict[str, int | str] | None = None
-    """Over which devices the model is spread, or {module: device}; None is one device."""
 
 
 @dataclass(frozen=True, kw_only=True)

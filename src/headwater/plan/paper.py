@@ -16,13 +16,13 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from headwater.attribution.index.settings import DEFAULT_BYTES
+from headwater.attribution.index.options import DEFAULT_BYTES
 from headwater.curvature.covariances import WIDE_BLOCK
 from headwater.curvature.sections import Section, section_of, sections
 from headwater.errors import HeadwaterError, ModelError, first_line
 from headwater.gradients.basis import spans
 from headwater.lm.layers import TrackedLayer, choose_layers, linear_shapes
-from headwater.lm.load import Dtype
+from headwater.lm.options import Dtype
 from headwater.sweep.sweep import shards_of
 
 WEIGHT_BYTES: dict[Dtype, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.55}

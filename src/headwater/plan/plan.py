@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from headwater.attribution.index.settings import DEFAULT_BYTES
+from headwater.attribution.index.options import DEFAULT_BYTES
 from headwater.attribution.index.sketch import Sketch, sketch_of_width
 from headwater.base.byte_sizes import size_of
 from headwater.base.progress import Report, Step, silent

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from headwater.base.files import write_text
+from headwater.base.options import options_of
+from headwater.corpus.options import LongTexts
 from headwater.corpus.store import CorpusCounts
-from headwater.corpus.tokenize import LongTexts
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.lm.load import DeviceMap, Dtype, Loading
+from headwater.lm.options import DeviceMap, Dtype, Loading
 
 FORMAT = 1
 
@@ -33,7 +34,7 @@ class ModelEntry:
 
     @property
     def loading(self) -> Loading:
-        return Loading(self.trust_remote_code, self.dtype, self.gradient_checkpointing, self.device_map)
+        return Loading(**{name: getattr(self, name) for name in options_of(Loading)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from headwater.gradients import aligned_rows
 from headwater.gradients.reducer import R
 from headwater.lm.capture import Capture
 from headwater.lm.load import LanguageModel, Loading, load_model
+from headwater.sweep.options import Workers
 from headwater.sweep.sweep import LOCAL_ENGINE, Shard, Sweep, reduce_shard
 
 T = TypeVar("T")
@@ -39,16 +40,6 @@ MOST_DEATHS = 3
 """So many workers may die of one piece of work."""
 PATIENCE = 60
 """Seconds without any worker after which the cluster is asked whether it can have one."""
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How many workers, and what each has of the cluster."""
-
-    count: int = 2
-    gpus: float = 0
-    cpus: int = 1
-    """Also its threads: the same number gives the same bytes."""
 
 
 def _ray() -> Any:

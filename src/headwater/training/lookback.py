@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headwater.attribution.question import Question, question_gradients
-from headwater.base.choices import CheckpointMethod
+from headwater.attribution.preconditioned import question_gradients
+from headwater.attribution.question import Question
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.base import EigenCurvature
 from headwater.errors import HeadwaterError
@@ -21,6 +21,7 @@ from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel, load_model
 from headwater.training.adam import Adam, kernel_moments
 from headwater.training.checkpoints import Checkpoint
+from headwater.training.options import CheckpointMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class View:
 
     checkpoint: Checkpoint
     lm: LanguageModel
-    weights: Gradients
+    preconditioned: Gradients
     """R_q, layer -> [Q, O, I]"""
     factor: float = 1.0
 
@@ -83,7 +84,7 @@ def ekfac(history: TrainingHistory, visit: Visit) -> None:
 def source(history: TrainingHistory, visit: Visit) -> None:
     """Approximate unrolled differentiation (Bae et al. 2024, SOURCE), one segment of training a checkpoint.
 
-    In a segment of K steps at learning rate η the weights contract along every eigenvector of EK-FAC by e^(−ηKσ), and
+    In a segment of K steps at learning rate η the preconditioned contract along every eigenvector of EK-FAC by e^(−ηKσ), and
     an example moves them by (1 − e^(−ηKσ))/σ of its gradient. The query's gradient is taken back through the segments,
     the last first. Adam's step is longer than plain descent's by 1/√v: η is taken over the root of the layer's mean
     second moment, and σ for the mean loss a token, which is what was trained on.
@@ -162,7 +163,7 @@ def _adam_view(history: TrainingHistory, checkpoint: Checkpoint, rate: float) ->
     """The query's gradient is divided in place of every example's: v̂ is the same for all."""
     view = _plain_view(history, checkpoint, rate)
     state = _adam("adam", checkpoint, view.lm)
-    for name, gradients in view.weights.items():
+    for name, gradients in view.preconditioned.items():
         gradients /= kernel_moments(view.lm, name, state.second_moments).sqrt() + state.epsilon
     return view
 

@@ -1,50 +1,67 @@
-"""Which examples of an answer are checked, and how."""
+"""Options of verifying an answer: which of its examples are checked, and how. Loads neither torch nor numpy."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from headwater.base.choices import REFERENCE_EXAMPLES, RESPONSE_ITERATIONS, CheckKind
+from headwater.base.options import Option, check
 from headwater.errors import HeadwaterError
+
+CheckKind = Literal["step", "pbrf", "retrain"]
+"""How a prediction is checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
     """Which examples are checked, and how."""
 
-    kind: CheckKind = "step"
-    """A small `step` on each, the proximal Bregman response to its removal, or `retrain` without the k together."""
-    k: int = 5
-    """Examples checked at each end of the answer."""
-    random: int = 5
-    """Examples checked that the answer does not show; of a retraining, sets of k such examples."""
-    weight: float = 1.0
-    """The part of the example that is taken out, for a response."""
-    subset: int | None = REFERENCE_EXAMPLES
-    """Examples that are held fast in a response, a seeded random choice; None is all of them."""
-    iterations: int = RESPONSE_ITERATIONS
-    """Of finding a response, at most."""
-    seeds: int = 3
-    """Of a retraining: how many times it is done, with other first weights and another order."""
-    jobs: int = 1
-    """Trainings at a time."""
-    seed: int = 0
+    panel: ClassVar = "Check"
+    kind: Annotated[
+        CheckKind,
+        Option(
+            help="A small step on each example (step), the weights' response to its removal (pbrf), or training again "
+            "without the k strongest of an end together (retrain)."
+        ),
+    ] = "step"
+    k: Annotated[
+        int, Option(help="Examples checked at each end of the answer.", flags=("-k",), minimum=0, also=("top", "top_k"))
+    ] = 5
+    random: Annotated[
+        int, Option(help="Random examples checked that the answer does not show; retrain: sets of k.", minimum=0)
+    ] = 5
+    weight: Annotated[
+        float, Option(help="pbrf: part of the example that is removed; below 0 it is added.", minimum=-1, maximum=1)
+    ] = 1.0
+    subset: Annotated[
+        int | None,
+        Option(
+            help="pbrf: examples in the reference set of a response, a random choice.",
+            none="all examples",
+            minimum=1,
+            zero_is_none=True,
+        ),
+    ] = 512
+    iterations: Annotated[int, Option(help="pbrf: maximum iterations to find a response.", minimum=1)] = 40
+    seeds: Annotated[int, Option(help="retrain: trainings of every set.", minimum=1, http=False)] = 3
+    jobs: Annotated[
+        int,
+        Option(
+            help="retrain: trainings at the same time. The command line's default is one per core.",
+            minimum=1,
+            cli_default=os.cpu_count() or 1,
+            http=False,
+        ),
+    ] = 1
+    seed: Annotated[int, Option(help="Seed of the random examples and of the reference set.", minimum=0)] = 0
 
     def check(self) -> None:
-        """Raises HeadwaterError for numbers that ask for nothing."""
-        if self.kind not in ("step", "pbrf", "retrain"):
-            raise HeadwaterError(f"--kind {self.kind!r}: give step, pbrf or retrain.")
-        if self.kind == "retrain" and (self.k < 1 or self.seeds < 1):
-            raise HeadwaterError(
-                f"-k {self.k} and --seeds {self.seeds}: a retraining leaves out at least one example, at least once."
-            )
-        if self.k < 0 or self.random < 0 or self.k + self.random == 0:
-            raise HeadwaterError(f"-k {self.k} and --random {self.random}: check at least one example.")
-        if not 0 < abs(self.weight) <= 1:
-            raise HeadwaterError(
-                f"--weight {self.weight:g}: take out a part from 0 to 1; below 0, it is added once more."
-            )
-        if self.subset is not None and self.subset < 1:
-            raise HeadwaterError(f"--subset {self.subset}: a response needs at least one example that is held fast.")
-        if self.iterations < 1:
-            raise HeadwaterError(f"--iterations {self.iterations}: a response needs at least one.")
+        """Raises HeadwaterError for values that are wrong, and for values that together ask for nothing."""
+        check(self)
+        if self.kind == "retrain" and self.k < 1:
+            raise HeadwaterError(f"k={self.k}: a retraining leaves out at least one example.")
+        if self.k + self.random == 0:
+            raise HeadwaterError(f"k={self.k}, random={self.random}: check at least one example.")
+        if self.weight == 0:
+            raise HeadwaterError("weight=0: remove a part of the example from 0 to 1; below 0, it is added.")

@@ -6,26 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from headwater.attribution.index.sketch import DEFAULT_BYTES, DEFAULT_KIND, Sketch, sketch_kind, sketch_of_width
+from headwater.attribution.index.options import DEFAULT_BYTES, DEFAULT_KIND, IndexOptions
+from headwater.attribution.index.sketch import Sketch, sketch_kind, sketch_of_width
 from headwater.base.plugins import SKETCHES
 from headwater.errors import HeadwaterError
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexOptions:
-    """How an index is built."""
-
-    bytes: int | None = None
-    """Bytes of sketch an example; None is what the index there has, or else 8,192."""
-    directions: int | None = None
-    """Of every layer's inputs and outputs, so many of the strongest are sketched; 0 is all, None is what the index
-    there has, or else all."""
-    seed: int = 0
-    """Of the sketch's random signs."""
-    sketch: str | None = None
-    """The kind of sketch (see plugins.SKETCHES); None is that of the index there, or else planes."""
-    store: str | None = None
-    """URL of an object store's folder for the table; None is the run's own directory, or where it was before."""
 
 
 @dataclass(frozen=True)

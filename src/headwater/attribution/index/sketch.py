@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.attribution.index.options import DEFAULT_BYTES, DEFAULT_KIND
 from headwater.base.plugins import SKETCHES
 from headwater.errors import HeadwaterError
 
-DEFAULT_KIND, DEFAULT_BYTES = "planes", 8192
 FEWEST_BYTES, MOST_BYTES = 64, 1 << 20
 
 
