@@ -14,7 +14,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.base.byte_sizes import parse_bytes
 from headwater.base.progress import Step, silent
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature import sections as sections_module
@@ -196,17 +195,3 @@ print(peak.bytes - before, len(curvature_files(run.curvature_path)) - 1)
     more, parts = map(int, done.stdout.split())
     assert parts > 2
     assert more < LEAST << 20
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("16GiB", 16 << 30), ("800 MB", 800_000_000), ("1.5kB", 1500), ("12", 12), ("2 TiB", 2 << 40)],
-)
-def test_bytes_are_read_as_people_write_them(text: str, expected: int) -> None:
-    assert parse_bytes(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "GB", "16 gigs", "-1GB", "1e9"])
-def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
-    with pytest.raises(HeadwaterError, match="no number of bytes"):
-        parse_bytes(text)
