@@ -14,7 +14,7 @@ from transformers import OPTConfig, OPTForCausalLM
 from headwater.attribution.question import continue_prompt
 from headwater.corpus.batches import make_batches
 from headwater.errors import HeadwaterError, ModelError
-from headwater.lm.capture import Capture, Captured, Labels, token_losses
+from headwater.lm.capture import Capture, Captured, ForwardPass, Labels, token_losses
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model, wrap_model
@@ -74,9 +74,11 @@ def test_several_gradients_are_taken_back_through_one_graph() -> None:
 
     def pulled() -> list[dict[str, Tensor]]:
         with Capture(lm, layers) as capture:
-            hidden = capture.forward(BATCH)
-            seeds = [torch.full_like(hidden[:, :-1][torch.from_numpy(BATCH.targets[:, 1:])], k) for k in (1.0, 2.0)]
-            return capture.weight_gradients(BATCH, hidden, seeds)
+            forward = capture.forward(BATCH)
+            seeds = [
+                torch.full_like(forward.hidden[:, :-1][torch.from_numpy(BATCH.targets[:, 1:])], k) for k in (1.0, 2.0)
+            ]
+            return forward.weight_gradients(seeds)
 
     whole = pulled()
     checkpoint_gradients(lm.model)
@@ -101,7 +103,7 @@ class Scarce(Capture):
     most = sys.maxsize
     kept = 0
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any) -> ForwardPass:
         self.kept = 0
         with torch.autograd.graph.saved_tensors_hooks(self.keep, lambda tensor: tensor):
             return super().forward(batch)
@@ -135,7 +137,7 @@ def test_a_run_remembers_it(tmp_path: Path) -> None:
     origin = plain.manifest
     run = Run.create(tmp_path / "run", origin.model.name, origin.corpus.source, gradient_checkpointing=True)
     run.fit()
-    assert run.curvature_path.read_bytes() == plain.curvature_path.read_bytes()
+    assert run.paths.curvature.read_bytes() == plain.paths.curvature.read_bytes()
     again = Run.open(run.path)
     assert checkpoints_gradients(again.lm.model)
     assert again.ask(PROMPT, COMPLETION, k=2, solver="cg", iterations=2).proponents

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from headwater.attribution.question import preconditioned
+from headwater.attribution.preconditioned import loss_gradients
 from headwater.attribution.scores import Scores, TokenScores
 from headwater.corpus.batches import make_batches
 from headwater.curvature.base import identity
 from headwater.curvature.fit import Workbench, fit_curvature
 from headwater.gradients.factored import FactoredGradient, inner, inner_by_token
 from headwater.lm import head as head_module
-from headwater.lm.capture import Capture, Labels
+from headwater.lm.capture import Capture, ForwardPass, Labels
 from headwater.lm.head import Head, head_pass
 from headwater.lm.layers import choose_layers
 from headwater.sweep import gradient_cache as gradient_cache_module
@@ -53,13 +53,13 @@ class Counts:
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
     counts = Counts()
-    forward, backward, hook = Capture.forward, Capture.pull_back, Capture._hook
+    forward, backward, hook = Capture.forward, ForwardPass._pull_back, Capture._hook
 
     def count_forward(self: Capture, *args: Any) -> Any:
         counts.forward += 1
         return forward(self, *args)
 
-    def count_backward(self: Capture, *args: Any, **options: Any) -> Any:
+    def count_backward(self: ForwardPass, *args: Any, **options: Any) -> Any:
         counts.backward += 1
         return backward(self, *args, **options)
 
@@ -74,7 +74,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
 
     with monkeypatch.context() as patch:
         patch.setattr(Capture, "forward", count_forward)
-        patch.setattr(Capture, "pull_back", count_backward)
+        patch.setattr(ForwardPass, "_pull_back", count_backward)
         patch.setattr(Capture, "_hook", count_hooks)
         yield counts
 
@@ -103,7 +103,8 @@ def test_without_room_to_keep_gradients_it_runs_twice_and_finds_the_same(
 def test_a_scan_runs_the_model_once_whatever_the_number_of_queries(
     monkeypatch: pytest.MonkeyPatch, queries: int
 ) -> None:
-    weights = preconditioned(LM, identity(LAYERS), random_sequences(queries, VOCABULARY, seed=1))
+    plain = identity(LAYERS)
+    weights = loss_gradients(LM, LAYERS, random_sequences(queries, VOCABULARY, seed=1), curvature=plain)
     for reducer in (Scores, TokenScores):
         with counted(monkeypatch) as counts:
             fold(JOB, lambda reducer=reducer: reducer(weights))

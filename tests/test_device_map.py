@@ -73,9 +73,9 @@ def test_no_more_of_them_is_held_after_a_pass(tmp_path: Path) -> None:
 
     before = held()
     with Capture(lm, choose_layers(lm.model)) as capture:
-        hidden = capture.forward(BATCH)
+        forward = capture.forward(BATCH)
         assert held() == before
-        capture.pull_back(hidden, torch.ones_like(hidden))
+        forward.pull_back(torch.ones_like(forward.hidden))
         assert held() == before, "fetched again, and put away again"
     with pytest.raises(ModelError, match="put away in memory or on disk"):
         _ = lm.float32_model

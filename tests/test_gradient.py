@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.attribution.scores import QueryGradients
+from headwater.attribution.preconditioned import SequenceGradients
 from headwater.corpus.batches import TokenSequence, make_batches, pad
 from headwater.errors import HeadwaterError
 from headwater.gradients import factored as gradient_module
 from headwater.gradients.basis import Basis
 from headwater.gradients.factored import FactoredGradient, inner, inner_by_token, low_rank, per_example, rotated
-from headwater.lm.capture import Capture
+from headwater.lm.capture import Capture, ForwardPass
 from headwater.lm.layers import choose_layers
 from headwater.sweep.sweep import Sweep, factored, fold
 from tests.models import ARCHITECTURES, VOCABULARY, plain_model, tiny_lm
@@ -27,7 +27,8 @@ def test_every_architecture_matches_autograd(architecture: str, globs: tuple[str
     lm, sequences = tiny_lm(architecture), random_sequences(5, VOCABULARY, seed=1)
     layers = choose_layers(lm.model, globs)
     found = fold(
-        Sweep(stage="", lm=lm, layers=layers, sequences=sequences, tokens_in_batch=40), lambda: QueryGradients(layers)
+        Sweep(stage="", lm=lm, layers=layers, sequences=sequences, tokens_in_batch=40),
+        lambda: SequenceGradients(layers),
     ).by_layer()
     expected = example_gradients(plain_model(architecture), [layer.name for layer in layers], sequences)
     assert len(layers) >= 4
@@ -52,7 +53,7 @@ def test_batching_order_padding_and_masks_change_nothing(
     shuffled = [masked[i] for i in order]
     found = fold(
         Sweep(stage="", lm=lm, layers=layers, sequences=shuffled, tokens_in_batch=budget),
-        lambda: QueryGradients(layers),
+        lambda: SequenceGradients(layers),
     ).by_layer()
     model, names = plain_model("gpt_neo"), [layer.name for layer in layers]
     model.requires_grad_(True)
@@ -86,6 +87,23 @@ def test_capture_forms_no_weight_gradient_and_leaves_no_hook() -> None:
     assert not any(module._forward_hooks for module in lm.model.modules())
 
 
+def test_a_forward_pass_owns_what_was_captured_and_is_taken_back_once() -> None:
+    lm = tiny_lm("gpt_neo")
+    layers = choose_layers(lm.model)
+    batches = [pad(random_sequences(2, VOCABULARY, seed), [0, 1]) for seed in (0, 1)]
+
+    def pulled(forward: ForwardPass) -> dict[str, torch.Tensor]:
+        return forward.activations() | forward.pull_back(torch.ones_like(forward.hidden))
+
+    with Capture(lm, layers) as capture:
+        alone = [pulled(capture.forward(batch)) for batch in batches]
+        forwards = [capture.forward(batch) for batch in batches]
+        for forward, expected in zip(forwards, alone, strict=True):
+            assert all(torch.equal(found, expected[name]) for name, found in pulled(forward).items())
+            with pytest.raises(AssertionError, match="freed"):
+                pulled(forward)
+
+
 def test_gate_and_up_share_their_input_in_a_gated_mlp() -> None:
     groups = {layer.name.rsplit(".", 1)[-1]: layer.group for layer in choose_layers(tiny_lm("llama").model)}
     assert groups["up_proj"] == groups["gate_proj"] != groups["down_proj"]
@@ -105,7 +123,7 @@ def test_a_loss_that_is_not_finite_names_the_example() -> None:
     with pytest.raises(HeadwaterError, match=f"example {sequences[0].id} is not finite"):
         fold(
             Sweep(stage="", lm=lm, layers=choose_layers(lm.model), sequences=sequences),
-            lambda: QueryGradients(choose_layers(lm.model)),
+            lambda: SequenceGradients(choose_layers(lm.model)),
         )
 
 

@@ -54,9 +54,9 @@ def check(architecture: str, first: str, second: str) -> None:
         for checkpointed in (False, True):
             assert not checkpointed or checkpoint_gradients(model)
             with Capture(lm, layers) as capture:
-                hidden = capture.forward(batch)
-                caught = [hidden, *capture.activations(batch).values()]
-                caught += capture.pull_back(hidden, torch.zeros_like(hidden)).values()
+                forward = capture.forward(batch)
+                caught = [forward.hidden, *forward.activations().values()]
+                caught += forward.pull_back(torch.zeros_like(forward.hidden)).values()
             assert {tensor.device for tensor in caught} == {home}
             places_of_weights = {weight.device for weight in model.parameters()}
             assert places_of_weights == {torch.device(first), torch.device(second)}

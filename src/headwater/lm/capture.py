@@ -1,4 +1,4 @@
-"""Forward and backward over a batch, catching the activations and output gradients of the tracked layers."""
+"""Forward and backward passes that capture the activations and output gradients of the tracked layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LabelKind = Literal["true", "sampled"]
 
 @dataclass(frozen=True)
 class Labels:
-    """Which labels the loss is taken at: the text's own, or draws from the model (the Fisher's)."""
+    """The labels of the loss: the text's own tokens, or tokens sampled from the model (for the Fisher)."""
 
     kind: LabelKind = "true"
     seed: int = 0
@@ -32,30 +32,29 @@ class Labels:
 
 @dataclass(frozen=True)
 class Captured:
-    """One batch's factored gradients, raw: `activations` by group, `output_gradients` by layer."""
+    """The factored gradients of one batch: `activations` by group, `output_gradients` by layer."""
 
     losses: Tensor
-    """[B, T] loss of each target token in nats, zero elsewhere; column t is the loss of predicting token t."""
+    """[B, T] loss of each target token in nats, zero elsewhere. Column t is the loss of predicting token t."""
     activations: dict[str, Tensor]
     """group -> [B, T, I], padding rows zero, bias column included."""
     output_gradients: dict[str, Tensor]
-    """layer -> [B, T, O] gradient of the summed loss; zero at padding."""
+    """layer -> [B, T, O] gradient of the summed loss, zero at padding."""
 
 
 class Capture(AbstractContextManager["Capture"]):
-    """Catches (a, g) of the tracked layers. Hooks are registered once, for the length of a `with`.
+    """Captures (a, g) of the tracked layers, with hooks that are registered for the length of a `with`.
 
-    The graph begins at the outputs of the lowest tracked layers: nothing below them is differentiated, no weight
-    gradient is formed, and the head is fused with its loss.
+    The autograd graph begins at the outputs of the lowest tracked layers. Nothing below them is differentiated, no
+    weight gradient is formed, and the head is fused with its loss.
     """
 
     def __init__(self, lm: LanguageModel, layers: Sequence[TrackedLayer]) -> None:
         self.lm = lm
         self.layers = tuple(layers)
         self._handles: list[Any] = []
-        self._inputs: dict[str, Tensor] = {}
-        self._outputs: dict[str, GradientEdge] = {}
-        """Where in the graph the layers' outputs are; their numbers need not be kept."""
+        self._recording: ForwardPass | None = None
+        """The forward pass that is running now."""
 
     def __enter__(self) -> Self:
         for layer in self.layers:
@@ -71,107 +70,138 @@ class Capture(AbstractContextManager["Capture"]):
         self._handles.clear()
 
     def __call__(self, batch: Batch, labels: Labels = Labels()) -> Captured:
-        """One forward and one backward pass of `batch`.
+        """Run one forward and one backward pass of `batch`.
 
-        Raises HeadwaterError naming the example whose loss or gradient is not finite, and the layer that shows it.
+        Raises HeadwaterError if a loss or gradient is not finite. The message names the example and the layer where
+        it first happens.
         """
-        hidden = self.forward(batch)
-        losses, seed = _loss(self.lm, hidden, self._ids(batch), batch=batch, labels=labels)
-        activations = self.activations(batch)
+        forward = self.forward(batch)
+        losses, seed = _loss(self.lm, forward.hidden, _token_ids(batch, self.lm), batch=batch, labels=labels)
+        activations = forward.activations()
         _check_finite("loss", losses, batch, layers=[(x.group, activations[x.group]) for x in self.layers])
-        gradients = self.pull_back(hidden, seed)
-        upwards = [(layer.name, gradients[layer.name]) for layer in self.layers]
-        _check_finite("gradient", upwards[0][1].sum(dim=2), batch, layers=upwards[::-1])
-        self.forget()
+        gradients = forward.pull_back(seed)
+        from_the_top = [(layer.name, gradients[layer.name]) for layer in reversed(self.layers)]
+        _check_finite("gradient", from_the_top[-1][1].sum(dim=2), batch, layers=from_the_top)
         return Captured(losses, activations, gradients)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """[B, T, H] the final hidden states, with a graph behind them until `forget`."""
+    def forward(self, batch: Batch) -> ForwardPass:
+        """Run one forward pass of `batch`. The result owns everything that was captured."""
         assert self._handles, "Capture must be entered with `with` before it is called"
-        self.forget()
-        with torch.enable_grad():
-            return self.lm.hidden_states(self._ids(batch))
-
-    def pull_back(self, hidden: Tensor, seed: Tensor, *, again: bool = False) -> dict[str, Tensor]:
-        """layer -> [B, T, O]: a gradient with respect to the hidden states taken back to the layers' outputs.
-
-        With `again` the graph stays for another one.
-        """
-        outputs = [self._outputs[layer.name] for layer in self.layers]
-        gradients = torch.autograd.grad(hidden, outputs, seed, retain_graph=again)
-        return {
-            layer.name: _precise(gradient.to(self.lm.device))
-            for layer, gradient in zip(self.layers, gradients, strict=True)
-        }
-
-    def weight_gradients(self, batch: Batch, hidden: Tensor, seeds: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        """For every seed, layer -> [O, I]: the seed taken back to the weights, summed over the batch.
-
-        A seed [n, H] is a gradient with respect to the `n` hidden states that predict a token.
-        """
-        predicts = torch.from_numpy(batch.targets[:, 1:]).to(hidden.device)
-        activations = self.activations(batch)
-        found: list[dict[str, Tensor]] = []
-        for place, seed in enumerate(seeds, start=1):
-            whole = torch.zeros_like(hidden)
-            whole[:, :-1][predicts] = seed
-            pulled = self.pull_back(hidden, whole, again=place < len(seeds))
-            found.append(
-                {
-                    layer.name: pulled[layer.name].flatten(0, 1).t() @ activations[layer.group].flatten(0, 1)
-                    for layer in self.layers
-                }
-            )
-        return found
-
-    def forget(self) -> None:
-        """Let go of the last batch."""
-        self._inputs.clear()
-        self._outputs.clear()
-
-    def _ids(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(batch.input_ids).to(self.lm.device)
+        self._recording = recording = ForwardPass(self.lm, self.layers, batch)
+        try:
+            with torch.enable_grad():
+                recording.hidden = self.lm.hidden_states(_token_ids(batch, self.lm))
+        finally:
+            self._recording = None
+        return recording
 
     def _hook(self, layer: TrackedLayer) -> Any:
         def hook(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if not output.requires_grad:
                 output.requires_grad_()
-            if layer.name in self._outputs:  # made again on the way back, by gradient checkpointing
-                return
-            self._outputs[layer.name] = get_gradient_edge(output)
-            if layer.name == layer.group:
-                self._inputs[layer.group] = inputs[0].detach()
+            if self._recording is not None:  # gradient checkpointing runs the layer again during the backward pass
+                self._recording.record(layer, inputs[0], output)
 
         return hook
 
-    def activations(self, batch: Batch) -> dict[str, Tensor]:
-        """group -> [B, T, I] of the last batch, padding rows zero, bias column included."""
+
+class ForwardPass:
+    """One forward pass of a batch: its hidden states, its activations, and the graph to take gradients back.
+
+    The graph and the activations live as long as this object.
+    """
+
+    hidden: Tensor
+    """[B, T, H] the final hidden states."""
+
+    def __init__(self, lm: LanguageModel, layers: tuple[TrackedLayer, ...], batch: Batch) -> None:
+        self.lm = lm
+        self.layers = layers
+        self.batch = batch
+        self._inputs: dict[str, Tensor] = {}
+        self._outputs: dict[str, GradientEdge] = {}
+        """Positions of the layers' outputs in the graph. The values need not be kept."""
+        self._freed = False
+
+    def record(self, layer: TrackedLayer, inputs: Tensor, output: Tensor) -> None:
+        """Keep what the backward pass needs of one layer."""
+        self._outputs[layer.name] = get_gradient_edge(output)
+        if layer.name == layer.group:
+            self._inputs[layer.group] = inputs.detach()
+
+    def activations(self) -> dict[str, Tensor]:
+        """group -> [B, T, I], padding rows zero, bias column included."""
+        lengths, tokens = self.batch.lengths, self.batch.input_ids.shape[1]
         padding = None
-        if int(batch.lengths.min()) < batch.input_ids.shape[1]:
-            real = np.arange(batch.input_ids.shape[1]) < batch.lengths[:, None]
-            padding = torch.from_numpy(real).to(self.lm.device).unsqueeze(2)
+        if int(lengths.min()) < tokens:
+            padding = torch.from_numpy(np.arange(tokens) < lengths[:, None]).to(self.lm.device).unsqueeze(2)
         return {
-            layer.group: _with_bias_column(_precise(self._inputs[layer.group].to(self.lm.device)), padding, layer.bias)
+            layer.group: _with_bias_column(
+                _at_least_float32(self._inputs[layer.group].to(self.lm.device)), padding, layer.bias
+            )
             for layer in self.layers
             if layer.name == layer.group
+        }
+
+    def pull_back(self, seed: Tensor) -> dict[str, Tensor]:
+        """layer -> [B, T, O]: `seed` [B, T, H], a gradient in the hidden states, taken back to the layers' outputs.
+
+        This frees the graph, so it can be done once.
+        """
+        return self._pull_back(seed, last=True)
+
+    def weight_gradients(self, seeds: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """layer -> [O, I] for every seed: the seed taken back to the weights, summed over the batch.
+
+        A seed [n, H] is a gradient in the `n` hidden states that predict a token. This frees the graph, so it can be
+        done once.
+        """
+        predicts = torch.from_numpy(self.batch.targets[:, 1:]).to(self.hidden.device)
+        activations = self.activations()
+        found: list[dict[str, Tensor]] = []
+        for place, seed in enumerate(seeds, start=1):
+            spread = torch.zeros_like(self.hidden)
+            spread[:, :-1][predicts] = seed
+            gradients = self._pull_back(spread, last=place == len(seeds))
+            found.append(
+                {
+                    layer.name: gradients[layer.name].flatten(0, 1).t() @ activations[layer.group].flatten(0, 1)
+                    for layer in self.layers
+                }
+            )
+        return found
+
+    def _pull_back(self, seed: Tensor, *, last: bool) -> dict[str, Tensor]:
+        assert not self._freed, "the graph of this forward pass is freed: give all seeds in one call"
+        self._freed = last
+        outputs = [self._outputs[layer.name] for layer in self.layers]
+        gradients = torch.autograd.grad(self.hidden, outputs, seed, retain_graph=not last)
+        return {
+            layer.name: _at_least_float32(gradient.to(self.lm.device))
+            for layer, gradient in zip(self.layers, gradients, strict=True)
         }
 
 
 @torch.no_grad()
 def token_losses(lm: LanguageModel, batch: Batch) -> Tensor:
-    """[B, T] loss in nats of every target token, by a forward pass alone; zero elsewhere."""
-    input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
-    hidden = lm.hidden_states(input_ids)
-    losses = _loss(lm, hidden, input_ids, batch=batch, labels=Labels())[0]
+    """[B, T] loss in nats of every target token, zero elsewhere, by a forward pass only."""
+    input_ids = _token_ids(batch, lm)
+    losses = _loss(lm, lm.hidden_states(input_ids), input_ids, batch=batch, labels=Labels())[0]
     _check_finite("loss", losses, batch)
     return losses
+
+
+def _token_ids(batch: Batch, lm: LanguageModel) -> Tensor:
+    return torch.from_numpy(batch.input_ids).to(lm.device)
 
 
 def _loss(
     lm: LanguageModel, hidden: Tensor, input_ids: Tensor, *, batch: Batch, labels: Labels
 ) -> tuple[Tensor, Tensor]:
-    """[B, T] losses, column t that of predicting token t, and the gradient [B, T, H] of their sum with respect to
-    `hidden`. The hidden state before a token predicts it: the one shift between the two is made here."""
+    """Losses [B, T], and the gradient [B, T, H] of their sum in `hidden`. Column t is the loss of predicting token t.
+
+    The hidden state at t − 1 predicts token t. This function makes that shift, and no other code does.
+    """
     predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)
     uniforms = None
     if labels.kind == "sampled":
@@ -185,13 +215,13 @@ def _loss(
     return losses, gradient
 
 
-def _precise(numbers: Tensor) -> Tensor:
+def _at_least_float32(numbers: Tensor) -> Tensor:
     """In float32 or better, whatever the model runs in: sums of products need the bits."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def _with_bias_column(inputs: Tensor, real: Tensor | None, bias: bool) -> Tensor:
-    """Zero the padding rows (`real` [B, T, 1] is False there) and add a column that is one on real tokens."""
+    """Zero the padding rows, where `real` [B, T, 1] is False, and add a column that is one on real tokens."""
     if not bias:
         return inputs if real is None else inputs * real
     width = inputs.shape[-1]
@@ -206,23 +236,28 @@ def _with_bias_column(inputs: Tensor, real: Tensor | None, bias: bool) -> Tensor
 
 
 def _check_finite(what: str, values: Tensor, batch: Batch, *, layers: Sequence[tuple[str, Tensor]] = ()) -> None:
-    """Raises HeadwaterError where `values` [B, T] are not finite, naming the examples, and the first of `layers` whose
-    [B, T, width] are not."""
+    """Raises HeadwaterError if `values` [B, T] are not finite.
+
+    The message names up to three examples, and the first of `layers` whose [B, T, width] numbers are not finite.
+    """
     bad = ~torch.isfinite(values).all(dim=1)
     if not bool(bad.any()):
         return
     names = ", ".join(str(batch.ids[i]) for i in torch.nonzero(bad)[:3, 0].tolist())
-    seen = next((name for name, numbers in layers if not bool(torch.isfinite(numbers[bad]).all())), None)
-    where = "" if seen is None else f" It is first seen at layer {seen}."
+    layer = next((name for name, numbers in layers if not bool(torch.isfinite(numbers[bad]).all())), None)
+    where = "" if layer is None else f" It happens first at layer {layer}."
     raise HeadwaterError(
-        f"The {what} of example {names} is not finite.{where} The model's weights or this text are damaged, or numbers "
-        "of its precision do not reach so far: look at the example, leave it out of the corpus, or use float32."
+        f"The {what} of example {names} is not finite.{where} The model's weights or this text are damaged, or the "
+        "numbers overflow the model's precision. Look at the example, leave it out of the corpus, or use --dtype fp32."
     )
 
 
 def _uniforms(seed: int, keys: np.ndarray, tokens: int) -> np.ndarray:
-    """[B, T] numbers in [0, 1) that depend on (seed, example key, position) alone, so that batching, order and
-    sharding never change a sampled label. SplitMix64 (Steele et al. 2014) as a counter-based generator."""
+    """[B, T] numbers in [0, 1) that depend on (seed, example key, position) only.
+
+    So batching, order and sharding never change a sampled label. SplitMix64 (Steele et al. 2014) as a counter-based
+    generator.
+    """
     with np.errstate(over="ignore"):
         stream = _mix(keys.astype(np.uint64) ^ _mix(np.uint64(seed % 2**64)))
         counter = np.arange(tokens, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -144,7 +144,6 @@ def gradients_of(sweep: Sweep, capture: Capture, shard: Shard) -> Iterator[tuple
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            capture.forget()
             if len(batch.ids) > 1:
                 most = batch.input_ids.size // 2
             elif not checkpoint_gradients(sweep.lm.model):

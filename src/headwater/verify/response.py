@@ -68,13 +68,12 @@ class ProximalBregman:
 
     def _add(self, capture: Capture, term: Term, total: Gradients) -> float:
         anchor = term.anchor
-        hidden = capture.forward(anchor.batch)
-        states = hidden.detach()[:, :-1][anchor.predicts]
+        forward = capture.forward(anchor.batch)
+        states = forward.hidden.detach()[:, :-1][anchor.predicts]
         away = departure(states, anchor, self.lm.head, divergence_weights=term.divergence, loss_weights=term.loss)
-        (gradients,) = capture.weight_gradients(anchor.batch, hidden, [away.gradient])
+        (gradients,) = forward.weight_gradients([away.gradient])
         for name in self.moving:
             total[name][0] += gradients[name]
-        capture.forget()
         return float((away.divergences.double() * term.divergence + away.losses.double() * term.loss).sum())
 
 

@@ -48,14 +48,13 @@ def _add_product(capture: Capture, batch: Batch, vectors: Gradients, *, total: G
         tangents(capture.lm, capture.layers, {name: every[q] for name, every in vectors.items()}, batch=batch)
         for q in range(queries)
     ]
-    hidden = capture.forward(batch)
-    predicts = torch.from_numpy(batch.targets[:, 1:]).to(hidden.device)
-    states = hidden.detach()[:, :-1][predicts]
+    forward = capture.forward(batch)
+    predicts = torch.from_numpy(batch.targets[:, 1:]).to(forward.hidden.device)
+    states = forward.hidden.detach()[:, :-1][predicts]
     seeds = head_curvature(states, [tangent[:, :-1][predicts] for tangent in moved], capture.lm.head)
-    for q, products in enumerate(capture.weight_gradients(batch, hidden, seeds)):
+    for q, products in enumerate(forward.weight_gradients(seeds)):
         for name, product in products.items():
             total[name][q] += product
-    capture.forget()
 
 
 def tangents(
