@@ -14,7 +14,8 @@ from headwater.attribution.index.recall import Found, found_by, recall_of, sketc
 from headwater.attribution.index.rescore import Budget
 from headwater.attribution.index.search import LoadedSketches, SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
-from headwater.attribution.question import Question, preconditioned
+from headwater.attribution.preconditioned import question_gradients
+from headwater.attribution.question import Question
 from headwater.attribution.scores import Scores
 from headwater.base.choices import DEFAULT_CANDIDATES, RankBy
 from headwater.runs.run import Run
@@ -35,7 +36,7 @@ def recall_stage(work: Path) -> None:
             continue
         run, questions = found
         curvature = run.curvature()
-        weights = preconditioned(run.lm, curvature, [question.sequence for question in questions])
+        weights = question_gradients(run.lm, curvature.layers, questions, curvature=curvature)
         sweep = Sweep(stage="scores", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences())
         exact = fold(sweep, lambda weights=weights: Scores(weights)).values.numpy()
         dimensions = sum(layer.parameters for layer in curvature.layers)

@@ -25,10 +25,11 @@ from headwater.base.progress import Report, Step
 from headwater.cli.progress import progress_report
 from headwater.corpus.read import ReadOptions, read_records
 from headwater.demo.world import make_world, write_world
-from headwater.evaluate.board import Board, EvaluationPlan, costs, measured, write_all
-from headwater.evaluate.context import open_scene
-from headwater.evaluate.leaderboard import markdown, table
+from headwater.evaluate.board import Board, EvaluationPlan, measured
+from headwater.evaluate.context import open_context
 from headwater.evaluate.methods import parse_methods
+from headwater.render.leaderboard import markdown, notes, table, title, write_leaderboard
+from headwater.render.plots.costs import costs_of
 from headwater.runs.run import Run
 from headwater.training.make import Design, make_model
 from headwater.training.recipe import Recipe, read_recipe
@@ -117,7 +118,7 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
             with progress_report() as report:
                 run = _run(subject, folder, report)
                 scene = replace(
-                    open_scene(run, folder / "evaluate", folder / "queries.jsonl"),
+                    open_context(run, folder / "evaluate", folder / "queries.jsonl"),
                     checkpoints=folder / "model" / "checkpoints",
                     report=report,
                 )
@@ -128,7 +129,7 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
                 )
                 metrics: tuple[str, ...] = ("tail-patch",) if quick else subject.removed
                 removed = measured(scene, parse_methods(REMOVED), replace(plan, metrics=metrics))
-            write_all(whole)
+            write_leaderboard(whole)
             _write(subject.name, whole, removed, settings)
 
 
@@ -155,17 +156,17 @@ def _run(subject: Subject, folder: Path, report: Report) -> Path:
 
 def _write(name: str, whole: Board, removed: Board, settings: Board) -> None:
     picture = DOCS / "pictures" / f"leaderboard-{name}.svg"
-    costs(whole).save(picture)
+    costs_of(whole).save(picture)
     parts = [
-        f"{whole.title}. Measured on {date.today()}, {_machine()}.",
-        *whole.notes,
-        markdown(table(whole.results, whole.unit, whole.reference)),
+        f"{title(whole)}. Measured on {date.today()}, {_machine()}.",
+        *notes(whole),
+        markdown(table(whole)),
         f"![LDS against cost](pictures/{picture.name})",
         "Tail patch over all queries"
         + (f", removal and retraining over {removed.plan.removed} queries:" if removed.unit else ":"),
-        markdown(table(removed.results, None)),
+        markdown(table(replace(removed, unit=None))),
         "LDS with other settings:",
-        markdown(table(settings.results, settings.unit, settings.reference)),
+        markdown(table(settings)),
     ]
     page = DOCS / "leaderboard.md"
     text = page.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.render.plots.by_rank import half
+from headwater.render.plots.by_rank import fewest_for_half
 from headwater.render.plots.sheet import LIGHT, LINE, QUIET, SMALL, Picture, numbered, sheet
 
 TENTHS = 10
@@ -30,7 +30,7 @@ class Tails(Picture):
     def meaning(self) -> str:
         total = len(self.scores)
         falling = [np.sort(column[column > 0])[::-1] for column in self.scores.T]
-        halves = np.array([half(values) for values in falling])
+        halves = np.array([fewest_for_half(values) for values in falling])
         tops = np.array([values[: total // 100].sum() / values.sum() for values in falling])
         return (
             f"Half of the positive influence on a question comes from {halves.min()} to {halves.max()} of "

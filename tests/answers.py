@@ -7,8 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from headwater.attribution.answer import Answer
-from headwater.attribution.attribution import Query, QueryToken, ScoredExample, TokenInfluence
+from headwater.attribution.answer import Answer, Query, QueryToken, ScoredExample, TokenInfluence
 
 HOSTILE = [
     *("<script>alert(1)</script>", "</style>", "</bdi></main>", '" onmouseover="x'),

@@ -15,8 +15,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect, sync_playwright
 
-from headwater.attribution.answer import Answer
-from headwater.attribution.attribution import ScoredExample
+from headwater.attribution.answer import Answer, ScoredExample
 from headwater.render.heat import strength
 from headwater.render.summary import signed
 from headwater.render.visible import one_line, shorten

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from headwater.attribution.answer import Answer, answer_schema
-from headwater.attribution.attribution import TokenInfluence
+from headwater.attribution.answer import Answer, TokenInfluence, answer_schema
 from headwater.errors import HeadwaterError
 from headwater.render.html import answer_html
 from tests.answers import ANSWER, HEN, answer, example, tokens, told

@@ -12,8 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import DEFAULT_OPTIONS, Axe
 from playwright.sync_api import Page, expect
 
-from headwater.attribution.attribution import TokenInfluence
-from headwater.render.heat import shade, snippet, strongest
+from headwater.attribution.answer import TokenInfluence
+from headwater.render.heat import largest_influence, shade, snippet
 from headwater.render.palette import PALETTES, Palette, Theme, channels, contrast, css_channels
 from headwater.render.summary import probability, signed
 from headwater.render.visible import one_line, shorten, visible
@@ -219,7 +219,7 @@ def test_texts_are_shaded_and_cut_as_python_does_it(visit: Visit) -> None:
     for _ in range(40):
         count = chance.randint(1, 60)
         tokens = [TokenInfluence(chance.choice([*HOSTILE, " word"]), chance.gauss(0, 3)) for _ in range(count)]
-        scale = chance.choice([strongest(tokens), 2.0, 0.0])
+        scale = chance.choice([largest_influence(tokens), 2.0, 0.0])
         pieces = shade(tokens, scale)
         drawn = [{"text": piece.text, "influence": piece.influence, "share": piece.share} for piece in pieces]
         room = chance.randint(0, 300)

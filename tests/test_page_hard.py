@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from headwater.attribution.attribution import ScoredExample
+from headwater.attribution.answer import ScoredExample
 from headwater.render.summary import signed
 from headwater.render.visible import one_line, visible
 from headwater.serve.settings import Settings

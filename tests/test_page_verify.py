@@ -13,14 +13,13 @@ from playwright.sync_api import Locator, Page, expect
 
 from headwater.attribution.answer import Answer
 from headwater.base.progress import Step
-from headwater.render.comparison import headline, made_with, verdict
-from headwater.render.scatter import NAMES, axis_limit, numbers
+from headwater.render.scatter_parts import GROUP_NAMES, axis_limit, numbers
 from headwater.render.summary import signed
+from headwater.render.verification import checked_with, headline, verdict
 from headwater.render.visible import one_line, shorten
 from headwater.runs.run import Run
-from headwater.verify.comparison import Check
 from headwater.verify.options import VerifyOptions
-from headwater.verify.verification import Verification
+from headwater.verify.verification import Check, Verification
 from tests.browsing import STORIES, Site, Visit, answered, where
 from tests.serving import COMPLETION, PROMPT, Gate
 from tests.test_page_access import focus, said, tab_to
@@ -45,7 +44,7 @@ def rows(page: Page) -> list[list[str]]:
 def told(found: Verification) -> list[list[str]]:
     """What `rows` finds where the page shows this verification."""
     return [
-        [shorten(one_line(check.id), 60), NAMES[check.group], signed(check.predicted), signed(check.measured)]
+        [shorten(one_line(check.id), 60), GROUP_NAMES[check.group], signed(check.predicted), signed(check.measured)]
         for check in found.checks
     ]
 
@@ -70,13 +69,13 @@ def test_an_answer_is_verified_and_its_marks_lead_to_the_examples(site: Site, vi
     assert rows(page) == told(found)
     assert figures(page) == written(found)
     expect(panel).to_contain_text(f"{headline(found)} {verdict(found)}")
-    expect(panel).to_contain_text(made_with(found))
+    expect(panel).to_contain_text(checked_with(found))
     assert "verify=step&check-k=3&check-random=4" in where(page)
 
     def mark(n: int) -> Locator:
         return panel.locator(f'[data-key="mark-{n}"]')
 
-    names = [f"{one_line(check.id)}, {NAMES[check.group]}: {numbers(check)}" for check in found.checks]
+    names = [f"{one_line(check.id)}, {GROUP_NAMES[check.group]}: {numbers(check)}" for check in found.checks]
     for n, name in enumerate(names):
         expect(mark(n)).to_have_attribute("aria-label", name)
     lowered = next(n for n, check in enumerate(found.checks) if check.group == "opponent")

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from headwater.attribution.attribution import TokenMap
+from headwater.attribution.answer import TokenMap
 from headwater.attribution.index.recall import recall_of
 from headwater.cli import app
 from headwater.errors import HeadwaterError
 from headwater.render import plots
 from headwater.render.palette import PALETTES
 from headwater.render.plots import sheet
-from headwater.render.plots.by_rank import drawn_ranks, half
+from headwater.render.plots.by_rank import drawn_ranks, fewest_for_half
 from headwater.render.plots.power_law import fit_power_law
 from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
@@ -110,7 +110,7 @@ def test_of_a_large_corpus_the_strongest_are_all_drawn_and_the_others_thinly() -
 @given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=40))
 def test_half_is_held_by_the_fewest_that_can_hold_it(values: list[float]) -> None:
     falling = np.sort(np.array(values))[::-1]
-    count, enough = half(falling), falling.sum() / 2
+    count, enough = fewest_for_half(falling), falling.sum() / 2
     assert falling[:count].sum() >= enough * (1 - 1e-12)
     assert falling[: count - 1].sum() < enough
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from headwater.attribution.attribution import Query, QueryToken, TokenInfluence, TokenMap
+from headwater.attribution.answer import Query, QueryToken, TokenInfluence, TokenMap
 from headwater.errors import HeadwaterError
 from headwater.render.heat import shade, snippet
 from headwater.render.html import answer_html, fragment_html, token_map_html

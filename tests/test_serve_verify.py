@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from headwater.attribution.answer import Answer
 from headwater.base.progress import Step
-from headwater.render.comparison import comparison_html, headline, made_with, verdict
+from headwater.render.verification import checked_with, headline, verdict, verification_html
 from headwater.runs.run import Run
 from headwater.serve.app import create_app
 from headwater.verify.options import VerifyOptions
@@ -71,7 +71,7 @@ def test_a_verification_over_http_is_that_of_the_run(
     found = run.verify(Answer.from_json(json.dumps(answer)), options)
     assert told["answer"] == found.to_dict()
     assert told["meaning"] == f"{headline(found)} {verdict(found)}"
-    assert told["made_with"] == made_with(found)
+    assert told["made_with"] == checked_with(found)
     assert verify(client, question, **body)["id"] == told["id"]
 
 
@@ -149,7 +149,7 @@ def test_a_verification_as_a_file(client: TestClient, run: Run) -> None:
     files = {format: client.get(f"/v1/jobs/{told['id']}/answer?format={format}") for format in ("json", "html", "csv")}
     assert files["json"].json() == told["answer"]
     found = run.verify(run.ask(PROMPT, COMPLETION), k=2)
-    assert files["html"].text == comparison_html(found)
+    assert files["html"].text == verification_html(found)
     assert files["html"].headers["content-disposition"] == 'attachment; filename="headwater-verification.html"'
     assert files["csv"].status_code == 422
     assert "only as json or html" in files["csv"].json()["detail"]

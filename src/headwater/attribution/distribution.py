@@ -1,4 +1,4 @@
-"""How the influence is distributed over the corpus: the histogram that a question's answer carries."""
+"""How influence is distributed over the corpus: the histogram in an answer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.attribution import Distribution
+from headwater.attribution.answer import Distribution
 
 BINS = 81
-"""Odd, so that nothing at all has a bin of its own in the middle."""
+"""Odd, so that zero has a bin of its own in the middle."""
 
 
 def distribution(scored: NDArray[Any], estimated: NDArray[Any] | None = None) -> Distribution | None:
-    """The histogram of numbers scored exactly, and of others only estimated; None where there are none of either."""
+    """The histogram of numbers scored exactly and of others estimated; None where there are none of either."""
     others = np.zeros(0) if estimated is None else estimated
     furthest = max((float(np.abs(part).max()) for part in (scored, others) if len(part)), default=None)
     if furthest is None or not np.isfinite(furthest):

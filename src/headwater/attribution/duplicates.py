@@ -1,4 +1,4 @@
-"""Near-duplicates: examples of almost the same words, shown once with a count."""
+"""Near-duplicates: examples with almost the same words are shown once, with a count."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 WORDS = 5
-"""Texts are compared by their runs of so many words (Broder 1997)."""
+"""Length of the runs of words that texts are compared by (Broder 1997)."""
 ALIKE = 0.8
-"""Two texts are near-duplicates where at least this share of their runs is common to both (Jaccard)."""
+"""Two texts are near-duplicates if at least this share of their runs is common to both (Jaccard index)."""
 
 
 @dataclass
@@ -19,14 +19,14 @@ class Family:
 
     position: int
     others: list[int] = field(default_factory=list[int])
-    """Positions of the near-duplicates, in the order they came."""
+    """Positions of the near-duplicates, in order of strength."""
 
 
 def families(ranked: Iterable[tuple[int, str]]) -> Iterator[Family]:
-    """Fold examples (position, text), strongest first, as they come.
+    """Fold examples (position, text), strongest first, into families.
 
-    Each family is yielded when its first example is met; later near-duplicates are added to it while iteration goes
-    on, so that whoever stops after k families has read no more than these needed.
+    A family is yielded with its first example. Later near-duplicates are added to it while iteration goes on, so a
+    caller that stops after k families has read only the texts these needed.
     """
     heads: list[tuple[frozenset[str], Family]] = []
     for position, text in ranked:
@@ -47,7 +47,7 @@ def near_duplicates(first: str, second: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def runs_of_words(text: str) -> frozenset[str]:
-    """Every run of five words of a text, without case and marks; of a shorter text all its words as one."""
+    """Every run of five words of a text, without case and punctuation; a shorter text is one run."""
     words = re.findall(r"\w+", text.lower())
     if len(words) <= WORDS:
         return frozenset([" ".join(words) or text])

@@ -110,30 +110,31 @@ def evaluate(
     on where it stopped, and a new method costs no retraining for lds.
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.evaluate.board import EvaluationPlan, measured, write_all
-    from headwater.evaluate.context import open_scene
-    from headwater.evaluate.leaderboard import table
+    from headwater.evaluate.board import EvaluationPlan, measured
+    from headwater.evaluate.context import open_context
     from headwater.evaluate.measures import metric_of
     from headwater.evaluate.methods import parse_methods
+    from headwater.render import leaderboard
 
     asked = list(dict.fromkeys(metric or DEFAULT_METRICS))
     for name in asked:
         metric_of(name)
     chosen = parse_methods(method or DEFAULT)
-    scene = replace(
-        open_scene(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
+    context = replace(
+        open_context(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
     metrics = [name for name in METRICS.names() if name in asked]
     plan = EvaluationPlan(
         metrics=metrics, subsets=subsets, seeds=seeds, removed=removed, jobs=jobs or os.cpu_count() or 1
     )
-    with engine.start() as scene.run.engine, progress_report() as report:
-        board = measured(replace(scene, report=report), chosen, plan)
-    header, *rows = table(board.results, board.unit, board.reference)
-    drawn = Table(*header, title=board.title)
+    with progress_report() as report, engine.start(report) as execution:
+        working = replace(context, run=context.run.using(**vars(execution)))
+        board = measured(working, chosen, plan)
+    header, *rows = leaderboard.table(board)
+    drawn = Table(*header, title=leaderboard.title(board))
     for row in rows:
         drawn.add_row(*row)
     Console().print(drawn)
-    for line in board.notes:
+    for line in leaderboard.notes(board):
         say(line)
-    say(f"Wrote {', '.join(map(str, write_all(board)))}.")
+    say(f"Wrote {', '.join(map(str, leaderboard.write_leaderboard(board)))}.")

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from headwater.base.shown import counted
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
 from headwater.gradients.basis import Basis
@@ -65,7 +66,15 @@ class Curvature(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+def in_one_line(curvature: Curvature) -> str:
+    """A curvature's `repr`: its kind, size and damping."""
+    return (
+        f"Curvature({curvature.kind}, {counted(len(curvature.layers), 'layer')}, "
+        f"{counted(curvature.dimensions, 'parameter')}, damping {curvature.damping.describe()})"
+    )
+
+
+@dataclass(frozen=True, repr=False)
 class Eigenbasis:
     """One layer's curvature `(Q_S ⊗ Q_A) diag(Λ) (Q_S ⊗ Q_A)ᵀ`; a basis of None is the identity."""
 
@@ -75,6 +84,10 @@ class Eigenbasis:
     """Q_S [O, O]"""
     eigenvalues: Tensor
     """Λ [O, I]"""
+
+    def __repr__(self) -> str:
+        outputs, inputs = self.eigenvalues.shape
+        return f"Eigenbasis({outputs} × {inputs})"
 
     def to_eigenbasis(self, gradients: Tensor) -> Tensor:
         """Q_Sᵀ G Q_A for gradients [Q, O, I]."""
@@ -93,7 +106,7 @@ class Eigenbasis:
         return self.input_basis.rows_back(self.output_basis.columns_back(rotated))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EigenCurvature:
     """Every kind that is diagonal in a Kronecker-factored basis.
 
@@ -105,6 +118,9 @@ class EigenCurvature:
     layers: tuple[TrackedLayer, ...]
     bases: Mapping[str, Eigenbasis]
     damping: Damping
+
+    def __repr__(self) -> str:
+        return in_one_line(self)
 
     @property
     def dimensions(self) -> int:

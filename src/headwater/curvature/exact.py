@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headwater.corpus.batches import Batch
+from headwater.curvature.base import in_one_line
 from headwater.curvature.damping import Damping
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import FactoredGradient, per_example
@@ -65,6 +66,9 @@ class ExactCurvature:
         self.layers = tuple(layers)
         self.fisher = fisher
         self.damping = damping
+
+    def __repr__(self) -> str:
+        return in_one_line(self)
 
     @cached_property
     def _factor(self) -> Tensor:

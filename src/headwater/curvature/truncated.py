@@ -16,6 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from headwater.base.shown import counted
 from headwater.curvature.base import Curvature, EigenCurvature, whitened
 from headwater.errors import HeadwaterError
 from headwater.gradients.basis import Basis
@@ -23,7 +24,7 @@ from headwater.gradients.factored import Bases, FactoredGradient, match_layout
 from headwater.lm.layers import TrackedLayer
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TruncatedCurvature:
     """A curvature seen along some directions of its layers alone."""
 
@@ -36,6 +37,10 @@ class TruncatedCurvature:
     """layer -> 1 / √(Λ + λ) [k_O, k_I]"""
     share: float
     """Of the mean I(z, z): Σ Λ / (Λ + λ) over these directions to that over all."""
+
+    def __repr__(self) -> str:
+        size = f"{counted(len(self.layers), 'layer')}, {counted(self.dimensions, 'direction')}"
+        return f"TruncatedCurvature({size}, {self.share:.0%} of I(z, z))"
 
     @property
     def dimensions(self) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.verify.agreement import rank_correlation
+
 RESAMPLINGS = 1000
 LEVEL = 0.95
 
@@ -45,15 +47,15 @@ def foretold(scores: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[np.flo
 def correlations(
     scores: NDArray[Any], members: NDArray[np.bool_], losses: NDArray[Any], *, weights: NDArray[Any] | None = None
 ) -> NDArray[np.float64]:
-    """[B, Q] for every query Spearman's correlation of what is foretold and −losses [M, Q] over the subsets.
+    """[B, Q] Spearman's correlation over the subsets of what is predicted with −losses [M, Q], for every query.
 
-    `weights` [B, M] say how often each subset counts; None is once, which gives one row. Where either side is
-    constant there is no order to agree on, and the correlation is 0.
+    `weights` [B, M] are how often each subset counts in each of B resamplings of M subsets; None is one row in which
+    each counts once. Where either side is constant there is no order to agree on, and the correlation is 0.
     """
-    counts = np.ones((1, len(losses))) if weights is None else weights.astype(np.float64)
-    guesses = foretold(scores, members)
-    found = [_spearman(guesses[:, q], -losses[:, q], counts) for q in range(losses.shape[1])]
-    return np.stack(found, axis=1)
+    subsets, guesses = np.arange(len(losses)), foretold(scores, members)
+    drawn = subsets[None] if weights is None else np.stack([np.repeat(subsets, counts) for counts in weights])
+    found = [rank_correlation(guesses[drawn, q], -losses[drawn, q]) for q in range(losses.shape[1])]
+    return np.nan_to_num(np.stack(found, axis=1))
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,8 @@ def mean(values: Sequence[float], seed: int = 0, resamplings: int = RESAMPLINGS)
 
 
 def correlations_of(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """[Q] Spearman's correlation of the columns of two [M, Q]."""
-    counts = np.ones((1, len(one)))
-    return np.array([_spearman(one[:, q], other[:, q], counts)[0] for q in range(one.shape[1])])
+    """[Q] Spearman's correlation of the columns of two [M, Q]; 0 where either is constant."""
+    return np.nan_to_num(rank_correlation(one.T, other.T))
 
 
 def strongest(scores: NDArray[Any], count: int) -> list[int]:
@@ -123,16 +124,3 @@ def trace(scores: NDArray[Any], stating: NDArray[np.bool_], k: int = 10, *, seed
     total = int(stating.sum())
     assert total, "a fact is stated at least once"
     return Traced(1.0 / (1 + int(hits.argmax())), int(hits[:k].sum()) / min(k, total))
-
-
-def _spearman(one: NDArray[Any], other: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """[B] correlation of the ranks of two [M], each resampling [B, M] ranking anew."""
-    a, b = _centred_ranks(one, weights), _centred_ranks(other, weights)
-    size = np.sqrt((weights * a**2).sum(1) * (weights * b**2).sum(1))
-    return np.divide((weights * a * b).sum(1), size, out=np.zeros(len(weights)), where=size > 1e-9)
-
-
-def _centred_ranks(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """[B, M] ranks with ties shared, less their mean. A value's rank is the weight below it and half of its equals'."""
-    below = (values[None, :] < values[:, None]) + 0.5 * (values[None, :] == values[:, None])
-    return weights @ below.T - weights.sum(1, keepdims=True) / 2

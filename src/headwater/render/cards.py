@@ -1,23 +1,24 @@
-"""What the HTML templates draw: the question's tokens and one card an example, worked out beforehand."""
+"""What the HTML templates draw: the question's tokens and one card per example."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headwater.attribution.attribution import Attribution, Query, ScoredExample
+from headwater.attribution.answer import Answer, Query, ScoredExample
 from headwater.render.heat import Piece, ScaleBy, Snippet, axis, shade, shared_scale, snippet, strength
 from headwater.render.palette import share
 from headwater.render.summary import in_prompt
 from headwater.render.visible import leading_spaces, one_line, visible
 
 LONG = 1200
-"""Of longer texts a snippet is shown, and the whole on request."""
-SNIPPET = 700
+"""Characters beyond which a text is shown as a snippet, and the whole on request."""
+PAGE_SNIPPET = 700
+"""Characters of a snippet."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class QuestionToken:
     """One token of the question."""
 
     lead: str
@@ -29,13 +30,13 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerBar:
     """One bar of the layers' sparkline."""
 
     name: str
     influence: float
     share: float
-    """Of the strongest layer of this example, from −1 to 1."""
+    """Influence over that of the example's strongest layer, from −1 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,37 +50,37 @@ class Card:
     pieces: list[Piece]
     snippet: Snippet | None
     """Where the text is long."""
-    layers: list[Layer]
+    layers: list[LayerBar]
     metadata: list[tuple[str, str]]
-    """What is known of the example, made visible."""
+    """The example's metadata, made visible."""
 
     @property
-    def strongest_layer(self) -> Layer:
+    def strongest_layer(self) -> LayerBar:
         return max(self.layers, key=lambda layer: abs(layer.share))
 
 
-def question(query: Query) -> list[Asked]:
+def question(query: Query) -> list[QuestionToken]:
     """The tokens of the question, in order."""
-    asked: list[Asked] = []
+    asked: list[QuestionToken] = []
     for token, before in in_prompt(query):
         text = one_line(token.token) if token.selected else visible(token.token)
         lead = leading_spaces(text)
         asked.append(
-            Asked(lead=lead, word=text[len(lead) :], loss=token.loss, in_prompt=before, selected=token.selected)
+            QuestionToken(lead=lead, word=text[len(lead) :], loss=token.loss, in_prompt=before, selected=token.selected)
         )
     return asked
 
 
-def cards(attribution: Attribution, scale: ScaleBy) -> tuple[list[Card], list[Card]]:
+def cards(answer: Answer, scale: ScaleBy) -> tuple[list[Card], list[Card]]:
     """The cards of the examples that raised the likelihood, and of those that lowered it."""
-    end, full = axis(attribution), shared_scale(attribution, scale)
+    end, full = axis(answer), shared_scale(answer, scale)
 
     def made(examples: Sequence[ScoredExample]) -> list[Card]:
-        bars = [share(strength(example, attribution.rank_by), end) for example in examples]
+        bars = [share(strength(example, answer.rank_by), end) for example in examples]
         ranked = enumerate(zip(examples, bars, strict=True), start=1)
         return [_card(rank, example, bar, scale=full) for rank, (example, bar) in ranked]
 
-    return made(attribution.proponents), made(attribution.opponents)
+    return made(answer.proponents), made(answer.opponents)
 
 
 def _card(rank: int, example: ScoredExample, bar: float, *, scale: float | None) -> Card:
@@ -91,8 +92,8 @@ def _card(rank: int, example: ScoredExample, bar: float, *, scale: float | None)
         example=example,
         bar=bar,
         pieces=pieces,
-        snippet=snippet(pieces, SNIPPET) if long else None,
-        layers=[Layer(one_line(name), value, share(value, peak)) for name, value in example.layers.items()],
+        snippet=snippet(pieces, PAGE_SNIPPET) if long else None,
+        layers=[LayerBar(one_line(name), value, share(value, peak)) for name, value in example.layers.items()],
         metadata=[
             (one_line(key), one_line(str(value))) for key, value in example.metadata.items() if value is not None
         ],

@@ -1,4 +1,4 @@
-"""Tokens with the strength of their shade, and the part of a long text that is worth showing."""
+"""Tokens with the strength of their shade, and the part of a long text that is shown."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from headwater.attribution.attribution import Attribution, RankBy, ScoredExample, TokenInfluence
+from headwater.attribution.answer import Answer, ScoredExample, TokenInfluence
+from headwater.base.choices import RankBy
 from headwater.render.palette import share
 from headwater.render.visible import leading_spaces, visible
 
 ScaleBy = Literal["card", "shared"]
-"""Whose strongest token gets the full colour: every card's own, or that of the whole answer."""
+"""Which token gets the full colour: the strongest of each card, or the strongest of the whole answer."""
 
 STRONG = 0.4
-"""A token of at least this share of the scale also shows its sign without colour."""
+"""A token with at least this share of the scale also shows its sign without colour."""
 FAINT = 0.04
-"""A token below this share of the scale is left without a shade."""
+"""A token below this share of the scale has no shade."""
 LINE_BREAK_COST = 40
-"""A line break takes as much room as so many characters."""
+"""Characters of room that a line break takes."""
 
 
 @dataclass(frozen=True)
@@ -59,33 +60,33 @@ def strength(example: ScoredExample, rank_by: RankBy) -> float:
     return example.influence if rank_by == "influence" or example.relative is None else example.relative
 
 
-def axis(attribution: Attribution) -> float:
-    """Where the shared axis of all bars ends: the strongest example of both ends."""
-    examples = attribution.proponents + attribution.opponents
-    return max((abs(strength(example, attribution.rank_by)) for example in examples), default=0.0)
+def axis(answer: Answer) -> float:
+    """End of the axis that all bars share: the strongest example of both ends."""
+    examples = answer.proponents + answer.opponents
+    return max((abs(strength(example, answer.rank_by)) for example in examples), default=0.0)
 
 
-def strongest(tokens: Sequence[TokenInfluence]) -> float:
-    """The largest absolute influence of a token."""
+def largest_influence(tokens: Sequence[TokenInfluence]) -> float:
+    """The largest absolute influence of any of the tokens."""
     return max((abs(token.influence) for token in tokens), default=0.0)
 
 
-def shared_scale(attribution: Attribution, scale: ScaleBy) -> float | None:
+def shared_scale(answer: Answer, scale: ScaleBy) -> float | None:
     """The scale of all cards, or None where every card has its own."""
     if scale == "card":
         return None
-    examples = attribution.proponents + attribution.opponents
-    return max((strongest(example.tokens) for example in examples), default=0.0)
+    examples = answer.proponents + answer.opponents
+    return max((largest_influence(example.tokens) for example in examples), default=0.0)
 
 
 def shade(tokens: Sequence[TokenInfluence], scale: float | None = None) -> list[Piece]:
     """The tokens with their shares of `scale`, or of their own strongest one."""
-    full = strongest(tokens) if scale is None else scale
+    full = largest_influence(tokens) if scale is None else scale
     return [Piece(visible(token.token), token.influence, share(token.influence, full)) for token in tokens]
 
 
 def snippet(pieces: Sequence[Piece], room: int) -> Snippet:
-    """About `room` characters around the strongest piece, which is always among them; all where they fit."""
+    """About `room` characters around the strongest piece, which is always included; all pieces where they fit."""
     if sum(map(_cost, pieces)) <= room:
         return Snippet(list(pieces), cut_before=False, cut_after=False)
     centre = max(range(len(pieces)), key=lambda place: abs(pieces[place].share))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from html import escape
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from headwater.attribution.attribution import Attribution, TokenMap
+from headwater.attribution.answer import Answer, TokenMap
 from headwater.render.cards import cards, question
 from headwater.render.grid import grid
 from headwater.render.heat import ScaleBy
@@ -20,7 +21,7 @@ from headwater.render.visible import one_line, shorten
 
 
 def in_pixels(css: str) -> Markup:
-    """Lengths in rem as pixels: a fragment stands in a page of others, where a rem may be anything."""
+    """Lengths in rem as pixels: the page around a fragment decides how large a rem is."""
     return Markup(re.sub(r"(\d*\.?\d+)rem\b", lambda found: f"{16 * float(found[1]):g}px", css))  # noqa: S704
 
 
@@ -34,14 +35,14 @@ FILTERS: dict[str, Callable[..., str]] = {
 }
 
 
-def answer_html(attribution: Attribution, scale: ScaleBy = "card") -> str:
+def answer_html(answer: Answer, scale: ScaleBy = "card") -> str:
     """One self-contained page. `scale` says whose strongest token gets the full colour."""
-    return _render("page.html", **_answer(attribution, scale))
+    return _render("page.html", **_answer(answer, scale))
 
 
-def fragment_html(attribution: Attribution, scale: ScaleBy = "card") -> str:
+def fragment_html(answer: Answer, scale: ScaleBy = "card") -> str:
     """The same inside a <div> with its own styles, for a notebook."""
-    return _render("fragment.html", **_answer(attribution, scale))
+    return _render("fragment.html", **_answer(answer, scale))
 
 
 def token_map_html(token_map: TokenMap) -> str:
@@ -49,20 +50,29 @@ def token_map_html(token_map: TokenMap) -> str:
     return _render("token_map.html", grid=grid(token_map))
 
 
-def _answer(attribution: Attribution, scale: ScaleBy) -> dict[str, Any]:
-    raised, lowered = cards(attribution, scale)
-    query = attribution.query
+def token_map_cell(token_map: TokenMap) -> str:
+    """The page of a token map in a frame, for a notebook."""
+    # Pixels for headings and labels, for the example's text in lines of some 100 characters, and for the rows.
+    lines = 1 + len("".join(token_map.example_tokens)) // 100
+    height = min(340 + 27 * lines + 33 * len(token_map.query_tokens), 800)
+    page = escape(token_map_html(token_map))
+    return f'<iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0"></iframe>'
+
+
+def _answer(answer: Answer, scale: ScaleBy) -> dict[str, Any]:
+    raised, lowered = cards(answer, scale)
+    query = answer.query
     return {
         "title": shorten(one_line(query.prompt + query.completion), 80),
         "question": question(query),
         "subject": subject(query),
-        "contrast": None if attribution.contrast is None else attribution.contrast.completion.strip(),
+        "contrast": None if answer.contrast is None else answer.contrast.completion.strip(),
         "surprisal": surprisal(query.loss),
-        "meaning": meaning(attribution),
+        "meaning": meaning(answer),
         "scale": scale,
         "columns": [("raised", raised), ("lowered", lowered)],
-        "made_with": made_with(attribution),
-        "added": attribution.added,
+        "made_with": made_with(answer),
+        "added": answer.added,
     }
 
 

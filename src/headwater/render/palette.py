@@ -1,4 +1,4 @@
-"""The colours of influence, the same on every face: blue raised the likelihood, orange lowered it."""
+"""The colours of influence, the same everywhere: blue raised the likelihood, orange lowered it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Theme = Literal["light", "dark"]
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """The colours of one theme. Blue and orange are told apart with every common kind of colour blindness."""
+    """The colours of one theme. Blue and orange differ for every common kind of colour blindness."""
 
     background: str
     raises: str
@@ -44,7 +44,7 @@ PALETTES: dict[Theme, Palette] = {
 
 
 def share(value: float, scale: float) -> float:
-    """`value` as a part of `scale`, from −1 to 1; ±1 from there on, and 0 where there is no scale."""
+    """`value` as a part of `scale`, clipped to −1 to 1; 0 where the scale is not positive."""
     if not scale > 0 or math.isnan(value):
         return 0.0
     return max(-1.0, min(1.0, value / scale))
@@ -63,7 +63,7 @@ def blend(start: str, end: str, part: float) -> str:
 
 
 def text_on(fill: str) -> str:
-    """The ink, dark or light, read best on `fill`: on any fill of `colour` its contrast is over 4.5."""
+    """The ink, dark or light, with the higher contrast on `fill`: over 4.5 on any fill of `colour`."""
     return max((palette.ink for palette in PALETTES.values()), key=lambda ink: contrast(ink, fill))
 
 

@@ -1,23 +1,22 @@
-"""What the numbers of an answer mean, in plain words."""
+"""What the numbers of an answer mean, in words: the same sentences in the terminal, on the page and from the server."""
 
 from __future__ import annotations
 
 import math
 from itertools import accumulate
 
-from headwater.attribution.attribution import Attribution, Query, QueryToken, ScoredExample
+from headwater.attribution.answer import Answer, Query, QueryToken, ScoredExample
+from headwater.base.shown import counted
 from headwater.render.visible import one_line, shorten
 
 
-def meaning(attribution: Attribution) -> str:
+def meaning(answer: Answer) -> str:
     """What influence says about this answer, and what removing its strongest example is predicted to do."""
-    return " ".join(
-        sentence for sentence in (_signs(attribution), _ranking(attribution), *_ends(attribution)) if sentence
-    )
+    return " ".join(sentence for sentence in (_signs(answer), _ranking(answer), *_ends(answer)) if sentence)
 
 
 def subject(query: Query) -> str:
-    """What was asked about: “these words”, the completion, or the model's own continuation."""
+    """What the question is about: “these words”, the completion, or the model's own continuation."""
     if query.span is not None:
         return f"“{shorten(one_line(query.span), 60)}”"
     return "the model's own continuation" if query.generated else "the completion"
@@ -29,7 +28,7 @@ def surprisal(loss: float) -> str:
 
 
 def probability(loss: float) -> str:
-    """exp(−loss) as one reads it aloud: "12%", "0.9%", "1 in 54,000"."""
+    """exp(−loss) in words: "12%", "0.9%", "1 in 54,000"."""
     if loss > 36:
         return f"1 in 10^{loss / math.log(10):.0f}"
     chance = math.exp(-loss)
@@ -41,7 +40,7 @@ def probability(loss: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign and three digits: "+36.9", "−0.0123", "+1.2e−07"; plain "0" for nothing."""
+    """A number with its sign and three digits: "+36.9", "−0.0123", "+1.2e−07"; "0" for zero."""
     if value == 0:
         return "0"
     if not math.isfinite(value) or 1000 <= abs(value) < 1e6:
@@ -51,40 +50,37 @@ def signed(value: float) -> str:
     return text.replace("-", "−").replace("e−0", "e−").replace("e+0", "e+")
 
 
-def examples(count: int) -> str:
-    """So many training examples, in words: "3,000 training examples"."""
-    return f"{count:,} training example" + ("" if count == 1 else "s")
+def training_examples(count: int) -> str:
+    """A number of training examples: "3,000 training examples"."""
+    return counted(count, "training example")
 
 
-def made_with(attribution: Attribution) -> str:
+def made_with(answer: Answer) -> str:
     """Model, curvature, damping and how much was scored, on one line."""
     facts = (
-        one_line(attribution.model),
-        f"curvature {one_line(attribution.curvature)}",
-        f"damping λ = {one_line(attribution.damping)}",
-        _scored(attribution),
+        one_line(answer.model),
+        f"curvature {one_line(answer.curvature)}",
+        f"damping λ = {one_line(answer.damping)}",
+        _scored(answer),
     )
     return " · ".join(facts)
 
 
-def _scored(attribution: Attribution) -> str:
+def _scored(answer: Answer) -> str:
     """How many examples were searched and scored: "20,000 training examples searched, 64 of them scored exactly"."""
-    if attribution.added:
-        return f"{attribution.examples_scored:,} text{'' if attribution.examples_scored == 1 else 's'} scored"
-    if attribution.examples_searched is None:
-        return f"{examples(attribution.examples_scored)} scored"
-    missed = attribution.expected_missed
-    sure = f"{max(missed, 0.01):.2g}"
+    if answer.added:
+        return f"{counted(answer.examples_scored, 'text')} scored"
+    if answer.examples_searched is None:
+        return f"{training_examples(answer.examples_scored)} scored"
     return (
-        f"{examples(attribution.examples_searched)} searched, {attribution.examples_scored:,} of them scored exactly "
-        f"(a scan of all would change about {sure} of those shown)"
+        f"{training_examples(answer.examples_searched)} searched, {answer.examples_scored:,} of them scored exactly "
+        f"(an exact scan would replace about {max(answer.expected_missed, 0.01):.2g} of the examples shown)"
     )
 
 
 def alike(example: ScoredExample) -> str:
     """How many near-duplicates are folded into an example, "and 3 near-duplicates"; empty where there are none."""
-    count = len(example.duplicates)
-    return f"and {count:,} near-duplicate{'' if count == 1 else 's'}" if count else ""
+    return f"and {counted(len(example.duplicates), 'near-duplicate')}" if example.duplicates else ""
 
 
 def in_prompt(query: Query) -> list[tuple[QueryToken, bool]]:
@@ -93,31 +89,35 @@ def in_prompt(query: Query) -> list[tuple[QueryToken, bool]]:
     return [(token, end <= len(query.prompt)) for token, end in zip(query.tokens, ends, strict=True)]
 
 
-def _signs(attribution: Attribution) -> str:
-    asked, contrast = subject(attribution.query), attribution.contrast
+def _signs(answer: Answer) -> str:
+    asked, contrast = subject(answer.query), answer.contrast
     if contrast is None:
         signs = f"training on the example made {asked} more likely. Negative: less likely."
     else:
         other = f"“{shorten(one_line(contrast.completion.strip()), 60)}” ({surprisal(contrast.loss)})"
         signs = f"training on the example favoured {asked} over {other}. Negative: the other way round."
-    where = "A token is shaded where the model was taught, mostly about the token that follows."
+    where = (
+        "A token's shade is the influence that enters at its position, mostly through the prediction of the next token."
+    )
     return f"Positive influence: {signs} {where}"
 
 
-def _ranking(attribution: Attribution) -> str:
-    if attribution.rank_by == "influence":
+def _ranking(answer: Answer) -> str:
+    if answer.rank_by == "influence":
         return ""
-    return "Ranked by relative influence: divided by each example's own norm, so that loud examples do not always win."
+    return (
+        "Ranked by relative influence: divided by each example's own norm, so that large gradients do not always win."
+    )
 
 
-def _ends(attribution: Attribution) -> list[str]:
-    if attribution.added:
-        return _added(attribution)
-    total = examples(attribution.examples)
-    restricted = [f"Only examples {one_line(attribution.selection)} were looked at."] if attribution.selection else []
-    if attribution.layers is not None:
-        restricted.append(f"Only influence through {_listed(attribution.layers)} counts.")
-    return restricted + _ends_of_corpus(attribution, total)
+def _ends(answer: Answer) -> list[str]:
+    if answer.added:
+        return _added(answer)
+    total = training_examples(answer.examples)
+    restricted = [f"Only examples {one_line(answer.selection)} were considered."] if answer.selection else []
+    if answer.layers is not None:
+        restricted.append(f"Only influence through {_listed(answer.layers)} counts.")
+    return restricted + _ends_of_corpus(answer, total)
 
 
 def _listed(layers: list[str]) -> str:
@@ -125,42 +125,42 @@ def _listed(layers: list[str]) -> str:
     return f"{names} and {len(layers) - 4} more layers" if len(layers) > 4 else names
 
 
-def _added(attribution: Attribution) -> list[str]:
-    """What adding the strongest of the texts, which are not in the corpus, is predicted to do."""
-    here = f"These are {one_line(attribution.selection or 'texts')}, which the corpus does not hold."
-    strongest = (attribution.proponents or attribution.opponents)[:1]
+def _added(answer: Answer) -> list[str]:
+    """What adding the strongest text, which is not in the corpus, is predicted to do."""
+    here = f"These texts are not in the corpus: {one_line(answer.selection or 'texts')}."
+    strongest = (answer.proponents or answer.opponents)[:1]
     return [here] + [
-        f"Adding {shorten(one_line(example.id), 60)} to the {examples(attribution.examples)} is predicted to "
-        f"{_change(attribution, -example.removal_effect)}."
+        f"Adding {shorten(one_line(example.id), 60)} to the {training_examples(answer.examples)} is predicted to "
+        f"{_change(answer, -example.removal_effect)}."
         for example in strongest
     ]
 
 
-def _ends_of_corpus(attribution: Attribution, total: str) -> list[str]:
-    if not attribution.proponents and not attribution.opponents:
+def _ends_of_corpus(answer: Answer, total: str) -> list[str]:
+    if not answer.proponents and not answer.opponents:
         return [f"Nothing in the {total} raised or lowered it."]
-    if not attribution.proponents:
-        return [f"Nothing in the {total} raised it.", _removal(attribution, attribution.opponents[0], "strongest")]
-    removal = _removal(attribution, attribution.proponents[0], "top")
-    return [removal] if attribution.opponents else [removal, f"Nothing in the {total} lowered it."]
+    if not answer.proponents:
+        return [f"Nothing in the {total} raised it.", _removal(answer, answer.opponents[0], "strongest")]
+    removal = _removal(answer, answer.proponents[0], "top")
+    return [removal] if answer.opponents else [removal, f"Nothing in the {total} lowered it."]
 
 
-def _removal(attribution: Attribution, example: ScoredExample, which: str) -> str:
+def _removal(answer: Answer, example: ScoredExample, which: str) -> str:
     return (
         f"Removing the {which} example, {shorten(one_line(example.id), 60)}, from the "
-        f"{examples(attribution.examples)} is predicted to {_change(attribution, example.removal_effect)}."
+        f"{training_examples(answer.examples)} is predicted to {_change(answer, example.removal_effect)}."
     )
 
 
-def _change(attribution: Attribution, effect: float) -> str:
+def _change(answer: Answer, effect: float) -> str:
     """What is predicted to happen to the query: "change log p by −0.02 nats (2% less likely)"."""
-    if attribution.contrast is not None:
+    if answer.contrast is not None:
         return f"change the log odds between the two by {signed(effect)} nats"
     return f"change log p by {signed(effect)} nats{_likelier(effect)}"
 
 
 def _likelier(effect: float) -> str:
-    """A change of log p as a change of p, " (1.2% less likely)"; nothing where it makes no sense."""
+    """A change of log p as a change of p, " (1.2% less likely)"; nothing where the number would say nothing."""
     if effect == 0 or not abs(effect) < 20:
         return ""
     direction = "more" if effect > 0 else "less"

@@ -1,4 +1,4 @@
-"""An answer as a table, one row an example: for spreadsheets and data frames."""
+"""An answer as a table for spreadsheets and data frames, one row per example."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headwater.attribution.attribution import Attribution, ScoredExample
+from headwater.attribution.answer import Answer, ScoredExample
 
 SCHEMA = pa.schema(
     [
@@ -30,28 +30,28 @@ SCHEMA = pa.schema(
 """`end` is "raised" or "lowered"; `rank` counts from 1 at each end; `metadata` is JSON."""
 
 
-def answer_table(attribution: Attribution) -> Any:
+def answer_table(answer: Answer) -> Any:
     """A pyarrow Table of SCHEMA, proponents first; the question is in the schema's metadata, as JSON."""
-    rows = [_row("raised", *ranked) for ranked in enumerate(attribution.proponents, start=1)]
-    rows += [_row("lowered", *ranked) for ranked in enumerate(attribution.opponents, start=1)]
+    rows = [_row("raised", *ranked) for ranked in enumerate(answer.proponents, start=1)]
+    rows += [_row("lowered", *ranked) for ranked in enumerate(answer.opponents, start=1)]
     facts = {
-        "prompt": attribution.query.prompt,
-        "completion": attribution.query.completion,
-        "span": attribution.query.span,
-        "contrast": attribution.contrast.completion if attribution.contrast else None,
-        "rank_by": attribution.rank_by,
-        "model": attribution.model,
-        "damping": attribution.damping,
+        "prompt": answer.query.prompt,
+        "completion": answer.query.completion,
+        "span": answer.query.span,
+        "contrast": answer.contrast.completion if answer.contrast else None,
+        "rank_by": answer.rank_by,
+        "model": answer.model,
+        "damping": answer.damping,
     }
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata({"headwater": json.dumps(facts)}))
 
 
-def answer_csv(attribution: Attribution) -> str:
-    """The same rows as CSV with a header; what is nested is JSON in its cell."""
+def answer_csv(answer: Answer) -> str:
+    """The same rows as CSV with a header; nested values are JSON in their cell."""
     output = io.StringIO()
     writer = csv.DictWriter(output, SCHEMA.names, lineterminator="\r\n")
     writer.writeheader()
-    for row in answer_table(attribution).to_pylist():
+    for row in answer_table(answer).to_pylist():
         nested = {name: json.dumps(row[name], ensure_ascii=False) for name in ("duplicates", "layers", "tokens")}
         writer.writerow(row | nested)
     return output.getvalue()

@@ -10,16 +10,16 @@ from rich.cells import set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from headwater.attribution.attribution import TokenMap
+from headwater.attribution.answer import TokenMap
 from headwater.render.heat import FAINT
 from headwater.render.palette import Theme, share
 from headwater.render.summary import signed
 from headwater.render.terminal_text import BOLD, Ink, ink_of, legend
 from headwater.render.theme import terminal_theme
-from headwater.render.visible import one_line
+from headwater.render.visible import one_line, token_name
 
 CELL = 9
-"""Columns of the screen that one training token takes, with a space."""
+"""Columns of the screen for one training token and a space."""
 ROW_HEAD = 14
 
 
@@ -61,7 +61,7 @@ class _MapView:
         return Text(f"Influence of {tokens} of {which} (columns) on the query's tokens (rows)")
 
     def _header(self, shown: list[int]) -> Text:
-        names = [_fit(self.token_map.example_tokens[place], CELL - 1) for place in shown]
+        names = [_padded(self.token_map.example_tokens[place], CELL - 1) for place in shown]
         return _line(Text(" " * ROW_HEAD), [Text(name, "dim") for name in [*names, "all".rjust(CELL - 1)]])
 
     def _row(self, token: str, row: list[float], shown: list[int], *, ink: Ink) -> Text:
@@ -72,7 +72,7 @@ class _MapView:
             shaded = ink.shades and abs(part) >= FAINT
             cells.append(Text(signed(value).rjust(CELL - 1), ink.fill(part) if shaded else "dim" if ink.shades else ""))
         total = Text(signed(sum(row)).rjust(CELL - 1), ink.sign(sum(row)) + BOLD)
-        return _line(Text(_fit(token, ROW_HEAD - 1).ljust(ROW_HEAD), "bold"), [*cells, total])
+        return _line(Text(_padded(token, ROW_HEAD - 1).ljust(ROW_HEAD), "bold"), [*cells, total])
 
 
 def _line(head: Text, cells: list[Text]) -> Text:
@@ -83,7 +83,7 @@ def _line(head: Text, cells: list[Text]) -> Text:
     return line
 
 
-def _fit(token: str, width: int) -> str:
-    """A token on exactly `width` columns of the screen, without the space it may begin with."""
-    name = one_line(token.strip(" ")) or "␣"
+def _padded(token: str, width: int) -> str:
+    """The name of a token on exactly `width` columns of the screen."""
+    name = token_name(token)
     return set_cell_size(name[: width - 1] + "…" if len(name) > width else name, width)

@@ -1,4 +1,4 @@
-"""Pieces of the terminal's picture: heat-mapped text with and without colour, bars, the legend."""
+"""Parts of the terminal's views: heat-mapped text with and without colour, bars, the legend."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.text import Text
 from headwater.render.heat import Piece, Snippet
 from headwater.render.palette import PALETTES, Theme, colour, text_on
 
+WIDTH = 110
+"""Wider lines are hard to read."""
 NO_CHARACTERS = "▯"
 """Stands for a strong token that covers no characters of the text."""
 BOLD = Style(bold=True)
@@ -22,13 +24,13 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 @dataclass(frozen=True)
 class Ink:
-    """How this terminal is drawn on: its theme, and whether it has colours enough for shades."""
+    """How this terminal is drawn on: its theme, and whether it has enough colours for shades."""
 
     theme: Theme
     shades: bool
 
     def sign(self, value: float) -> Style:
-        """The style of a number or bar: blue where it raised, orange where it lowered."""
+        """The style of a number or bar: blue where the example raised the likelihood, orange where it lowered it."""
         palette = PALETTES[self.theme]
         return Style(color=palette.raises_ink if value >= 0 else palette.lowers_ink) if self.shades else Style()
 
@@ -39,7 +41,7 @@ class Ink:
 
 
 def ink_of(console: Console, theme: Theme) -> Ink:
-    """Shades need 256 colours or more; with fewer, or NO_COLOR, or in a pipe, signs are written as marks."""
+    """Shades need 256 colours or more. With fewer, with NO_COLOR or in a pipe, signs are written as marks."""
     return Ink(theme, console.color_system in ("256", "truecolor") and not console.no_color)
 
 
@@ -59,7 +61,7 @@ def heat_text(part: Snippet, ink: Ink) -> Text:
 
 
 def bar(share: float, half: int, ink: Ink) -> Text:
-    """A bar of −1 to 1 on an axis of `half` columns to either side of its zero."""
+    """A bar from −1 to 1 on an axis with `half` columns on either side of its zero."""
     eighths = max(1, round(abs(share) * half * 8)) if share else 0
     whole, rest = divmod(eighths, 8)
     if share >= 0:
@@ -95,7 +97,7 @@ def _marked(pieces: Sequence[Piece]) -> Text:
 
 
 def _between_marks(line: str, sign: float) -> Text:
-    """The line between marks, but for the white space at its ends."""
+    """The line between marks, without the white space at its ends."""
     core = line.strip()
     if not core:
         return Text(line)

@@ -1,4 +1,4 @@
-"""Text from a corpus made safe to look at: what would act on the screen is shown by name instead."""
+"""Text from a corpus made safe to show: characters that would act on the screen are replaced by their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 _KEPT = "\n\t\u200c\u200d"
 """Line breaks and tabs, and the joiners that Persian and emoji are spelt with."""
 _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories of control and format characters, lone surrogates and the odd line separators."""
+"""Unicode categories of control and format characters, lone surrogates and line separators."""
 
 
 def visible(text: str) -> str:
@@ -24,7 +24,7 @@ def one_line(text: str) -> str:
 
 
 def leading_spaces(text: str) -> str:
-    """The spaces that a token begins with, drawn apart from its word; none where it is nothing but spaces."""
+    """The spaces that a token begins with; none where it consists of spaces only."""
     word = text.lstrip(" ")
     return text[: len(text) - len(word)] if word else ""
 
@@ -35,22 +35,27 @@ def shorten(text: str, length: int) -> str:
 
 
 def shorten_left(text: str, length: int) -> str:
-    """The end of `text`, which of a path and line number is the telling part, with … where it was cut."""
+    """The end of `text`, with … where it was cut: of a path, its end says most."""
     return text if len(text) <= length else "…" + text[len(text) - max(0, length - 1) :]
 
 
+def token_name(token: str) -> str:
+    """A token as the heading of a row or column: on one line, without the spaces around it."""
+    return one_line(token.strip(" ")) or "␣"
+
+
 class _Names(dict[int, str]):
-    """A table for str.translate that is filled as characters are met."""
+    """A table for str.translate that is filled as characters occur."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = _name(code)
+        self[code] = _name_of_character(code)
         return self[code]
 
 
 _NAMES = _Names()
 
 
-def _name(code: int) -> str:
+def _name_of_character(code: int) -> str:
     character = chr(code)
     if character in _KEPT or unicodedata.category(character) not in _ACTING:
         return character

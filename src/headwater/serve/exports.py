@@ -1,4 +1,4 @@
-"""An answer, or the verification of one, as a file to keep."""
+"""Exports of an answer or a verification: JSON, CSV, Parquet and HTML files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from headwater.attribution.answer import Answer
-from headwater.render.comparison import comparison_html
 from headwater.render.html import answer_html
+from headwater.render.verification import verification_html
 from headwater.verify.verification import Verification
 
 Format = Literal["json", "csv", "parquet", "html"]
@@ -20,13 +20,13 @@ Format = Literal["json", "csv", "parquet", "html"]
 
 @dataclass(frozen=True)
 class Export:
-    """One way to write what a job found, which is given as its JSON."""
+    """One format of a job's result, written from its JSON."""
 
     media_type: str
     write: Callable[[bytes], bytes]
 
     def headers(self, format: Format, name: str) -> dict[str, str]:
-        """They make it a download; a page carries its own styles, which no page of the server may."""
+        """Headers that make it a download. A page carries its own styles, which the server's pages may not."""
         headers = {"Content-Disposition": f'attachment; filename="headwater-{name}.{format}"'}
         if format == "html":
             headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
@@ -34,7 +34,7 @@ class Export:
 
 
 def _verification_page(found: bytes) -> bytes:
-    return comparison_html(TypeAdapter(Verification).validate_json(found)).encode()
+    return verification_html(TypeAdapter(Verification).validate_json(found)).encode()
 
 
 def _parquet(answer: bytes) -> bytes:

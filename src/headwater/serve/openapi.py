@@ -1,4 +1,4 @@
-"""The API's description of itself, at /openapi.json and in docs/openapi.json."""
+"""The OpenAPI document of the server, at /openapi.json and in docs/openapi.json."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pydantic import ConfigDict, TypeAdapter
 from headwater.attribution.answer import answer_schema
 from headwater.base.version import __version__
 from headwater.serve.problems import MEDIA_TYPE
-from headwater.verify.comparison import Comparison
+from headwater.verify.verification import Verification
 
 SUMMARY = "Which training examples made this language model say that?"
 DESCRIPTION = (
-    "A question becomes a job: `POST /v1/influences`, then `GET /v1/jobs/{id}` or its events until it is done; and so "
-    "does the verification of its answer. "
-    "What goes wrong is told as RFC 9457 says, in `application/problem+json`."
+    "A question becomes a job: `POST /v1/influences`, then `GET /v1/jobs/{id}` or its events until it is done. The "
+    "verification of its answer is a job too. "
+    "Errors follow RFC 9457, in `application/problem+json`."
 )
 REFUSALS = {
     400: "The body cannot be read.",
     401: "The server's token is missing.",
-    403: "The request comes from a page of another site, or calls the server by a foreign name.",
-    404: "There is none.",
+    403: "The request comes from a page of another site, or names another host.",
+    404: "Not found.",
     409: "There is no answer (yet).",
     413: "The body is too long.",
-    422: "Something in the request is wrong; the detail says what, and how to mend it.",
-    429: "The queue is full; Retry-After says in how many seconds to come again.",
-    500: "A fault of the server; its log says more.",
+    422: "The request is invalid; the detail says what is wrong and how to fix it.",
+    429: "The queue is full; Retry-After says after how many seconds to try again.",
+    500: "Internal error of the server; its log says more.",
     503: "The run is still loading, could not be loaded, or the server is stopping.",
 }
 EVERYWHERE = (401, 403, 500)
@@ -38,7 +38,7 @@ QUEUED = (429, 503)
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses` of an operation: those given, and those that any request may meet."""
+    """`responses` of an operation: those given, and those that any request may get."""
     reference = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": REFUSALS[status], "content": {MEDIA_TYPE: {"schema": reference}}}
@@ -71,12 +71,9 @@ def _answer() -> dict[str, Any]:
 
 
 def _verification() -> dict[str, Any]:
-    """The schema of what a verification found and of its parts, as components."""
+    """The schema of a verification and of its parts, as components."""
     config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-    # As with an answer, the docstrings are those of the class that the fields are written in.
-    parts = TypeAdapter(list[Comparison], config=config).json_schema()["$defs"]
-    parts["Verification"] = parts.pop("Comparison") | {"title": "Verification"}
-    return _as_components(parts)
+    return _as_components(TypeAdapter(list[Verification], config=config).json_schema()["$defs"])
 
 
 def _as_components(schemas: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from headwater.attribution.attribution import Query, TokenMap
+from headwater.attribution.answer import Query, TokenMap
 from headwater.runs.run import Run
 from headwater.serve.openapi import QUEUED, WITH_BODY, refusals
 from headwater.serve.problems import ProblemError

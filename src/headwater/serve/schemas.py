@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from headwater.attribution.attribution import RankBy, Scalar
-from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET
+from headwater.attribution.answer import Scalar
+from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
 from headwater.base.plugins import SOLVERS
 from headwater.curvature.damping import parse_damping
 from headwater.serve.jobs import State

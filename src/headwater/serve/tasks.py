@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions
+from headwater.attribution.options import AskOptions
 from headwater.attribution.question import Question, Sampling, describe
 from headwater.base.files import finite_json
-from headwater.render.comparison import headline, verdict
-from headwater.render.comparison import made_with as checked_with
 from headwater.render.summary import made_with, meaning
+from headwater.render.verification import checked_with, headline, verdict
 from headwater.runs.run import Run
 from headwater.serve.jobs import Result, Work
 from headwater.serve.schemas import (

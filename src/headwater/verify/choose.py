@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AttributionContext
-from headwater.attribution.attribution import Query, ScoredExample
+from headwater.attribution.answer import Answer, Query, ScoredExample
+from headwater.attribution.context import AttributionContext
 from headwater.attribution.question import Question, describe, make_question
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel
-from headwater.verify.comparison import ExampleGroup
+from headwater.verify.verification import ExampleGroup
 
 LOSS_TOLERANCE = 0.01
 """Nats, and part of the surprisal, that two machines may differ by for the same model and query."""
@@ -48,16 +47,16 @@ def _asked(lm: LanguageModel, query: Query, id: str = "query") -> Question:
     return question
 
 
-def require_same_settings(scene: AttributionContext, answer: Answer) -> None:
+def require_same_settings(context: AttributionContext, answer: Answer) -> None:
     """Raises HeadwaterError where the answer's predictions are not those of this run's curvature and corpus."""
     if answer.added:
         raise HeadwaterError(
             "The answer is about texts that are not in the corpus. Only training examples can be verified."
         )
     kind = answer.curvature.split(" + ")[0]
-    if kind != scene.curvature.kind:
+    if kind != context.curvature.kind:
         raise HeadwaterError(
-            f"The answer was made with curvature {kind}, and the run now has {scene.curvature.kind}. Ask it again."
+            f"The answer was made with curvature {kind}, and the run now has {context.curvature.kind}. Ask it again."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.attribution import Attribution
+from headwater.attribution.answer import Answer
 from headwater.errors import HeadwaterError
 from headwater.render.palette import blend
 from headwater.render.plots.sheet import LIGHT, LINE, QUIET, SMALL, TEXT, Picture, sheet
@@ -18,7 +18,7 @@ from headwater.render.visible import one_line, shorten
 
 MANY = 24
 """Layers, beyond which their shares are not written into the picture."""
-MOST = 60
+MOST_QUESTIONS = 60
 """Questions that are drawn in one picture."""
 KINDS = (LIGHT.raises_ink, LIGHT.raises, LIGHT.lowers_ink, LIGHT.lowers, LIGHT.ink, QUIET)
 """Colours of the layers of a block."""
@@ -126,7 +126,7 @@ class Layers(Picture):
             for n, share in enumerate(row):
                 end = LIGHT.raises if share > 0 else LIGHT.lowers
                 fill = blend(LIGHT.background, end, min(1.0, abs(share) / full))
-                axes.add_patch(_cell(n, q, fill))
+                axes.add_patch(_share_cell(n, q, fill))
                 if columns <= MANY:
                     axes.text(n, q, f"{share:.0f}".replace("-", "−"), ha="center", va="center", fontsize=SMALL)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
@@ -155,13 +155,13 @@ class Layers(Picture):
             axes.set_xlabel("block of the model, from the input to the output")
 
 
-def layers(answers: Sequence[Attribution], k: int = 10) -> Layers:
+def layers(answers: Sequence[Answer], k: int = 10) -> Layers:
     """Layers of the k strongest proponents of each answer.
 
     Raises HeadwaterError where an answer has no proponent, they are of different layers, or too many.
     """
-    if not 1 <= len(answers) <= MOST:
-        raise HeadwaterError(f"{len(answers)} questions: a picture of layers takes from 1 to {MOST} of them.")
+    if not 1 <= len(answers) <= MOST_QUESTIONS:
+        raise HeadwaterError(f"{len(answers)} questions: a picture of layers takes from 1 to {MOST_QUESTIONS} of them.")
     subjects = [shorten(one_line(answer.query.prompt + answer.query.completion), 90) for answer in answers]
     names: list[str] | None = None
     for subject, answer in zip(subjects, answers, strict=True):
@@ -183,7 +183,7 @@ def _placed(name: str) -> Layer:
     return Layer(name, int(found[1]), found[2].removeprefix("mlp."))
 
 
-def _cell(column: float, row: float, fill: str) -> Any:
+def _share_cell(column: float, row: float, fill: str) -> Any:
     from matplotlib.patches import Rectangle
 
     return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=fill, edgecolor=LINE, linewidth=0.6)

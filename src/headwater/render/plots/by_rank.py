@@ -37,7 +37,7 @@ class Tail(Picture):
     """N"""
 
     @property
-    def strongest(self) -> int:
+    def top_percent(self) -> int:
         """How many examples are a hundredth of all."""
         return max(1, self.examples // SHARE)
 
@@ -50,14 +50,14 @@ class Tail(Picture):
     def meaning(self) -> str:
         if not len(self.raised):
             return f"None of the {self.examples:,} examples raised it."
-        held = self.raised[: self.strongest].sum() / self.raised.sum()
-        one = "the strongest one holds" if self.strongest == 1 else f"the strongest 1% ({self.strongest:,}) hold"
+        held = self.raised[: self.top_percent].sum() / self.raised.sum()
+        one = "the strongest one holds" if self.top_percent == 1 else f"the strongest 1% ({self.top_percent:,}) hold"
         words = (
-            f"Half of all positive influence comes from {half(self.raised):,} of {self.examples:,} examples; "
+            f"Half of all positive influence comes from {fewest_for_half(self.raised):,} of {self.examples:,} examples; "
             f"{one} {held:.0%} of it."
         )
         if len(self.lowered):
-            words += f" Half of all negative influence comes from {half(self.lowered):,}."
+            words += f" Half of all negative influence comes from {fewest_for_half(self.lowered):,}."
         return f"{words} {self._law_in_words()}"
 
     def _law_in_words(self) -> str:
@@ -94,9 +94,9 @@ class Tail(Picture):
                 label=f"{label}: {len(values):,} examples",
             )
         self._draw_law(axes)
-        self._mark(axes, self.strongest, "1% of the examples", line=0)
+        self._mark(axes, self.top_percent, "1% of the examples", line=0)
         if len(self.raised):
-            self._mark(axes, half(self.raised), "half of the positive influence", line=1)
+            self._mark(axes, fewest_for_half(self.raised), "half of the positive influence", line=1)
         axes.set(xscale="log", yscale="log", xlim=(0.8, self.examples * 1.25))
         smallest = min((float(part[part > 0].min()) for part in (self.raised, self.lowered) if len(part)), default=0.1)
         axes.set_ylim(max(smallest / 1.5, largest / 10**DECADES), largest * 2)
@@ -140,7 +140,7 @@ def tail(scores: Sequence[float] | NDArray[Any], subject: str = "one query") -> 
     return Tail(shorten(one_line(subject), 90), raised, lowered, len(values))
 
 
-def half(falling: NDArray[Any]) -> int:
+def fewest_for_half(falling: NDArray[Any]) -> int:
     """The fewest of the numbers, the largest first, that add up to half of all."""
     return int(np.searchsorted(np.cumsum(falling), falling.sum() / 2)) + 1
 

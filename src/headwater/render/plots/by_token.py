@@ -1,4 +1,4 @@
-"""Which token of an example pushed which token of the completion: the map as a picture, in strips one below another."""
+"""The token × token map of one example as a picture, in strips one below another."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.attribution import TokenMap
+from headwater.attribution.answer import TokenMap
 from headwater.errors import HeadwaterError
 from headwater.render.heat import FAINT
 from headwater.render.palette import colour
 from headwater.render.plots.sheet import LINE, QUIET, SMALL, TEXT, Picture, sheet
 from headwater.render.summary import signed
-from headwater.render.visible import one_line, shorten
+from headwater.render.visible import one_line, shorten, token_name
 
 STRIP = 32
 """Tokens of the example side by side."""
 STRIPS = 8
-"""At most; of a longer example the strongest are drawn."""
+"""Maximum number of strips; the strongest strips of a longer example are drawn."""
 LONGEST = 16
-"""Letters of a token."""
+"""Maximum number of letters of a token's name."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Tokens(Picture):
         sums, tokens = self.values.sum(axis=0), self.map.example_tokens
         place = int(np.abs(sums).argmax())
         words = (
-            f"Columns are the example's tokens in reading order, rows those of the completion; blue raised it, orange "
-            f"lowered it, and all cells add up to the example's influence, {signed(float(sums.sum()))}. "
-            f"Most, {signed(float(sums[place]))}, enters at “{_name(tokens[place])}”"
+            f"Columns are the example's tokens in reading order, rows the tokens of the completion. Blue raised it, "
+            f"orange lowered it. All cells add up to the example's influence, {signed(float(sums.sum()))}. "
+            f"Most of it, {signed(float(sums[place]))}, enters at “{_short_name(tokens[place])}”"
         )
         if place + 1 < len(tokens):
-            words += f", where the text goes on with “{_name(tokens[place + 1])}”"
+            words += f", before the next token “{_short_name(tokens[place + 1])}”"
         return words + "."
 
     @property
     def strips(self) -> list[range]:
-        """The tokens of the example that are drawn, by strip: of those with a shade in them the strongest, in order."""
+        """The tokens of the example that are drawn, by strip: the strongest strips that have a shade, in order."""
         total = len(self.map.example_tokens)
         every = [range(start, min(start + STRIP, total)) for start in range(0, total, STRIP)]
         peaks = np.array([np.abs(self.values[:, strip]).max() for strip in every])
@@ -60,7 +60,7 @@ class Tokens(Picture):
 
     def _drawn(self) -> Any:
         strips, rows = self.strips, len(self.map.query_tokens)
-        longest = max(len(_name(self.map.example_tokens[t])) for strip in strips for t in strip)
+        longest = max(len(_short_name(self.map.example_tokens[t])) for strip in strips for t in strip)
         high = 0.2 * (rows + 1) + 0.075 * longest + 0.28
         title = f"Which token of {shorten(one_line(self.map.example_id), 60)} pushed which token of the completion"
         shown = sum(map(len, strips))
@@ -86,10 +86,10 @@ class Tokens(Picture):
                 fill = colour(values[q, t], full, "light")
                 axes.add_patch(Rectangle((x, q + 1.25), 1, 1, facecolor=fill, edgecolor=LINE, lw=0.5))
         axes.set(xlim=(-0.04, STRIP + 0.04), ylim=(rows + 1.3, -0.04))
-        names = [_name(self.map.example_tokens[t]) for t in strip]
+        names = [_short_name(self.map.example_tokens[t]) for t in strip]
         axes.set_xticks(np.arange(len(strip)) + 0.5, names, rotation=90, fontsize=SMALL)
         first = rows - self.map.contrast_tokens
-        queried = [("− " if q >= first else "") + _name(token) for q, token in enumerate(self.map.query_tokens)]
+        queried = [("− " if q >= first else "") + _short_name(token) for q, token in enumerate(self.map.query_tokens)]
         axes.set_yticks([0.5, *(np.arange(rows) + 1.75)], ["all of them", *queried], fontsize=SMALL)
         axes.tick_params(length=0, pad=2)
         axes.xaxis.tick_top()
@@ -104,5 +104,5 @@ def tokens(token_map: TokenMap) -> Tokens:
     return Tokens(token_map)
 
 
-def _name(token: str) -> str:
-    return shorten(one_line(token.strip(" ")) or "␣", LONGEST)
+def _short_name(token: str) -> str:
+    return shorten(token_name(token), LONGEST)

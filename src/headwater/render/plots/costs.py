@@ -1,4 +1,4 @@
-"""How well methods foretell retraining, against what they cost."""
+"""How well methods predict retraining, against their cost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwater.errors import HeadwaterError
+from headwater.evaluate.board import Board
 from headwater.render.plots.sheet import LIGHT, QUIET, SMALL, Picture, numbered, sheet
 
 CHEAPEST = 1e-3
-"""Trainings, or a hundredth of a CPU second; what costs less is drawn there."""
+"""Lowest cost that is drawn, in trainings, or a tenth of it in CPU seconds; lower costs are drawn there."""
 METRIC = "LDS"
 WIDE, HIGH, LETTER, ASIDE = 500.0, 280.0, 4.6, 6.0
-"""About how large the axes are, and a letter of a name, in points; names stand so far from their marks."""
+"""Approximate size of the axes, of a letter of a name, and the distance of names from marks, in points."""
 WORDS = ("bm25", "overlap", "planted", "random")
-"""Methods that read the texts alone, without the model."""
+"""Methods that read only the texts, without the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,35 +38,35 @@ class Point:
 
 @dataclass(frozen=True)
 class Costs(Picture):
-    """Methods held against retraining on halves of the corpus."""
+    """Methods compared with retraining on halves of the corpus."""
 
     points: list[Point]
     unit: float | None
     """CPU seconds of one training of the model; None where it is not known, and costs are drawn in seconds."""
     ceiling: float | None
-    """The LDS of a method that foretold the mean of many trainings; None where it is not known."""
+    """The LDS of a method that predicts the mean of many trainings; None where it is not known."""
 
     def spent(self, point: Point) -> float:
-        """In trainings, or in CPU seconds; at least what is drawn as the cheapest."""
+        """Cost in trainings, or in CPU seconds; at least the lowest cost that is drawn."""
         return max(point.cpu_seconds / self.unit, CHEAPEST) if self.unit else max(point.cpu_seconds, 10 * CHEAPEST)
 
     @property
     def meaning(self) -> str:
         best = max(self.points, key=lambda point: point.value)
-        words = f"The higher, the better a method foretells how models trained on other halves turn out: {_said(best)}"
+        words = f"Higher: the method predicts better how models trained on other halves behave. Best: {_said(best)}"
         others = [point for point in self.points if point.method.partition(":")[0] not in WORDS]
         if others and best not in others:
-            words += f"; of those that ask the model, {_said(max(others, key=lambda point: point.value))}"
+            words += f"; best of the methods that use the model: {_said(max(others, key=lambda point: point.value))}"
         if self.ceiling is not None:
-            words += f". Trainings differ by chance, so that about {self.ceiling:.2f} is the most there is to reach"
+            words += f". Trainings differ by chance: the noise ceiling is about {self.ceiling:.2f}"
         return words + "."
 
     def _drawn(self) -> Any:
         figure = sheet("Accuracy against cost", self.meaning, 8.0, height=4.4)
         axes = figure.subplots()
         kinds = (
-            (False, "o", LIGHT.raises_ink, "asks the model"),
-            (True, "s", LIGHT.lowers_ink, "reads the texts alone"),
+            (False, "o", LIGHT.raises_ink, "uses the model"),
+            (True, "s", LIGHT.lowers_ink, "reads only the texts"),
         )
         for textual, marker, colour, label in kinds:
             points = [p for p in self.points if (p.method.partition(":")[0] in WORDS) is textual]
@@ -97,7 +98,7 @@ class Costs(Picture):
         return figure
 
     def _name(self, axes: Any) -> None:
-        """The methods' names to the right of their marks, moved down where another stands in the way."""
+        """The methods' names to the right of their marks, moved down where another name is in the way."""
         left, right = (math.log(end) for end in axes.get_xlim())
         bottom, top = axes.get_ylim()
         taken: list[tuple[float, float, float]] = []
@@ -119,7 +120,7 @@ class Costs(Picture):
 
 
 def cost(points: Sequence[Point], unit: float | None = None, ceiling: float | None = None) -> Costs:
-    """Raises HeadwaterError where no method was measured."""
+    """Methods by cost. Raises HeadwaterError where no method was measured."""
     if not points:
         raise HeadwaterError(
             "No LDS was measured, so there is nothing to draw. Measure it: headwater evaluate RUN --metric lds"
@@ -127,8 +128,26 @@ def cost(points: Sequence[Point], unit: float | None = None, ceiling: float | No
     return Costs(list(points), unit, ceiling)
 
 
+def costs_of(board: Board) -> Costs:
+    """The methods of an evaluation. Raises HeadwaterError where no LDS was measured."""
+    points: list[Point] = []
+    for result in board.results:
+        drawn = result.found[METRIC].value if METRIC in result.found else None
+        if drawn is not None:
+            interval = drawn.interval
+            point = Point(
+                method=result.method.name,
+                value=interval.value,
+                low=interval.low,
+                high=interval.high,
+                cpu_seconds=result.cpu_seconds,
+            )
+            points.append(point)
+    return cost(points, board.unit, board.ceiling)
+
+
 def read_costs(path: Path) -> Costs:
-    """From `results.parquet` of `headwater evaluate`, or from the run whose `evaluate/` holds it.
+    """Read `results.parquet` of `headwater evaluate`, or that of the run at `path`.
 
     Raises HeadwaterError where there is none, or no LDS in it.
     """
@@ -145,9 +164,9 @@ def read_costs(path: Path) -> Costs:
             for name, row in found.items()
         ]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise HeadwaterError(f"{path} is no result of headwater evaluate: {error}") from error
+        raise HeadwaterError(f"{path} is not a result of headwater evaluate: {error}") from error
     return cost(points, facts.get("unit"), facts.get("ceiling"))
 
 
 def _said(point: Point) -> str:
-    return f"{point.method} best, with {point.value:.2f}"
+    return f"{point.method}, {point.value:.2f}"

@@ -11,21 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headwater.attribution.question import Question, question_gradients
+from headwater.attribution.preconditioned import question_gradients
+from headwater.attribution.question import Question
 from headwater.attribution.scores import Scores
 from headwater.errors import HeadwaterError
 from headwater.runs.run import Run
-from headwater.sweep.sweep import Sweep, fold
+from headwater.sweep.sweep import fold
 
 
 def exact_scores(run: Run, questions: Sequence[Question], damping: str | float | None = None) -> NDArray[np.float64]:
     """[N, Q] the influence of every example on every question, in one pass over the corpus."""
-    curvature = run.curvature(damping)
-    weights = question_gradients(run.lm, curvature.layers, questions, curvature=curvature)
-    sweep = Sweep(
-        stage="scores", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences(), engine=run.engine
-    )
-    return fold(sweep, lambda: Scores(weights), report=run.report).values.double().numpy()
+    curvature, execution = run.curvature(damping), run.execution
+    preconditioned = question_gradients(run.lm, curvature.layers, questions, curvature=curvature)
+    sweep = execution.sweep("scores", run.lm, curvature.layers, sequences=run.corpus.sequences())
+    return fold(sweep, lambda: Scores(preconditioned), report=execution.report).values.double().numpy()
 
 
 def scanned(path: Path, query: str | None = None) -> tuple[str, NDArray[np.float64]]:

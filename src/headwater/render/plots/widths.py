@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.ask import DEFAULT_CANDIDATES
+from headwater.attribution.options import AskOptions
 from headwater.attribution.index.recall import Found, found_by, sketched
 from headwater.attribution.index.rescore import Budget
 from headwater.attribution.index.search import SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
-from headwater.attribution.question import Question, question_gradients
+from headwater.attribution.preconditioned import question_gradients
+from headwater.attribution.question import Question
 from headwater.base.byte_sizes import in_bytes
 from headwater.errors import HeadwaterError
 from headwater.render.plots.scores import exact_scores
 from headwater.render.plots.sheet import LIGHT, QUIET, Picture, sheet
 from headwater.runs.run import Run
-from headwater.sweep.sweep import Sweep
 
 WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 PROMPT, COMPLETION = 20, 8
@@ -102,13 +102,11 @@ def recall(run: Run, questions: Sequence[Question], k: int = 10, *, widths: Sequ
     exact = exact_scores(run, questions)
     asked = question_gradients(run.lm, curvature.layers, questions, curvature=curvature)
     sketch_query = [SketchQuery(row) for row in curvature.whitened_from(asked).float().cpu().numpy()]
-    budget = Budget(k, max(DEFAULT_CANDIDATES, 2 * k))
-    sweep = Sweep(
-        stage="sketches", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences(), engine=run.engine
-    )
+    budget = Budget(k, max(AskOptions().candidates, 2 * k))
+    sweep = run.execution.sweep("sketches", run.lm, curvature.layers, sequences=run.corpus.sequences())
     found = [
         [found_by(loaded, one, exact[:, q], budget=budget) for q, one in enumerate(sketch_query)]
-        for loaded in sketched(sweep, curvature, list(sketches.values()), report=run.report)
+        for loaded in sketched(sweep, curvature, list(sketches.values()), report=run.execution.report)
     ]
     return Recall(list(sketches), found, k, len(run.corpus))
 
