@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.corpus import store
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.fingerprint import CHAINED, ChainedFingerprint, PlainFingerprint, fingerprint_like
 from headwater.corpus.read import Record
-from headwater.corpus.store import write_corpus
+from headwater.corpus.store import (
+    Segment,
+    examples_of_records,
+    fingerprint_records,
+    recounted,
+    same_examples,
+    write_corpus,
+)
 from headwater.corpus.tokenize import fit_windows, tokenize
 from headwater.errors import CorpusError
 from tests.models import TEXT, tiny_tokenizer
@@ -96,3 +107,66 @@ def test_a_window_never_takes_the_id_of_another_example(tmp_path: Path) -> None:
             tmp_path / "c.arrow", [long, replace(short, id="r0#1")], tiny_tokenizer(), max_tokens=20, long_texts="split"
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_records_are_counted_and_fingerprinted_without_writing(tmp_path: Path) -> None:
+    given = [*records(*TEXT, "x"), replace(records("told")[0], id="q", text="Tom said hello.", learned=((4, 15),))]
+    for limit, long_texts in ((64, "truncate"), (10, "truncate"), (10, "split")):
+        path = tmp_path / f"{limit}{long_texts}.arrow"
+        counts = write_corpus(path, given, tiny_tokenizer(), max_tokens=limit, long_texts=long_texts)
+        assert fingerprint_records(given, tiny_tokenizer(), limit, long_texts=long_texts) == counts
+        made = examples_of_records(given, tiny_tokenizer(), limit, long_texts=long_texts)
+        assert made == list(Segment(path).read(range(counts.examples)))
+        assert recounted(Segment(path)) == (counts.fingerprint, counts.checksum)
+    with pytest.raises(CorpusError, match="shorter than two tokens"):
+        fingerprint_records(records("x", "y"), tiny_tokenizer(), 64)
+
+
+@given(parts=st.lists(st.binary(max_size=200), max_size=8), cut=st.integers(0, 8))
+def test_a_chain_continues_from_its_state(parts: list[bytes], cut: int) -> None:
+    whole, first = ChainedFingerprint(), ChainedFingerprint()
+    for part in parts:
+        whole.add(part)
+    for part in parts[:cut]:
+        first.add(part)
+    second = ChainedFingerprint(first.state)
+    for part in parts[cut:]:
+        second.add(part)
+    assert (second.state, second.value) == (whole.state, whole.value)
+
+
+@given(parts=st.lists(st.binary(min_size=1, max_size=5), min_size=2, max_size=5))
+def test_a_chain_knows_where_examples_end(parts: list[bytes]) -> None:
+    apart, joined = ChainedFingerprint(), ChainedFingerprint()
+    for part in parts:
+        apart.add(part)
+    joined.add(b"".join(parts))
+    assert apart.value != joined.value
+
+
+def test_a_fingerprint_of_an_earlier_version_is_the_plain_hash_of_all_examples(tmp_path: Path) -> None:
+    given = records(*TEXT)
+    identities = b"".join(
+        f"r{k}".encode() + b"\0" + np.array(ids, dtype=np.int32).tobytes() + b"\0"
+        for k, ids in enumerate(tiny_tokenizer()(TEXT)["input_ids"])
+    )
+    old = hashlib.sha256(identities).hexdigest()[:16]
+    assert fingerprint_records(given, tiny_tokenizer(), 64, like=old).fingerprint == old
+    assert isinstance(fingerprint_like(old), PlainFingerprint)
+    write_corpus(tmp_path / "new.arrow", given, tiny_tokenizer(), max_tokens=64)
+    new = Segment(tmp_path / "new.arrow")
+    assert new.counts.fingerprint != old
+    assert recounted(new, like=old)[0] == old
+
+
+def test_segments_of_two_versions_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def segment(name: str, *texts: str) -> Segment:
+        write_corpus(tmp_path / name, records(*texts), tiny_tokenizer(), max_tokens=64)
+        return Segment(tmp_path / name)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(store, "fingerprint_like", lambda _: PlainFingerprint())
+        old = segment("old.arrow", *TEXT)
+    assert not old.counts.fingerprint.startswith(CHAINED)
+    assert same_examples(old, segment("same.arrow", *TEXT))
+    assert not same_examples(old, segment("other.arrow", *TEXT[:3]))

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from headwater.base.progress import Step
 from headwater.cli import app
-from headwater.corpus import catalogue, formats, row_access
+from headwater.corpus import catalogue, formats, row_access, store
 from headwater.corpus.batches import TokenSequence
+from headwater.corpus.fingerprint import PlainFingerprint
 from headwater.corpus.read import ReadOptions
-from headwater.corpus.running_hash import RunningHash
 from headwater.errors import CorpusError, FingerprintMismatch, HeadwaterError
 from headwater.lm.load import LanguageModel, load_model
 from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
@@ -134,7 +133,7 @@ def digests(run: Run) -> dict[str, str]:
     rows = table.lance.to_arrow().sort_by("key").to_pylist()
     index = [{name: value for name, value in row.items() if name not in ("text", "check")} for row in rows]
     contents = {
-        "curvature": run.curvature_path.read_bytes(),
+        "curvature": run.paths.curvature.read_bytes(),
         "index": json.dumps(index).encode(),
         "scores": (run.path / "scores.parquet").read_bytes(),
     }
@@ -518,11 +517,94 @@ def test_a_plan_is_made_for_what_is_streamed(lm: LanguageModel, memory: Any, tmp
     assert size < 2 * 30 * CATALOGUE_BYTES + 8000, "some tens of bytes an example, and what is said of the file"
 
 
-@given(parts=st.lists(st.binary(max_size=200), max_size=8), aside=st.booleans())
-@settings(max_examples=60)
-def test_a_hash_that_was_put_aside_is_that_of_all(parts: list[bytes], aside: bool) -> None:
-    running = RunningHash()
-    for part in parts:
-        running.update(part)
-        running = RunningHash(running.state) if aside else running
-    assert running.hexdigest() == hashlib.sha256(b"".join(parts)).hexdigest()
+class EarlierFingerprint(PlainFingerprint):
+    """As version 0.0 wrote it into catalogues: a plain hash, whose state was that of a compiled SHA-256."""
+
+    @property
+    def state(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return f"{self._hash.hexdigest()} 640 00ff"
+
+
+@pytest.fixture
+def earlier(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[Any]]:
+    """Within it, runs are made as earlier versions made them."""
+
+    @contextmanager
+    def made() -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            for module in (store, catalogue):
+                patched.setattr(module, "fingerprint_like", lambda _: EarlierFingerprint())
+            yield
+
+    return made
+
+
+def test_a_copied_run_of_an_earlier_version_keeps_its_fingerprint(
+    earlier: Callable[[], AbstractContextManager[Any]], lm: LanguageModel, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "texts", shards("jsonl"))
+    more = (
+        write(tmp_path, {"more.jsonl": as_jsonl([{"id": f"m{k}", "text": TEXT[k]} for k in range(3)])}) / "more.jsonl"
+    )
+    with earlier():
+        made = copied(tmp_path / "run", lm, folder)
+        made.fit(curvature="identity")
+        assert made.add(more) == 3
+    run = Run.open(tmp_path / "run", lm)
+    fingerprint = run.manifest.corpus.counts.fingerprint
+    assert not fingerprint.startswith("chain-")
+    assert run.ask(*ASKED, k=2).proponents
+    assert run.add(more) == 0, "they were added already"
+    assert copied(run.path, lm, folder).manifest == run.manifest
+    assert [one for one in check_run(run.path) if one.fix] == []
+    (folder / "c.jsonl").unlink()
+    with pytest.raises(FingerprintMismatch, match="The corpus of the run"):
+        copied(run.path, lm, folder)
+
+
+def test_a_streamed_run_of_an_earlier_version_keeps_its_fingerprint(
+    earlier: Callable[[], AbstractContextManager[Any]],
+    lm: LanguageModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = write(tmp_path / "texts", shards("jsonl"))
+    with earlier():
+        made = streamed(tmp_path / "run", lm, folder)
+        made.fit(curvature="identity")
+    run = Run.open(tmp_path / "run", lm)
+    assert not run.manifest.corpus.counts.fingerprint.startswith("chain-")
+    assert run.ask(*ASKED, k=2).proponents
+    assert [one for one in check_run(run.path) if one.fix] == []
+    names = opened(monkeypatch)
+    assert streamed(run.path, lm, folder).manifest == run.manifest
+    assert names == []
+    with (folder / "c.jsonl").open("ab") as file:
+        file.write(b"\n")  # a line more, and no example
+    again = streamed(run.path, lm, folder)
+    assert names == ["a.jsonl", "part.jsonl", "c.jsonl"], "its hash cannot be continued, so all files are read"
+    assert again.manifest.binding() == run.manifest.binding()
+    assert again.curvature().kind == "identity", "what was fitted is kept"
+    write(folder, {"c.jsonl": as_jsonl([story(99)])})
+    with pytest.raises(FingerprintMismatch, match="The corpus of the run"):
+        streamed(run.path, lm, folder)
+
+
+def test_cataloguing_that_an_earlier_version_began_starts_again(
+    earlier: Callable[[], AbstractContextManager[Any]],
+    lm: LanguageModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = write(tmp_path / "texts", shards("jsonl"))
+
+    def kill(step: Step) -> None:
+        if step.done == 2:
+            raise KilledError
+
+    with earlier(), pytest.raises(KilledError):
+        streamed(tmp_path / "run", lm, folder, kill)
+    names = opened(monkeypatch)
+    run = streamed(tmp_path / "run", lm, folder)
+    assert names == ["a.jsonl", "part.jsonl", "c.jsonl"]
+    assert run.manifest.binding() == copied(tmp_path / "copy", lm, folder).manifest.binding()

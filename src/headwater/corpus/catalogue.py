@@ -19,8 +19,8 @@ from typing import Any
 from xxhash import xxh3_128
 
 from headwater.base.files import replacing
+from headwater.corpus.fingerprint import ChainedFingerprint, Fingerprint, fingerprint_like
 from headwater.corpus.read import Placed, Record, RowReader, Skipped, good_records, id_key
-from headwater.corpus.running_hash import RunningHash
 from headwater.corpus.sources import Mark, Source, SourceFile, location, mark_of, rows_of
 from headwater.corpus.store import ROWS_PER_BATCH, Counting, cut_all, identity_of, require_examples, write_rows
 from headwater.corpus.streamed import (
@@ -53,8 +53,8 @@ class _SoFar:
     """The ids that are taken, and where."""
     numbered: set[str] = field(default_factory=set[str])
     """The ids with a #."""
-    hash: RunningHash = field(default_factory=RunningHash)
-    """Of the identity of every example."""
+    fingerprint: Fingerprint
+    """Of every example."""
     records: int = 0
     examples: int = 0
     before: int = 0
@@ -68,7 +68,7 @@ class _SoFar:
                 self.numbered.add(id)
             record = id if row["window"] is None else id.removesuffix(f"#{row['window']}")
             self.seen[id_key(record)] = head.origin.place(row["number"])
-        self.hash = RunningHash(head.ended)
+        self.fingerprint = ChainedFingerprint(head.ended)
         self.add(head)
 
     def add(self, head: CatalogueHeader) -> None:
@@ -77,13 +77,15 @@ class _SoFar:
         self.before += head.rows
 
 
-def catalogue(folder: Path, source: Source, reader: SourceReader, *, progress: Progress) -> list[CatalogueHeader]:
+def catalogue(
+    folder: Path, source: Source, reader: SourceReader, *, progress: Progress, like: str | None = None
+) -> list[CatalogueHeader]:
     """Make the catalogue of every file of `source` in the folder PART of the corpus's `folder`.
 
     Those that were finished there, or in STREAMED, are kept where the file is as it was. Raises CorpusError as reading
     the files into the run would, and where one cannot be reached.
     """
-    so_far = _SoFar()
+    so_far = _SoFar(fingerprint=fingerprint_like(like))
     heads: list[CatalogueHeader] = []
     limit = reader.options.limit
     if limit is not None and limit < 1:
@@ -150,7 +152,7 @@ class _Wanted:
     mark: Mark
     settings: str
 
-    def is_met(self, head: CatalogueHeader, begun: str) -> bool:
+    def is_met(self, head: CatalogueHeader, begun: str | None) -> bool:
         same = (head.name, head.origin, head.settings) == (self.file.name, self.file.origin, self.settings)
         return same and head.mark.fits(self.mark) and head.begun == begun
 
@@ -169,7 +171,7 @@ def _found(folder: Path, path: Path, wanted: _Wanted, *, so_far: _SoFar) -> Cata
             if not place.exists():
                 continue
             segment = StreamedSegment(place)
-            if not wanted.is_met(segment.head, so_far.hash.state) or not segment.is_whole():
+            if not wanted.is_met(segment.head, so_far.fingerprint.state) or not segment.is_whole():
                 continue
             if place != path:
                 with replacing(path) as part:
@@ -225,7 +227,7 @@ def _write(
     path: Path, wanted: _Wanted, reader: SourceReader, *, so_far: _SoFar, progress: Callable[[int], None]
 ) -> CatalogueHeader:
     """Catalogue one file."""
-    file, noted, begun = wanted.file, _Noted(), so_far.hash.state
+    file, noted, begun = wanted.file, _Noted(), so_far.fingerprint.state or ""
     heads: list[CatalogueHeader] = []
 
     def entries() -> Iterator[dict[str, Any]]:
@@ -235,7 +237,7 @@ def _write(
         for record, window, row in cut_all(
             islice(good, left), reader.cutting, noted.counting, numbered=so_far.numbered
         ):
-            so_far.hash.update(identity_of(row))
+            so_far.fingerprint.add(identity_of(row))
             yield noted.entry(record, window, row)
             if noted.counting.examples % ROWS_PER_BATCH == 0:
                 progress(noted.counting.examples)
@@ -253,8 +255,8 @@ def _write(
             bad=tuple(noted.bad),
             fields={name: sorted(kinds) for name, kinds in noted.fields.items()},
             begun=begun,
-            ended=so_far.hash.state,
-            fingerprint=so_far.hash.hexdigest()[:16],
+            ended=so_far.fingerprint.state or "",
+            fingerprint=so_far.fingerprint.value,
         )
         heads.append(replace(head, checksum=sealed(noted.digest, head)))
         return {"catalogue": heads[0].to_json()}

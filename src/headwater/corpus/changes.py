@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.options import LongTexts
 from headwater.corpus.read import Record
-from headwater.corpus.store import Segment, write_corpus
-from headwater.corpus.tokenize import LongTexts
+from headwater.corpus.store import Segment, same_examples, write_corpus
 from headwater.errors import CorpusError
 
 
@@ -24,12 +24,13 @@ def add_examples(
     path = corpus.next_segment()
     waiting = path.with_suffix(".new")
     try:
-        counts = write_corpus(waiting, records, tokenizer, max_tokens=max_tokens, long_texts=long_texts)
+        write_corpus(waiting, records, tokenizer, max_tokens=max_tokens, long_texts=long_texts)
+        added = Segment(waiting)
         for segment, (first, stop) in zip(corpus.added, corpus.stretches[1:], strict=True):
-            if segment.counts.fingerprint == counts.fingerprint:
+            if same_examples(segment, added):
                 corpus.write_removed(set(corpus.removed) - set(range(first, stop)))
                 return corpus.reopened()
-        for id in Segment(waiting).ids:
+        for id in added.ids:
             if id in corpus.position:
                 raise CorpusError(
                     f"The example {id!r} is in the corpus already. Give the new ones ids of their own (--id-field), or "

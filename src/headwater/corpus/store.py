@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +17,10 @@ from xxhash import xxh3_128
 
 from headwater.base.files import replacing
 from headwater.corpus.batches import TokenSequence, all_targets
+from headwater.corpus.fingerprint import Fingerprint, fingerprint_like, same_kind
+from headwater.corpus.options import LongTexts
 from headwater.corpus.read import Record
-from headwater.corpus.tokenize import LongTexts, Tokenized, fit_windows, tokenize
+from headwater.corpus.tokenize import Tokenized, fit_windows, tokenize
 from headwater.errors import CorpusError
 
 ROWS_PER_BATCH = 1000
@@ -73,9 +74,9 @@ class CorpusCounts:
     too_short: int
     """Records that carry no loss and were left out: of fewer than two tokens, or with nothing to learn in them."""
     fingerprint: str
-    """SHA-256 of every example's id and tokens, in order."""
+    """Hash of every example's id, tokens and loss mask, in order: see `headwater.corpus.fingerprint`."""
     checksum: str = ""
-    """Of all that the file holds; against accidents."""
+    """Checksum of everything that the file holds. It detects accidents, not malice."""
 
 
 class Segment:
@@ -144,12 +145,23 @@ def example_of(row: Mapping[str, Any]) -> Example:
     )
 
 
-def recounted(segment: Segment) -> tuple[str, str]:
-    """The fingerprint and the checksum of a segment's examples, from what it holds now."""
-    counting = Counting()
+def recounted(segment: Segment, like: str | None = None) -> tuple[str, str]:
+    """The fingerprint and the checksum of a segment's examples, computed from what the file holds now.
+
+    The fingerprint is of the same kind as `like`. Default: as the segment's own.
+    """
+    counting = Counting(segment.counts.fingerprint if like is None else like)
     for row in segment.raw(range(len(segment))):
         counting.add(row)
-    return counting.fingerprint.hexdigest()[:16], counting.checksum.hexdigest()
+    return counting.fingerprint.value, counting.checksum.hexdigest()
+
+
+def same_examples(one: Segment, other: Segment) -> bool:
+    """Whether two segments hold the same examples in the same order, by their fingerprints."""
+    known, found = one.counts.fingerprint, other.counts.fingerprint
+    if not same_kind(known, found):
+        found, _ = recounted(other, like=known)
+    return known == found
 
 
 def identity_of(row: Mapping[str, Any]) -> bytes:
@@ -165,18 +177,19 @@ def rest_of(row: Mapping[str, Any]) -> bytes:
 
 
 class Counting:
-    """Takes records and rows as they are cut, and comes to their counts, and to what tells them from any others."""
+    """Counts records and examples as they are made, and computes their fingerprint and their checksum."""
 
-    def __init__(self) -> None:
+    def __init__(self, like: str | None = None) -> None:
+        """The fingerprint is of the same kind as `like`; None: of the kind that new corpora get."""
         self.records = self.examples = self.tokens = self.long = self.too_short = 0
-        self.fingerprint = hashlib.sha256()
+        self.fingerprint: Fingerprint = fingerprint_like(like)
         self.checksum = xxh3_128()
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.examples += 1
         self.tokens += len(row["tokens"])
         identity = identity_of(row)
-        self.fingerprint.update(identity)
+        self.fingerprint.add(identity)
         self.checksum.update(identity)
         self.checksum.update(rest_of(row))
 
@@ -188,7 +201,7 @@ class Counting:
             tokens=self.tokens,
             long=self.long,
             too_short=self.too_short,
-            fingerprint=self.fingerprint.hexdigest()[:16],
+            fingerprint=self.fingerprint.value,
             checksum=self.checksum.hexdigest(),
         )
 
@@ -279,6 +292,35 @@ def write_corpus(
     cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, numbered=set())
     write_rows(path, SCHEMA, (row for _, _, row in cut), metadata=metadata)
     return counting.counts
+
+
+def fingerprint_records(
+    records: Iterable[Record],
+    tokenizer: Any,
+    max_tokens: int,
+    *,
+    long_texts: LongTexts = "truncate",
+    like: str | None = None,
+) -> CorpusCounts:
+    """The counts that `write_corpus` would return for `records`, without writing anything.
+
+    The fingerprint is of the same kind as `like`, so the two can be compared. Raises CorpusError as `write_corpus`.
+    """
+    counting = Counting(like)
+    for _ in cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, numbered=set()):
+        pass
+    require_examples(counting.examples)
+    return counting.counts
+
+
+def examples_of_records(
+    records: Iterable[Record], tokenizer: Any, max_tokens: int, *, long_texts: LongTexts = "truncate"
+) -> list[Example]:
+    """The examples that `write_corpus` would write for `records`, in memory. Raises CorpusError as `write_corpus`."""
+    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), Counting(), numbered=set())
+    examples = [example_of(row) for _, _, row in cut]
+    require_examples(len(examples))
+    return examples
 
 
 def require_examples(count: int) -> None:
