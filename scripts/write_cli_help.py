@@ -19,10 +19,11 @@ from headwater.cli import app
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """A group and all commands below it, by name."""
+    """A group and all commands below it, by name, without hidden ones."""
     yield path
     for name, command in sorted(getattr(group, "commands", {}).items()):
-        yield from commands(command, (*path, name))
+        if not command.hidden:
+            yield from commands(command, (*path, name))
 
 
 def page() -> str:

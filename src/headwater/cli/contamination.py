@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from headwater.runs.run import Run
 
 
-@app.command(epilog=examples("headwater contamination runs/stories dev.jsonl -o shared.jsonl"))
+EXAMPLES = examples("headwater contamination runs/stories dev.jsonl -o shared.jsonl")
+
+
+@app.command(epilog=EXAMPLES)
 def contamination(
     run: RunPath,
     queries: Annotated[
@@ -58,7 +61,7 @@ def contamination(
 
 
 # The name of the first release; kept for one more.
-app.command("leaks", hidden=True)(contamination)
+app.command("leaks", hidden=True, epilog=EXAMPLES)(contamination)
 
 
 def _text(line: QueryLine) -> str:

@@ -13,24 +13,27 @@ from rich.console import Console
 
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.options import DEFAULT_PORT, PortOption, SeedOption
+from headwater.cli.grouped import with_groups
+from headwater.cli.options import SeedOption
 from headwater.cli.progress import progress_report, say
 from headwater.cli.serve import require_extra
 from headwater.errors import HeadwaterError
+from headwater.serve.settings import DEFAULT_PORT, Port, Settings, token_from_environment
 
 if TYPE_CHECKING:
     from headwater.demo.build import Learned
 
 
 @app.command(epilog=examples("headwater demo"))
+@with_groups
 def demo(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the demo's run.")] = Path("runs/demo"),
-    stories: Annotated[int, typer.Option(help="How many stories its world has.")] = 3000,
+    stories: Annotated[int, typer.Option(help="Number of stories in its world.")] = 3000,
     seed: SeedOption = 0,
     no_serve: Annotated[
-        bool, typer.Option("--no-serve", help="Stop after the answers, without serving the page.")
+        bool, typer.Option("--no-serve", help="Stop after the answers instead of serving the page.")
     ] = False,
-    port: PortOption = DEFAULT_PORT,
+    port: Port = DEFAULT_PORT,
 ) -> None:
     """Build a tiny world of stories, train a tiny model on it, fit EK-FAC, index the stories, answer three questions,
     and serve the page on which to ask more.
@@ -80,7 +83,6 @@ def _serve(run: Path, port: int) -> None:
         say(f"\n{missing}")
         return
     from headwater.serve.server import serve
-    from headwater.serve.settings import Settings, token_from_environment
 
     say("")
     serve(run, Settings(port=port, token=token_from_environment(), open=True), say)

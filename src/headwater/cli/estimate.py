@@ -1,4 +1,4 @@
-"""`headwater estimate`: what a fit and an index would come to, for a model and corpus that are not at hand."""
+"""`headwater estimate`: analytic cost of a fit and an index, without a local model or corpus."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headwater.base.byte_sizes import in_bytes, parse_bytes
-from headwater.base.choices import Dtype
+from headwater.base.byte_sizes import in_bytes
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.options import BlockWidthOption, FitExamplesOption, LayersOption, TrustOption
+from headwater.cli.grouped import with_groups
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import say
 from headwater.cli.words import in_time
+from headwater.lm.options import TrustRemoteCode
+from headwater.plan.options import PaperOptions
 
 if TYPE_CHECKING:
     from headwater.plan.paper import PaperPlan
@@ -26,46 +27,20 @@ if TYPE_CHECKING:
         "headwater estimate org/model-7b --examples 10000000 --tokens 512 --workers 8 --memory 80GB --directions 256"
     )
 )
+@with_groups
 def estimate(
-    model: Annotated[str, typer.Argument(help="Path or hub name of a model; only its configuration is read.")],
-    examples: Annotated[int, typer.Option(help="Examples of the corpus.", min=1)],
-    tokens: Annotated[int, typer.Option(help="Tokens of each example.", min=1)],
-    fit_examples: FitExamplesOption = None,
-    layers: LayersOption = None,
-    dtype: Annotated[Dtype, typer.Option(help="What the model would run in.")] = "bf16",
-    block_width: BlockWidthOption = None,
-    bytes_: Annotated[int, typer.Option("--bytes", help="Bytes of sketch an example.", min=64)] = 8192,
-    directions: Annotated[
-        int, typer.Option(help="Sketch only so many directions of every layer's inputs and outputs; 0: all.", min=0)
-    ] = 0,
-    workers: Annotated[int, typer.Option(help="GPUs, or processes, that share the work.", min=1)] = 1,
-    memory: Annotated[str | None, typer.Option(help="Memory of each, such as 80GB.")] = None,
-    rate: Annotated[
-        float, typer.Option(help="Trillion multiplications a second that each reaches in products of matrices.")
-    ] = 100.0,
-    trust_remote_code: TrustOption = False,
+    model: Annotated[str, typer.Argument(help="Path or hub name of a model, of which only the configuration is read.")],
+    options: PaperOptions,
+    trust_remote_code: TrustRemoteCode = False,
     json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
 ) -> None:
-    """Count what a fit and an index would come to, before there is a machine for it.
+    """Count the work, memory and disk of a fit and an index, before there is a machine for it.
 
-    Nothing is measured and nothing is loaded but the model's configuration. For a model and corpus that are here,
-    `headwater plan` measures.
+    Nothing is measured, and only the model's configuration is loaded. For a model and corpus on this machine, use
+    `headwater plan`, which measures.
     """
-    from headwater.plan.paper import PaperOptions, plan_on_paper
+    from headwater.plan.paper import plan_on_paper
 
-    options = PaperOptions(
-        examples=examples,
-        tokens=tokens,
-        layers=tuple(layers) if layers else None,
-        fit_examples=fit_examples,
-        dtype=dtype,
-        block_width=block_width,
-        bytes=bytes_,
-        directions=directions,
-        workers=workers,
-        memory=None if memory is None else parse_bytes(memory),
-        rate=rate * 1e12,
-    )
     made = plan_on_paper(model, options, trust_remote_code=trust_remote_code)
     if json:
         typer.echo(made.to_json())

@@ -9,65 +9,66 @@ from headwater.base.byte_sizes import in_bytes, size_of
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
-from headwater.cli.flags import CorpusFlags, FitFlags, ModelFlags
 from headwater.cli.grouped import with_groups
-from headwater.cli.options import RunPath
+from headwater.cli.options import CorpusOption, ModelOption, RunPath
 from headwater.cli.progress import progress_report, say
+from headwater.corpus.options import CorpusOptions
+from headwater.curvature.options import FitOptions
 from headwater.errors import HeadwaterError
+from headwater.lm.options import Loading
 
 if TYPE_CHECKING:
     from headwater.corpus.read import Skipped
     from headwater.runs.run import Run
+    from headwater.sweep.execution import Execution
 
 
 @app.command(epilog=examples("headwater fit runs/stories --model roneneldan/TinyStories-1M --corpus stories.jsonl"))
 @with_groups
 def fit(
     run: RunPath,
-    model: ModelFlags = ModelFlags(),
-    corpus: CorpusFlags = CorpusFlags(),
-    fits: FitFlags = FitFlags(),
+    model: ModelOption = None,
+    loading: Loading = Loading(),
+    corpus: CorpusOption = None,
+    reading: CorpusOptions = CorpusOptions(),
+    options: FitOptions = FitOptions(),
     engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Fit an influence function: curvature of MODEL over CORPUS, kept in RUN.
 
-    Stop it at any time; the same command goes on where it stopped.
+    Stop it at any time; the same command resumes.
     """
     from headwater.base.files import read_metadata
+    from headwater.curvature.registry import kind_of
     from headwater.curvature.store import curvature_files, layers_of
+    from headwater.runs.run import Run
 
-    options = fits.options()
-    opened = _open(run, model, corpus)
-    with engine.start() as opened.engine, progress_report() as opened.report:
+    kind_of(options.curvature)  # before a corpus is read, which may take long
+    made_before = model is None and corpus is None and (run / "manifest.json").exists()
+    if not made_before and (model is None or corpus is None):
+        raise HeadwaterError("A new run needs both --model and --corpus.")
+    with progress_report() as report, engine.start(report) as execution:
+        if model is None or corpus is None:
+            opened = Run.open(run, execution=execution)
+        else:
+            opened = _create(run, model, corpus, loading=loading, reading=reading, execution=execution)
         path = opened.write_curvature(options)
     tracked, size = layers_of(read_metadata(path)), sum(map(size_of, curvature_files(path)))
     parameters = sum(layer.parameters for layer in tracked)
-    say(f"Fitted {fits.curvature} over {len(tracked)} layers, {parameters:,} parameters ({path}, {in_bytes(size)}).")
+    say(f"Fitted {options.curvature} over {len(tracked)} layers, {parameters:,} parameters ({path}, {in_bytes(size)}).")
     say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')
 
 
-def _open(run: Path, model: ModelFlags, corpus: CorpusFlags) -> Run:
+def _create(
+    run: Path, model: str, corpus: str, *, loading: Loading, reading: CorpusOptions, execution: Execution
+) -> Run:
     from headwater.runs.run import Run
 
     skipped: list[Skipped] = []
-    if model.model is None and corpus.corpus is None and (run / "manifest.json").exists():
-        opened = Run.open(run)
-    elif model.model is None or corpus.corpus is None:
-        raise HeadwaterError("A new run needs both --model and --corpus.")
-    else:
-        say(f"Reading {corpus.corpus} for {model.model} …")
-        with progress_report() as report:
-            opened = Run.create(
-                run,
-                model.model,
-                corpus.corpus,
-                options=corpus.options(),
-                loading=model.loading(),
-                skipped=skipped,
-                report=report,
-            )
-    _say_corpus(opened, skipped)
-    return opened
+    say(f"Reading {corpus} for {model} …")
+    made = Run.create(run, model, corpus, options=reading, loading=loading, skipped=skipped, execution=execution)
+    _say_corpus(made, skipped)
+    return made
 
 
 def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
@@ -78,7 +79,7 @@ def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
         fate = "only their beginnings are kept" if entry.long_texts == "truncate" else "they are split into windows"
         say(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {fate} (--long, --max-tokens).")
     if counts.too_short:
-        say(f"{counts.too_short:,} records with nothing to learn in them were left out.")
+        say(f"{counts.too_short:,} records without a token to learn were skipped.")
     if skipped:
         say(f"Skipped {entry.skipped:,} bad examples:")
         for bad in skipped[:20]:

@@ -1,47 +1,153 @@
-"""Options that belong together, as one parameter of a command."""
+"""Options of commands, made from where they are declared (headwater.base.options)."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import fields, is_dataclass
-from functools import wraps
-from typing import Annotated, Any, get_args, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial, wraps
+from operator import itemgetter
+from typing import Annotated, Any, Literal, Optional, get_args, get_origin
+
+import typer
+
+from headwater.base.options import REQUIRED, Declared, declared, groups_in, option_in, options_of
+from headwater.cli.complete import complete_name, known
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Let every parameter of `command` that is a dataclass stand for the options that its fields declare.
+    """Let a parameter of `command` that is a dataclass of options, or carries an Option, stand for what is declared.
 
-    In the help they stand together, under the `panel` of the dataclass.
+    The command is given the dataclass with the values. In the help its options stand in the panel that the dataclass
+    names. If two dataclasses have an option of the same flag, there is one flag, and both get its value.
     """
     signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, Any] = {
-        one.name: one.annotation for one in signature.parameters.values() if is_dataclass(one.annotation)
-    }
-    options = {name: list(_options(group)) for name, group in groups.items()}
+    shown: dict[str, inspect.Parameter | list[_Shown]] = {}
+    made: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+    for one in signature.parameters.values():
+        if is_dataclass(one.annotation):
+            for each in _options(one.annotation, None if one.default is one.empty else one.default, None):
+                _group(shown, _key(each.declared)).append(each)
+            made[one.name] = partial(_filled, one.annotation)
+        elif option_in(one.annotation) is not None:
+            each = declared(one.name, one.annotation, REQUIRED if one.default is one.empty else one.default)
+            _group(shown, _key(each)).append(_Shown(each, each.default, None))
+            made[one.name] = partial(_value, each)
+        else:
+            shown[one.name] = one.replace(kind=one.KEYWORD_ONLY)
+            made[one.name] = itemgetter(one.name)
 
     @wraps(command)
     def with_options(**given: Any) -> None:
-        chosen = {
-            name: group(**{option.name: given.pop(option.name) for option in options[name]})
-            for name, group in groups.items()
-        }
-        command(**given, **chosen)
+        command(**{name: make(given) for name, make in made.items()})
 
-    shown: list[inspect.Parameter] = []
-    for one in signature.parameters.values():
-        shown += options.get(one.name, [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)])
-    with_options.__signature__ = signature.replace(parameters=shown)  # pyright: ignore[reportAttributeAccessIssue]
+    parameters = [_parameter(key, each) if isinstance(each, list) else each for key, each in shown.items()]
+    with_options.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]
     return with_options
 
 
-def _options(group: Any) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
+def given(context: typer.Context, *names: str) -> bool:
+    """Whether one of these options is on the command line itself."""
+    sources = [context.get_parameter_source(name) for name in names]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """An option that the command line has."""
+
+    declared: Declared
+    default: Any
+    panel: str | None
+
+
+def _options(group: Any, defaults: Any, panel: str | None) -> Iterator[_Shown]:
+    """The options of a dataclass and of those inside it. `defaults` is an instance with other defaults, or None."""
+    panel = getattr(group, "panel", panel)
+    own, inside = options_of(group), groups_in(group)
     for field in fields(group):
-        declared, option = get_args(hints[field.name])
-        option = copy(option)  # one may be declared for several groups
-        option.rich_help_panel = group.panel
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=Annotated[declared, option]
-        )
+        default = field.default if defaults is None else getattr(defaults, field.name)
+        if field.name in inside:
+            yield from _options(inside[field.name], default, panel)
+        elif field.name in own and own[field.name].option.cli:
+            yield _Shown(own[field.name], default, panel)
+
+
+def _group(shown: dict[str, inspect.Parameter | list[_Shown]], key: str) -> list[_Shown]:
+    found = shown.setdefault(key, [])
+    assert isinstance(found, list), f"--{key} is declared and a parameter of the command"
+    return found
+
+
+def _key(each: Declared) -> str:
+    """The name of the option's long flag as a parameter's name."""
+    long = next((flag for flag in each.option.flags if flag.startswith("--")), None)
+    return each.name if long is None else long.removeprefix("--").replace("-", "_")
+
+
+def _parameter(key: str, same: list[_Shown]) -> inspect.Parameter:
+    """The typer parameter of one flag, which belongs to all options of `same`."""
+    each, option = same[0].declared, same[0].declared.option
+    default = same[0].default if option.cli_default is None else option.cli_default
+    none = "0" if option.zero_is_none else "Default"
+    unit = "" if option.unit == 1 else f" In units of {option.unit:g}.".replace("+", "")
+    settings: dict[str, Any] = {
+        "help": " ".join(dict.fromkeys(one.declared.help(none) for one in same)) + unit,
+        "metavar": option.metavar,
+        "show_default": default is not None and get_origin(each.type) is not tuple,
+        "rich_help_panel": same[0].panel,
+    }
+    if option.read is None and each.type in (int, float):
+        settings |= {"min": 0 if option.zero_is_none else option.minimum, "max": option.maximum}
+    if option.choices is not None:
+        settings |= {"autocompletion": complete_name(option.choices), "callback": known(option.choices)}
+    if default is None or get_origin(each.type) is tuple:
+        default = 0 if option.zero_is_none else None
+    elif default is REQUIRED:
+        default = inspect.Parameter.empty
+    elif option.unit != 1:
+        default = default / option.unit
+    annotation = Annotated[_kind(each), typer.Option(*_flags(key, each, default), **settings)]
+    return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _flags(key: str, each: Declared, default: Any) -> tuple[str, ...]:
+    flags, name = each.option.flags, key.replace("_", "-")
+    if each.type is not bool or flags:
+        return flags or (f"--{name}",)
+    return (f"--{name}/--no-{name}",) if default else (f"--{name}",)
+
+
+def _kind(each: Declared) -> Any:
+    """The type that the command line's text is read as."""
+    kind: Any = each.type
+    if each.option.read is not None:
+        kind = str
+    elif get_origin(kind) is tuple:
+        return Optional[list[get_args(kind)[0]]]  # pyright: ignore  # noqa: UP045 - of a type that is made here
+    elif get_origin(kind) not in (None, Literal):  # of several types the command line has the one that it can say
+        inside = get_args(kind)
+        kind = str if str in inside else next(one for one in inside if get_origin(one) is Literal)
+    optional = each.optional and not each.option.zero_is_none
+    return Optional[kind] if optional else kind  # noqa: UP045 - of a type that is made here
+
+
+def _filled(group: Any, given: Mapping[str, Any]) -> Any:
+    """The dataclass with what the command line gives."""
+    own, inside = options_of(group), groups_in(group)
+    values = {name: _value(each, given) for name, each in own.items() if each.option.cli}
+    return group(**values, **{name: _filled(one, given) for name, one in inside.items()})
+
+
+def _value(each: Declared, given: Mapping[str, Any]) -> Any:
+    """What the command line gives for an option, as Python has it."""
+    value, option = given[_key(each)], each.option
+    if get_origin(each.type) is tuple:
+        return tuple(value) if value else each.default
+    if option.zero_is_none:
+        return value or None
+    if value is None:
+        return None
+    if option.read is not None:
+        return option.read(value)
+    return value if option.unit == 1 else value * option.unit

@@ -12,13 +12,15 @@ from rich.table import Table
 from headwater.base.byte_sizes import in_bytes
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.flags import CorpusFlags, FitFlags, ModelFlags
 from headwater.cli.grouped import with_groups
-from headwater.cli.options import DirectionsOption
+from headwater.cli.options import CorpusOption, ModelOption
 from headwater.cli.parts import parts_table
 from headwater.cli.progress import progress_report, say
 from headwater.cli.words import in_time
+from headwater.corpus.options import CorpusOptions
 from headwater.errors import HeadwaterError
+from headwater.lm.options import Loading
+from headwater.plan.options import PlanOptions
 
 if TYPE_CHECKING:
     from headwater.plan.estimates import Plan, StagePlan
@@ -33,34 +35,30 @@ if TYPE_CHECKING:
 @with_groups
 def plan(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run; or give --model and --corpus.")
+        Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run. Without it, give --model and --corpus.")
     ] = None,
-    model: ModelFlags = ModelFlags(),
-    corpus: CorpusFlags = CorpusFlags(),
-    fits: FitFlags = FitFlags(),
-    bytes_: Annotated[
-        int | None, typer.Option("--bytes", help="Bytes of sketch an example in the index.", show_default="8192")
-    ] = None,
-    directions: DirectionsOption = None,
-    queries: Annotated[int, typer.Option(help="Queries of the scan.", min=1)] = 8,
+    model: ModelOption = None,
+    loading: Loading = Loading(),
+    corpus: CorpusOption = None,
+    reading: CorpusOptions = CorpusOptions(),
+    options: PlanOptions = PlanOptions(),
     json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Estimate memory, disk and time of fit, index, scan and a question, from a probe of some seconds.
 
-    Nothing is left behind: the probe works in a temporary folder.
+    The probe works in a temporary folder, which is deleted.
     """
-    from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
+    from headwater.curvature.registry import kind_of
+    from headwater.plan.plan import plan_corpus, plan_run
 
-    options = PlanOptions(fits.options(), bytes_, queries, directions)
+    kind_of(options.fit.curvature)  # before a corpus is read, which may take long
     with progress_report() as report:
-        if run is not None and model.model is None and corpus.corpus is None:
+        if run is not None and model is None and corpus is None:
             made = plan_run(run, options, report)
-        elif run is None and model.model is not None and corpus.corpus is not None:
-            made = plan_corpus(
-                model.model, corpus.corpus, corpus.options(), options=options, report=report, loading=model.loading()
-            )
+        elif run is None and model is not None and corpus is not None:
+            made = plan_corpus(model, corpus, reading, options=options, report=report, loading=loading)
         else:
-            raise HeadwaterError("Name a run to plan for, or give both --model and --corpus.")
+            raise HeadwaterError("Give a run to plan for, or both --model and --corpus.")
     if json:
         typer.echo(made.to_json())
     else:
@@ -100,7 +98,7 @@ def _table(made: Plan) -> Table:
 def _name(made: Plan, stage: StagePlan) -> str:
     names = {
         "fit": "fit" if made.fit_examples == made.examples else f"fit on {made.fit_examples:,} examples",
-        "index": f"index, {made.sketch_bytes:,} bytes an example",
+        "index": f"index, {made.sketch_bytes:,} bytes per example",
         "scan": f"scan of {made.queries} queries",
         "question": "one question, by the index",
     }
@@ -110,10 +108,10 @@ def _name(made: Plan, stage: StagePlan) -> str:
 def _explanation(made: Plan) -> str:
     sampled = ""
     if made.records is not None and made.sampled_records is not None and made.sampled_records < made.records:
-        sampled = f" Of {made.records:,} records {made.sampled_records:,} were tokenised, evenly spread."
-    held = "" if made.whole_sketches else " There is not memory enough to keep all sketches in it."
+        sampled = f" {made.sampled_records:,} of {made.records:,} records were tokenised, evenly spread."
+    held = "" if made.whole_sketches else " Memory is too small to hold all sketches."
     return (
         f"Measured on {made.probe_tokens:,} tokens of this corpus on this machine, as busy as it is now; typically "
-        "within 30 %. A question to which no examples stand out takes several times as long as the one shown."
+        "within 30 %. Questions without clear top examples take several times longer."
         f"{sampled}{held}"
     )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headwater.attribution.options import Damping
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.options import DampingOption, PromptArgument, RunPath, SeedOption, SpanOption
+from headwater.cli.grouped import with_groups
+from headwater.cli.options import PromptArgument, RunPath, SeedOption, SpanOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
@@ -29,14 +31,14 @@ plot = typer.Typer(
 app.add_typer(plot, name="plot")
 
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Picture to write: .svg, .png or .pdf.")]
-MaybePrompt = Annotated[str | None, typer.Argument(help="What the model was given.", show_default=False)]
+MaybePrompt = Annotated[str | None, typer.Argument(help="Text that the model was given.", show_default=False)]
 MaybeCompletion = Annotated[
     str | None,
-    typer.Argument(help="What it said. Left out, the model continues the prompt itself.", show_default=False),
+    typer.Argument(help="Text that it said. Default: the model's own continuation.", show_default=False),
 ]
 QueriesOption = Annotated[
     Path | None,
-    typer.Option(help='Many questions: a JSONL file, {"id", "prompt", "completion"} a line.', show_default=False),
+    typer.Option(help='JSONL file of questions, one {"id", "prompt", "completion"} per line.', show_default=False),
 ]
 
 
@@ -46,13 +48,14 @@ QueriesOption = Annotated[
         "headwater plot tail scores.parquet --query q1 -o tail.png",
     )
 )
+@with_groups
 def tail(
     source: Annotated[Path, typer.Argument(metavar="RUN|SCORES", help="A run, or a file that `scan` wrote.")],
     prompt: MaybePrompt = None,
     completion: MaybeCompletion = None,
     span: SpanOption = None,
-    query: Annotated[str | None, typer.Option(help="Of a file of scores: which query.", show_default=False)] = None,
-    damping: DampingOption = None,
+    query: Annotated[str | None, typer.Option(help="Query to draw, from a file of scores.", show_default=False)] = None,
+    damping: Damping = None,
     output: OutputOption = Path("tail.svg"),
 ) -> None:
     """How few examples hold most of the influence? Its size against its rank, at both ends, scored exactly."""
@@ -82,7 +85,7 @@ def layers(
     completion: MaybeCompletion = None,
     span: SpanOption = None,
     queries: QueriesOption = None,
-    k: Annotated[int, typer.Option("-k", help="Proponents that are looked at, the strongest.", min=1)] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of the strongest proponents to draw.", min=1)] = 10,
     output: OutputOption = Path("layers.svg"),
 ) -> None:
     """Through which layers did the strongest proponents act? Bars for one question, a row each for several."""
@@ -102,15 +105,16 @@ def layers(
 @plot.command(
     epilog=examples('headwater plot tokens runs/stories "Once upon a time, Lily found a" " shiny key." --id story-17')
 )
+@with_groups
 def tokens(
     run: RunPath,
     prompt: PromptArgument,
     completion: MaybeCompletion = None,
     span: SpanOption = None,
     id: Annotated[
-        str | None, typer.Option(help="Of a training example. Default: the strongest proponent.", show_default=False)
+        str | None, typer.Option(help="Id of a training example. Default: the strongest proponent.", show_default=False)
     ] = None,
-    damping: DampingOption = None,
+    damping: Damping = None,
     output: OutputOption = Path("tokens.svg"),
 ) -> None:
     """Which token of a training example pushed which token of the completion?"""
@@ -162,11 +166,13 @@ def cost(
 def recall(
     run: RunPath,
     queries: QueriesOption = None,
-    k: Annotated[int, typer.Option("-k", help="Examples at each end that are to be found.", min=1)] = 10,
-    count: Annotated[int, typer.Option(help="Without --queries: so many pieces of the corpus are asked.", min=1)] = 12,
+    k: Annotated[int, typer.Option("-k", help="Examples at each end that the index should find.", min=1)] = 10,
+    count: Annotated[
+        int, typer.Option(help="Without --queries: number of texts from the corpus to ask about.", min=1)
+    ] = 12,
     width: Annotated[
         list[int] | None,
-        typer.Option("--bytes", help="Of sketch an example; may be repeated.", show_default="256 … 8192"),
+        typer.Option("--bytes", help="Bytes of sketch per example; repeatable.", show_default="256 … 8192"),
     ] = None,
     seed: SeedOption = 0,
     output: OutputOption = Path("recall.svg"),
@@ -198,8 +204,8 @@ def _opened(path: Path) -> Iterator[Run]:
     from headwater.runs.run import Run
 
     run = Run.open(path)
-    with progress_report() as run.report:
-        yield run
+    with progress_report() as report:
+        yield run.using(report=report)
 
 
 def _question(run: Run, prompt: str | None, completion: str | None, *, span: str | None) -> Question:

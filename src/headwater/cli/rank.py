@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headwater.base.choices import Aggregate, RankBy
+from headwater.attribution.options import RankOptions
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
-from headwater.cli.grouped import with_groups
-from headwater.cli.options import DampingOption, QueryRankOption, RunPath
+from headwater.cli.grouped import given, with_groups
+from headwater.cli.options import RunPath
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
@@ -33,67 +33,57 @@ if TYPE_CHECKING:
 )
 @with_groups
 def rank(
+    context: typer.Context,
     run: RunPath,
     queries: Annotated[
         Path | None,
-        typer.Option(help='JSONL file of what the model should do: {"id", "prompt", "completion"} a line.'),
+        typer.Option(help='JSONL file of what the model should do, one {"id", "prompt", "completion"} per line.'),
     ] = None,
     by: Annotated[
         Literal["self-influence"] | None,
-        typer.Option(help="Without --queries: by what an example does to itself, to find odd and wrong ones."),
+        typer.Option(help="Without --queries: rank by each example's effect on itself, to find odd and wrong ones."),
     ] = None,
-    aggregate: Annotated[
-        Aggregate,
-        typer.Option(help="Score by the mean over the queries, or by the query that an example suits best."),
-    ] = "mean",
-    rank_by: Annotated[
-        RankBy, typer.Option(help="relative divides by each example's own norm √I(z, z), so that long ones do not win.")
-    ] = "influence",
-    lowest: Annotated[bool, typer.Option("--lowest", help="Begin at the other end: what to inspect or drop.")] = False,
+    options: RankOptions = RankOptions(),
     keep: Annotated[
         str | None,
-        typer.Option(help="Write so many (1000), or such a share (0.5). Default: all.", show_default=False),
+        typer.Option(help="Number (1000) or share (0.5) of examples to write. Default: all.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="JSONL file to write them to, ready for --corpus.")
+        Path | None, typer.Option("-o", "--output", help="JSONL file to write the examples to, ready for --corpus.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many to show.", min=0)] = 10,
-    damping: DampingOption = None,
-    query_rank: QueryRankOption = None,
+    k: Annotated[int, typer.Option("-k", help="Number of examples to show.", min=0)] = 10,
     engine: EngineOptions = EngineOptions(),
 ) -> None:
-    """Rank every training example by what it did to all of some queries, and write the best of them as a corpus.
+    """Rank every training example by its effect on a set of queries, and write the best ones as a corpus.
 
-    Scores are exact. Stop it at any time; the same command goes on where it stopped, and another --keep costs no pass.
+    Scores are exact. Stop it at any time; the same command resumes, and another --keep needs no further pass.
     """
     from headwater.attribution.query_file import read_queries
     from headwater.attribution.ranking import count_of, parse_keep
     from headwater.runs.run import Run
 
     if (queries is None) == (by is None):
-        raise HeadwaterError("Say what to rank by: either --queries dev.jsonl, or --by self-influence.")
-    if by is not None and (aggregate, rank_by, query_rank) != ("mean", "influence", None):
+        raise HeadwaterError("Choose what to rank by: either --queries dev.jsonl or --by self-influence.")
+    if by is not None and given(context, "aggregate", "rank_by", "query_rank"):
         raise HeadwaterError("--aggregate, --rank-by and --query-rank are for --queries: leave them out with --by.")
     if keep is not None and output is None:
-        raise HeadwaterError(f"--keep {keep}: say where the examples go, with -o kept.jsonl.")
+        raise HeadwaterError(f"--keep {keep} needs a file to write the examples to: add -o kept.jsonl.")
     lines = None if queries is None else read_queries(queries)
     share = None if keep is None else parse_keep(keep)
     if share is not None:
         count_of(share, 1)
-    opened = Run.open(run)
-    questions = None if lines is None else opened.questions(lines)
-    with engine.start() as opened.engine, progress_report() as opened.report:
-        ranking = opened.rank(
-            questions, aggregate=aggregate, rank_by=rank_by, lowest=lowest, damping=damping, query_rank=query_rank
-        )
+    with progress_report() as report, engine.start(report) as execution:
+        opened = Run.open(run, execution=execution)
+        questions = None if lines is None else opened.questions(lines)
+        ranking = opened.rank(questions, options)
     Console().print(_table(ranking, k))
-    say(_meaning(questions, aggregate, rank_by))
+    say(_meaning(questions, options))
     if output is not None:
         say(f"Wrote {output}: {ranking.write(output, share):,} of {len(opened.corpus):,} examples, in corpus order.")
         if ranking.read.messages_field is not None:
             say(
-                "The run's examples are conversations: the file has them as the model read them. Take the messages "
-                "themselves from your own data, by their ids."
+                "The run's examples are conversations, and the file has them as the model read them. Take the messages "
+                "from your own data, by their ids."
             )
 
 
@@ -107,15 +97,15 @@ def _table(ranking: Ranking, k: int) -> Table:
     return table
 
 
-def _meaning(questions: list[Question] | None, aggregate: Aggregate, rank_by: RankBy) -> str:
+def _meaning(questions: list[Question] | None, options: RankOptions) -> str:
     if questions is None:
         return (
-            "Score: self-influence I(z, z) a learned token. It is high where little else in the corpus teaches what "
-            "the text says: what is rare or hard, and what is wrong. Look before you drop."
+            "Score: self-influence I(z, z) per learned token. It is high for texts that little else in the corpus "
+            "teaches: rare, hard or wrong ones. Look before you drop."
         )
-    of = "mean" if aggregate == "mean" else "highest"
-    score = "√I(q, q)" if rank_by == "influence" else "√(I(q, q) I(z, z))"
+    of = "mean" if options.aggregate == "mean" else "highest"
+    score = "√I(q, q)" if options.rank_by == "influence" else "√(I(q, q) I(z, z))"
     return (
         f"Score: {of} over {len(questions):,} queries of I(q, z) / {score}. Positive: training on the example made "
-        "them likelier."
+        "them more likely."
     )

@@ -7,18 +7,15 @@ from typing import Annotated
 
 import typer
 
-from headwater.base.choices import CheckpointMethod
+from headwater.attribution.options import ScanOptions
 from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
-from headwater.cli.grouped import with_groups
-from headwater.cli.options import (
-    DampingOption,
-    QueryRankOption,
-    RunPath,
-)
+from headwater.cli.grouped import given, with_groups
+from headwater.cli.options import RunPath
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
+from headwater.training.options import CheckpointScanOptions
 
 
 @app.command(
@@ -29,62 +26,53 @@ from headwater.errors import HeadwaterError
 )
 @with_groups
 def scan(
+    context: typer.Context,
     run: RunPath,
     queries: Annotated[
         Path,
-        typer.Argument(help='JSONL file of queries: {"id", "prompt", "completion"} a line, "span" if wanted.'),
+        typer.Argument(
+            help='JSONL file of queries, one {"id", "prompt", "completion"} per line, with an optional "span".'
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Parquet file to write.")] = Path("scores.parquet"),
-    tokens: Annotated[
-        bool, typer.Option("--tokens", help="Also write a column '<query id>.tokens' of per-token scores.")
-    ] = False,
+    options: ScanOptions = ScanOptions(),
     checkpoints: Annotated[
         str | None,
         typer.Option(
-            help="Look back at the training: a folder of model folders step-<n> or checkpoint-<n>, or revisions on the "
-            "hub (org/model@step1000,org/model@step2000).",
+            help="Score at checkpoints of the training: a folder of model folders step-<n> or checkpoint-<n>, or "
+            "revisions on the hub (org/model@step1000,org/model@step2000).",
             show_default=False,
         ),
     ] = None,
-    method: Annotated[
-        CheckpointMethod | None,
-        typer.Option(
-            help="How checkpoints are added up: gradient products by the learning rate (tracin), along Adam's steps "
-            "(adam), by each one's own EK-FAC (ekfac), or as unrolled training (source). Default: tracin.",
-            show_default=False,
-        ),
-    ] = None,
-    damping: DampingOption = None,
-    query_rank: QueryRankOption = None,
+    looking_back: CheckpointScanOptions = CheckpointScanOptions(),
     engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Score every training example exactly on every query, in one pass, streamed to a Parquet file.
 
-    One row an example: its id, and one float32 column a query, named by the query's id. Stop it at any time; the same
-    command goes on where it stopped.
+    The file has one row per example: its id, and one float32 column per query, named by the query's id. Stop it at any
+    time; the same command resumes.
 
-    With --checkpoints: what every example did at each checkpoint of the training, a column '<query id>@<step>' for
-    each beside the sum, so that one sees when in training an example acted.
+    With --checkpoints, it scores at each checkpoint of the training: one column '<query id>@<step>' per checkpoint
+    beside the sum, which shows when in training an example acted.
     """
     from headwater.attribution.query_file import read_queries
     from headwater.attribution.scan import check_query_ids
     from headwater.runs.run import Run
 
-    if checkpoints is None and method is not None:
+    if checkpoints is None and given(context, "method"):
+        method = looking_back.method
         raise HeadwaterError(f"--method {method} looks back at a training: name its checkpoints with --checkpoints.")
-    if checkpoints is not None and tokens:
+    if checkpoints is not None and options.tokens:
         raise HeadwaterError("--tokens: with --checkpoints there are scores of whole examples only.")
     lines = read_queries(queries)
     check_query_ids([line.id for line in lines])
-    opened = Run.open(run)
-    questions = opened.questions(lines)
-    with engine.start() as opened.engine, progress_report() as opened.report:
+    with progress_report() as report, engine.start(report) as execution:
+        opened = Run.open(run, execution=execution)
+        questions = opened.questions(lines)
         if checkpoints is None:
-            opened.scan(questions, output, tokens=tokens, damping=damping, query_rank=query_rank)
+            opened.scan(questions, output, options)
         else:
-            opened.scan_checkpoints(
-                questions, output, checkpoints, method=method or "tracin", damping=damping, query_rank=query_rank
-            )
+            opened.scan_checkpoints(questions, output, checkpoints, options=looking_back)
     say(
         f"Wrote {output}: {len(opened.corpus):,} examples × {len(lines):,} queries. Positive scores made the "
         "completion more likely.",

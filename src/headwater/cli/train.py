@@ -10,8 +10,9 @@ import typer
 from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.cli.examples import examples
-from headwater.cli.options import TextFieldOption
+from headwater.cli.grouped import with_groups
 from headwater.cli.progress import progress_report, say
+from headwater.corpus.options import Limit, ReadOptions, TextField
 from headwater.errors import HeadwaterError
 
 
@@ -21,33 +22,32 @@ from headwater.errors import HeadwaterError
         "headwater fit runs/stories --model runs/stories-model --corpus stories.jsonl",
     )
 )
+@with_groups
 def train(
     corpus: Annotated[
-        str, typer.Argument(metavar="CORPUS", help="Training text, in any form that `headwater fit` reads.")
+        str, typer.Argument(metavar="CORPUS", help="Training text, in any format that `headwater fit` reads.")
     ],
     out: Annotated[Path, typer.Argument(metavar="MODEL", help="Directory of the new model.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="How to train: a train.json. Default: as the demo does.", show_default=False)
+        Path | None, typer.Option(help="Training recipe, a train.json. Default: the demo's recipe.", show_default=False)
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(
-            help="The architecture: a config.json of transformers. Default: a small GPT-Neo.", show_default=False
-        ),
+        typer.Option(help="Architecture, a config.json of transformers. Default: a small GPT-Neo.", show_default=False),
     ] = None,
     vocabulary: Annotated[
-        int, typer.Option(help="Most tokens of the tokenizer, which is made for CORPUS.", min=257)
+        int, typer.Option(help="Maximum vocabulary of the tokenizer, which is trained on CORPUS.", min=257)
     ] = 2048,
-    checkpoints: Annotated[int, typer.Option(help="Models to keep on the way.", min=0)] = 0,
-    text_field: TextFieldOption = "text",
-    limit: Annotated[int | None, typer.Option(help="Read at most this many examples.")] = None,
+    checkpoints: Annotated[int, typer.Option(help="Number of checkpoints to save during training.", min=0)] = 0,
+    text_field: TextField = "text",
+    limit: Limit = None,
 ) -> None:
     """Train a small model on CORPUS from scratch, with everything written down that retraining it needs.
 
     Its recipe, train.json, is kept beside it; `headwater evaluate` and `headwater verify --kind retrain` train it again
     on a part of the corpus.
     """
-    from headwater.corpus.read import ReadOptions, read_records
+    from headwater.corpus.read import read_records
     from headwater.training.make import Design, make_model
     from headwater.training.recipe import Recipe, read_recipe
     from headwater.training.train import reporting

@@ -14,6 +14,8 @@ With int8 and nf4 the weights of the linears have 8 or 4 bits; the rest is in bf
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"]
 """How accelerate spreads a model over the devices."""
 
+TrustRemoteCode = Annotated[bool, Option(help="Run Python code that comes with the model.")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
@@ -30,4 +32,4 @@ class Loading:
         DeviceMap | dict[str, int | str] | None,
         Option(help="Spread the model over all devices, as accelerate does.", none="one device"),
     ] = None
-    trust_remote_code: Annotated[bool, Option(help="Run Python code that comes with the model.")] = False
+    trust_remote_code: TrustRemoteCode = False

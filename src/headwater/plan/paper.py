@@ -16,13 +16,13 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from headwater.attribution.index.options import DEFAULT_BYTES
 from headwater.curvature.covariances import WIDE_BLOCK
 from headwater.curvature.sections import Section, section_of, sections
 from headwater.errors import HeadwaterError, ModelError, first_line
 from headwater.gradients.basis import spans
 from headwater.lm.layers import TrackedLayer, choose_layers, linear_shapes
 from headwater.lm.options import Dtype
+from headwater.plan.options import PaperOptions
 from headwater.sweep.sweep import shards_of
 
 WEIGHT_BYTES: dict[Dtype, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.55}
@@ -34,27 +34,6 @@ DECOMPOSITION = 4.5
 """Multiplications of a decomposition, of a matrix's width cubed."""
 DECOMPOSING = 0.01
 """Of the rate of products, so much a decomposition reaches on a GPU. On a processor it is a fifth."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperOptions:
-    """What is to be done, and with what."""
-
-    examples: int
-    tokens: int
-    """Of each example."""
-    layers: tuple[str, ...] | None = None
-    fit_examples: int | None = None
-    dtype: Dtype = "bf16"
-    block_width: int | None = None
-    bytes: int = DEFAULT_BYTES
-    directions: int = 0
-    """Of every layer's inputs and outputs, so many are sketched; 0 is all."""
-    workers: int = 1
-    memory: int | None = None
-    """Bytes that each worker has."""
-    rate: float = 100e12
-    """Multiplications a second that each worker reaches in products of matrices."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,28 +14,17 @@ from headwater.attribution.index.options import DEFAULT_BYTES
 from headwater.attribution.index.sketch import Sketch, sketch_of_width
 from headwater.base.byte_sizes import size_of
 from headwater.base.progress import Report, Step, silent
+from headwater.curvature.fit import settings_of
 from headwater.curvature.truncated import truncate
 from headwater.errors import HeadwaterError
 from headwater.lm.load import Loading, load_model
 from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
 from headwater.plan.fitting import probe_fit
 from headwater.plan.miniature import make_miniature
+from headwater.plan.options import PlanOptions
 from headwater.plan.serving import probe_index, probe_question, probe_scan
 from headwater.plan.subject import Subject, subject_of_corpus, subject_of_run
-from headwater.runs.run import CorpusOptions, FitOptions, Run
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """What is planned."""
-
-    fit: FitOptions = FitOptions()
-    bytes: int | None = None
-    """Bytes of sketch an example; None is what the index there has, or else 8,192."""
-    queries: int = 8
-    """Of the scan."""
-    directions: int | None = None
-    """Of every layer's inputs and outputs, so many are sketched; 0 is all, None is what the index there has, or all."""
+from headwater.runs.run import CorpusOptions, Run
 
 
 def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Report = silent) -> Plan:
@@ -53,7 +42,7 @@ def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Rep
     if settings is not None and options.bytes is None and settings.sketch.dimensions == sketch.dimensions:
         sketch = settings.sketch
     report(Step(stage="opening", done=1, total=1, tokens=0))
-    done = {"fit"} if run.curvature_path.exists() else set[str]()
+    done = {"fit"} if run.paths.curvature.exists() else set[str]()
     done |= {"index"} if settings is not None and len(run.index.table or ()) == len(run.corpus) else set()
     with TemporaryDirectory(prefix="headwater-plan-") as folder:
         plan = _plan(subject, Path(folder), sketch, options=options, report=report)
@@ -172,4 +161,4 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptio
 def _binding(subject: Subject) -> dict[str, str]:
     """As long as what the real fit binds its file to."""
     prints = dict.fromkeys(("model", "tokenizer", "corpus"), 16 * "0")
-    return prints | {"settings": subject.fit.settings([layer.name for layer in subject.layers])}
+    return prints | {"settings": settings_of(subject.fit, [layer.name for layer in subject.layers])}

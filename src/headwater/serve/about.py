@@ -9,10 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from headwater.attribution.options import AskOptions, Sampling
 from headwater.base.version import __version__
 from headwater.runs.run import Run
 from headwater.serve.limits import LIMITS
-from headwater.serve.schemas import Fingerprints, IndexBody, LimitsBody, PromptBody, RunBody
+from headwater.serve.option_fields import default_of, http_options, limits_of
+from headwater.serve.schemas import (
+    Fingerprints,
+    IndexBody,
+    LimitsBody,
+    OptionBody,
+    OptionsBody,
+    PromptBody,
+    RunBody,
+)
+from headwater.verify.options import VerifyOptions
 
 PROMPTS = 4
 OPENING_WORDS = 8
@@ -45,8 +56,24 @@ def about(run: Run, queue: int) -> RunBody:
             body_bytes=LIMITS.body_bytes,
             queue=queue,
         ),
+        options=OptionsBody(
+            influences=_described(AskOptions),
+            sampling=_described(Sampling),
+            verifications=_described(VerifyOptions),
+        ),
         corpus_source=run.manifest.corpus.source,
     )
+
+
+def _described(options: type) -> dict[str, OptionBody]:
+    """The options of a dataclass that requests have, with this server's limits."""
+    described: dict[str, OptionBody] = {}
+    for name, each in http_options(options).items():
+        minimum, maximum = limits_of(options, each)
+        described[name] = OptionBody(
+            default=default_of(options, each), minimum=minimum, maximum=maximum, help=each.help("null")
+        )
+    return described
 
 
 def _written(path: Path) -> list[PromptBody]:

@@ -4,45 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headwater.attribution.answer import Scalar
-from headwater.base.choices import DEFAULT_CANDIDATES, DEFAULT_SUBSET, RankBy
-from headwater.base.plugins import SOLVERS
-from headwater.curvature.damping import parse_damping
+from headwater.attribution.options import AskOptions, Sampling
+from headwater.base.options import options_of
 from headwater.serve.jobs import State
 from headwater.serve.limits import LIMITS
+from headwater.serve.option_fields import Str, field_type, with_options
 from headwater.serve.problems import Problem
 from headwater.verify.options import VerifyOptions
 
-
-def _damping(value: str | float | None) -> str | float | None:
-    parse_damping(value)
-    return value
-
-
-def _solver(value: str) -> str:
-    if value not in SOLVERS.names():
-        raise ValueError(f"there is no such solver; choose among {', '.join(SOLVERS.names())}")
-    return value
-
-
-def _whole(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("holds half of a surrogate pair, which is no text") from error
-    return value
-
-
-DEFAULT_REFERENCE_EXAMPLES = VerifyOptions.subset or LIMITS.reference_examples
-Str = Annotated[str, AfterValidator(_whole)]
-Damping = Annotated[Str | float | None, AfterValidator(_damping)]
-Condition = Annotated[Str, Field(min_length=1, max_length=LIMITS.condition_characters)]
 Text = Annotated[Str, Field(min_length=1, max_length=LIMITS.text_characters)]
-Globs = Annotated[list[Annotated[Str, Field(min_length=1)]], Field(min_length=1, max_length=LIMITS.layers)]
 Place = Annotated[int, Field(ge=0)]
 Places = Annotated[list[Place], Field(min_length=2, max_length=2)]
+_ASKED = options_of(AskOptions)
+Damping = field_type(AskOptions, _ASKED["damping"])
+Globs = field_type(AskOptions, _ASKED["layers"])
 
 
 class _Body(BaseModel):
@@ -51,13 +29,8 @@ class _Body(BaseModel):
     )
 
 
-class SamplingBody(_Body):
-    """How the model continues a prompt."""
-
-    max_new_tokens: Annotated[int, Field(ge=1, le=LIMITS.new_tokens)] = 24
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
-    """0 continues greedily, and so does anything below 0.01."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+class SamplingBody(with_options(_Body, Sampling)):
+    """How the model continues a prompt. A temperature below 0.01 is 0."""
 
 
 class GenerateBody(_Body):
@@ -92,35 +65,9 @@ class QuestionBody(_Body):
     """How it continues the prompt, where it does."""
 
 
-class InfluencesBody(QuestionBody):
-    """A question, and how it is to be answered."""
+class InfluencesBody(with_options(QuestionBody, AskOptions)):
+    """A question, and how it is answered."""
 
-    k: Annotated[int, Field(ge=1, le=LIMITS.k)] = 10
-    """Examples at each end."""
-    rank_by: RankBy = "influence"
-    damping: Damping = None
-    """λ: a number, or a factor such as "0.1*mean"; null is the run's own."""
-    exact: bool = False
-    """Score every example, even where there is an index."""
-    candidates: Annotated[int, Field(ge=1, le=LIMITS.candidates)] = DEFAULT_CANDIDATES
-    """Of those the index finds, score at most so many."""
-    where: Condition | None = None
-    """SQL condition on the index's columns: only examples that meet it."""
-    contains: Condition | None = None
-    """Only examples with these words in their text."""
-    fold: bool = True
-    """Show near-duplicates once, with a count."""
-    query_rank: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Rank that the question's gradient is reduced to in every layer; null keeps it whole."""
-    layers: Globs | None = None
-    """Globs of the layers whose part of the influence counts; null is all."""
-    solver: Annotated[Str, AfterValidator(_solver)] = "curvature"
-    """`cg` goes on from the curvature by conjugate gradients: slower, and closer. Or another solver that the server
-    has."""
-    iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] | None = None
-    """Of the solver, at most; null is as many as it sees fit."""
-    subset: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = DEFAULT_SUBSET
-    """Examples that a solver takes the curvature over; null is all."""
     texts: Annotated[list[Text], Field(min_length=1, max_length=LIMITS.texts)] | None = None
     """Score these in place of the corpus: what would they do if they were added to it?"""
 
@@ -137,8 +84,8 @@ class TokensBody(QuestionBody):
     example: Str | None = None
     """The id of an example; else give a text."""
     text: Text | None = None
-    damping: Damping = None
-    layers: Globs | None = None
+    damping: Damping = None  # pyright: ignore[reportInvalidTypeForm]
+    layers: Globs = None  # pyright: ignore[reportInvalidTypeForm]
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -147,25 +94,16 @@ class TokensBody(QuestionBody):
         return self
 
 
-class VerificationsBody(_Body):
-    """An answer, and how what it predicts of single examples is checked."""
-
+class _VerificationBody(_Body):
     question: InfluencesBody
-    """What it answers, as it was asked; where the answer is no longer kept, it is found anew."""
+    """What the answer answers, as it was asked; an answer that is no longer kept is computed again."""
+
+
+class VerificationsBody(with_options(_VerificationBody, VerifyOptions)):
+    """An answer, and how its predictions for single examples are checked."""
+
     kind: Literal["step", "pbrf"] = "step"
-    """A small step on each example, or the proximal Bregman response of the weights to taking it out."""
-    k: Annotated[int, Field(ge=0, le=LIMITS.k)] = VerifyOptions.k
-    """Examples checked at each end of the answer."""
-    random: Annotated[int, Field(ge=0, le=LIMITS.checked)] = VerifyOptions.random
-    """Examples checked that the answer does not show."""
-    weight: Annotated[float, Field(ge=-1, le=1)] = VerifyOptions.weight
-    """The part of the example that is taken out, for a response; below 0 it is added once more."""
-    subset: Annotated[int, Field(ge=1, le=LIMITS.reference_examples)] = DEFAULT_REFERENCE_EXAMPLES
-    """Examples that are held fast in a response; a smaller corpus is held fast whole."""
-    iterations: Annotated[int, Field(ge=1, le=LIMITS.iterations)] = VerifyOptions.iterations
-    """Of finding a response, at most."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the examples at random, and of those held fast."""
+    """A small step on each example, or the proximal Bregman response of the weights to its removal."""
 
     @model_validator(mode="after")
     def _within_reason(self) -> Self:
@@ -175,7 +113,7 @@ class VerificationsBody(_Body):
         if examples == 0:
             raise ValueError("check at least one example: give k or random")
         if self.weight == 0:
-            raise ValueError("weight is the part of an example that is taken out, and 0 takes out nothing")
+            raise ValueError("weight is the part of an example that is removed, and 0 removes nothing")
         if self.kind == "pbrf":
             self._short_enough(examples)
         return self
@@ -188,8 +126,8 @@ class VerificationsBody(_Body):
         texts = examples * self.subset * self.iterations
         if texts > LIMITS.response_texts:
             raise ValueError(
-                f"{examples} responses × {self.subset:,} held fast × {self.iterations} iterations take too long: "
-                f"{texts:,} is above {LIMITS.response_texts:,}"
+                f"{examples} responses × {self.subset:,} reference examples × {self.iterations} iterations take too "
+                f"long: {texts:,} is above {LIMITS.response_texts:,}"
             )
 
 
@@ -265,6 +203,25 @@ class LimitsBody(BaseModel):
     queue: int
 
 
+class OptionBody(BaseModel):
+    """An option of a request."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    default: Any
+    minimum: float | None
+    maximum: float | None
+    help: str
+
+
+class OptionsBody(BaseModel):
+    """The options of requests, by their names."""
+
+    influences: dict[str, OptionBody]
+    sampling: dict[str, OptionBody]
+    verifications: dict[str, OptionBody]
+
+
 class RunBody(BaseModel):
     """What is being asked."""
 
@@ -284,6 +241,7 @@ class RunBody(BaseModel):
     prompts: list[PromptBody]
     """Questions to begin with."""
     limits: LimitsBody
+    options: OptionsBody
     corpus_source: str
 
 

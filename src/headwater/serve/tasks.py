@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from headwater.attribution.answer import Answer
@@ -14,6 +14,7 @@ from headwater.render.summary import made_with, meaning
 from headwater.render.verification import checked_with, headline, verdict
 from headwater.runs.run import Run
 from headwater.serve.jobs import Result, Work
+from headwater.serve.option_fields import options_from
 from headwater.serve.schemas import (
     DescribeBody,
     GenerateBody,
@@ -31,21 +32,7 @@ GREEDY_BELOW = 0.01
 
 def influences(body: InfluencesBody) -> Work:
     """Answer a question from the corpus, or against the texts given."""
-    options = AskOptions(
-        k=body.k,
-        rank_by=body.rank_by,
-        damping=body.damping,
-        exact=body.exact,
-        candidates=body.candidates,
-        where=body.where,
-        contains=body.contains,
-        fold=body.fold,
-        query_rank=body.query_rank,
-        layers=_globs(body.layers),
-        solver=body.solver,
-        iterations=body.iterations,
-        subset=body.subset,
-    )
+    options = options_from(AskOptions, body)
 
     def work(run: Run) -> Result:
         question = _question(run, body)
@@ -58,16 +45,8 @@ def influences(body: InfluencesBody) -> Work:
 
 
 def verifications(body: VerificationsBody, kept: Callable[[], bytes | None]) -> Work:
-    """Check what the answer to a question predicts; it is found anew where `kept` has none, as JSON."""
-    options = VerifyOptions(
-        kind=body.kind,
-        k=body.k,
-        random=body.random,
-        weight=body.weight,
-        subset=body.subset,
-        iterations=body.iterations,
-        seed=body.seed,
-    )
+    """Check what the answer to a question predicts; it is computed again if `kept` has none, as JSON."""
+    options = options_from(VerifyOptions, body)
     ask = influences(body.question)
 
     def work(run: Run) -> Result:
@@ -121,8 +100,8 @@ def _question(run: Run, body: QuestionBody) -> Question:
 
 
 def _sampling(body: SamplingBody) -> Sampling:
-    temperature = 0.0 if body.temperature < GREEDY_BELOW else body.temperature
-    return Sampling(body.max_new_tokens, temperature, body.seed)
+    sampling = options_from(Sampling, body)
+    return replace(sampling, temperature=0.0) if sampling.temperature < GREEDY_BELOW else sampling
 
 
 def _span(span: str | list[int] | None) -> str | tuple[int, int] | None:
