@@ -33,8 +33,8 @@ from headwater.attribution.index.search import LoadedSketches, SketchQuery, sear
 from headwater.attribution.index.sketch import sketch_of_width
 from headwater.attribution.question import Question
 from headwater.attribution.scores import WhitenedGradients
-from headwater.corpus.read import ReadOptions
-from headwater.runs.run import CorpusOptions, Run
+from headwater.corpus.options import CorpusOptions, ReadOptions
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 
 SIZES = (20_000, 100_000, 300_000, 1_000_000)

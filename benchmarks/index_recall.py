@@ -14,10 +14,10 @@ from headwater.attribution.index.recall import Found, found_by, recall_of, sketc
 from headwater.attribution.index.rescore import Budget
 from headwater.attribution.index.search import LoadedSketches, SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.options import AskOptions, RankBy
 from headwater.attribution.preconditioned import question_gradients
 from headwater.attribution.question import Question
 from headwater.attribution.scores import Scores
-from headwater.base.choices import DEFAULT_CANDIDATES, RankBy
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 
@@ -57,7 +57,7 @@ def recall_stage(work: Path) -> None:
 
 def two_stages(loaded: LoadedSketches, sketch_query: SketchQuery, exact: NDArray[Any], rank_by: RankBy) -> Found:
     """Search and scoring as in `ask`."""
-    return found_by(loaded, sketch_query, exact, budget=Budget(K, DEFAULT_CANDIDATES), rank_by=rank_by)
+    return found_by(loaded, sketch_query, exact, budget=Budget(K, AskOptions.candidates), rank_by=rank_by)
 
 
 def whole_path(run: Run, questions: list[Question], exact: NDArray[Any]) -> list[Found]:

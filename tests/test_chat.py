@@ -12,11 +12,11 @@ import peft
 import pytest
 import torch
 
-from headwater.corpus.read import ReadOptions
+from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.errors import HeadwaterError
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model, wrap_model
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 from headwater.training.recipe import Recipe
 from tests.models import plain_model, tiny_tokenizer
 from tests.oracle import sequence_loss

@@ -18,8 +18,8 @@ from urllib.request import urlopen
 import pytest
 from typer.testing import CliRunner
 
-from headwater.attribution.ask import AskOptions
-from headwater.attribution.question import Sampling, describe
+from headwater.attribution.options import AskOptions, Sampling
+from headwater.attribution.question import describe
 from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.cli import serve as serve_command

@@ -11,7 +11,8 @@ import pytest
 import torch
 from accelerate import infer_auto_device_map
 
-from headwater.attribution.question import Sampling, continue_prompt
+from headwater.attribution.options import Sampling
+from headwater.attribution.question import continue_prompt
 from headwater.corpus.batches import make_batches
 from headwater.errors import ModelError
 from headwater.lm.capture import Capture, Captured, Labels, token_losses

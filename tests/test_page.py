@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.question import Sampling
+from headwater.attribution.options import Sampling
 from headwater.render.heat import FAINT
 from headwater.render.palette import share
 from headwater.render.summary import made_with, meaning, signed

@@ -24,7 +24,8 @@ from headwater.curvature.truncated import truncated
 from headwater.errors import HeadwaterError, ModelError
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
-from headwater.plan.paper import PaperOptions, Shapes, plan_on_paper, shapes_of
+from headwater.plan.options import PaperOptions
+from headwater.plan.paper import Shapes, plan_on_paper, shapes_of
 from headwater.sweep.sweep import Sweep, factored
 from tests.models import VOCABULARY, plain_model, tiny_lm
 

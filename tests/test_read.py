@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headwater.corpus import formats
-from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
+from headwater.corpus.options import ReadOptions
+from headwater.corpus.read import Record, Skipped, read_records
 from headwater.errors import CorpusError
 
 ROWS: list[dict[str, Any]] = [

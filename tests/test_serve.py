@@ -21,8 +21,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions
-from headwater.attribution.question import Sampling, describe
+from headwater.attribution.options import AskOptions, Sampling
+from headwater.attribution.question import describe
 from headwater.base.progress import Step
 from headwater.errors import HeadwaterError
 from headwater.runs.run import Run

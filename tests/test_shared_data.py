@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from headwater.attribution.question import loss_gradients
-from headwater.corpus.read import ReadOptions
+from headwater.attribution.preconditioned import loss_gradients
+from headwater.corpus.options import CorpusOptions, ReadOptions
+from headwater.curvature.options import FitOptions
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import load_model
-from headwater.runs.run import CorpusOptions, FitOptions, Run
+from headwater.runs.run import Run
 from headwater.training.adam import kernel_moments
 from headwater.training.checkpoints import read_checkpoints
 

@@ -28,15 +28,16 @@ from headwater.cli import app
 from headwater.corpus import catalogue, formats, row_access, store
 from headwater.corpus.batches import TokenSequence
 from headwater.corpus.fingerprint import PlainFingerprint
-from headwater.corpus.read import ReadOptions
+from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.errors import CorpusError, FingerprintMismatch, HeadwaterError
 from headwater.lm.load import LanguageModel, load_model
-from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
+from headwater.plan.options import PlanOptions
+from headwater.plan.plan import plan_corpus, plan_run
 from headwater.plan.subject import CATALOGUE_BYTES
 from headwater.runs.card import card_of, manifest_of
 from headwater.runs.check import check_run
 from headwater.runs.info import describe_run
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 from headwater.sweep import sweep as sweep_module
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer

@@ -21,10 +21,11 @@ from headwater.base.files import load_tensors, write_text
 from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.corpus.batches import TokenSequence, all_targets
+from headwater.corpus.options import CorpusOptions
 from headwater.errors import HeadwaterError
 from headwater.lm.kernels import use_sdpa
 from headwater.lm.load import load_model
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 from headwater.training import make, retrain
 from headwater.training.adam import MOMENTS_FILE, second_moments
 from headwater.training.checkpoints import STATE_FILE, read_checkpoints

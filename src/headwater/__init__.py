@@ -10,20 +10,22 @@ from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
     from headwater.attribution.answer import Answer
-    from headwater.attribution.ask import AskOptions
-    from headwater.attribution.index.settings import IndexOptions
-    from headwater.runs.run import CorpusOptions, FitOptions, Run
+    from headwater.attribution.index.options import IndexOptions
+    from headwater.attribution.options import AskOptions
+    from headwater.corpus.options import CorpusOptions
+    from headwater.curvature.options import FitOptions
+    from headwater.runs.run import Run
     from headwater.serve.client import Client
 
 logging.getLogger("headwater").addHandler(logging.NullHandler())
 
 _MODULES = {
     "Answer": "headwater.attribution.answer",
-    "AskOptions": "headwater.attribution.ask",
+    "AskOptions": "headwater.attribution.options",
     "Client": "headwater.serve.client",
-    "CorpusOptions": "headwater.runs.run",
-    "FitOptions": "headwater.runs.run",
-    "IndexOptions": "headwater.attribution.index.settings",
+    "CorpusOptions": "headwater.corpus.options",
+    "FitOptions": "headwater.curvature.options",
+    "IndexOptions": "headwater.attribution.index.options",
     "Run": "headwater.runs.run",
 }
 """Public name -> its module, imported at the first use of the name: torch and transformers take seconds to import."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from headwater.base.choices import RankBy
+from headwater.attribution.options import RankBy
 from headwater.base.files import finite_json, write_text
 from headwater.base.shown import Shown, counted, face, quoted, quoted_end
 from headwater.errors import HeadwaterError

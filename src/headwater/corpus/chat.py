@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headwater.corpus.read import ReadOptions, Render
+from headwater.corpus.options import ReadOptions
+from headwater.corpus.read import Render
 from headwater.errors import CorpusError, HeadwaterError
 
 Messages = Sequence[dict[str, str]]

@@ -14,17 +14,19 @@ from headwater.attribution.index.options import DEFAULT_BYTES
 from headwater.attribution.index.sketch import Sketch, sketch_of_width
 from headwater.base.byte_sizes import size_of
 from headwater.base.progress import Report, Step, silent
+from headwater.corpus.options import CorpusOptions
 from headwater.curvature.fit import settings_of
 from headwater.curvature.truncated import truncate
 from headwater.errors import HeadwaterError
-from headwater.lm.load import Loading, load_model
+from headwater.lm.load import load_model
+from headwater.lm.options import Loading
 from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
 from headwater.plan.fitting import probe_fit
 from headwater.plan.miniature import make_miniature
 from headwater.plan.options import PlanOptions
 from headwater.plan.serving import probe_index, probe_question, probe_scan
 from headwater.plan.subject import Subject, subject_of_corpus, subject_of_run
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 
 
 def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Report = silent) -> Plan:

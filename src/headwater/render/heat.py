@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headwater.attribution.answer import Answer, ScoredExample, TokenInfluence
-from headwater.base.choices import RankBy
+from headwater.attribution.options import RankBy
 from headwater.render.palette import share
 from headwater.render.visible import leading_spaces, visible
 

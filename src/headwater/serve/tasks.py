@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.options import AskOptions
-from headwater.attribution.question import Question, Sampling, describe
+from headwater.attribution.options import AskOptions, Sampling
+from headwater.attribution.question import Question, describe
 from headwater.base.files import finite_json
 from headwater.render.summary import made_with, meaning
 from headwater.render.verification import checked_with, headline, verdict

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from headwater.attribution.answer import Query, first_mistake
-from headwater.base.choices import CheckKind
 from headwater.base.files import finite_json, write_text
 from headwater.base.shown import Shown, counted, face, quoted, quoted_end
 from headwater.errors import HeadwaterError
+from headwater.verify.options import CheckKind
 
 ExampleGroup = Literal["proponent", "opponent", "random"]
 GROUPS: tuple[ExampleGroup, ...] = ("proponent", "opponent", "random")

@@ -14,8 +14,8 @@ from headwater.attribution.index.build import COARSE_BYTES
 from headwater.attribution.index.rescore import Budget, rescore
 from headwater.attribution.index.search import Candidates, LoadedSketches, SketchQuery, search
 from headwater.attribution.index.sketch import Sketch
+from headwater.attribution.options import RankBy
 from headwater.attribution.scores import Rows
-from headwater.base.choices import RankBy
 from headwater.base.progress import Report, silent
 from headwater.corpus.batches import Batch
 from headwater.curvature.base import Curvature
