@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headwater.corpus import formats
+from headwater.corpus import formats, json_rows
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.read import Record, Skipped, read_records
 from headwater.errors import CorpusError
@@ -135,7 +135,8 @@ def test_it_does_not_matter_where_a_long_file_is_cut_for_reading(texts: list[str
     write(tmp_path / "t.json", [{"text": text} for text in texts])
     write(tmp_path / "t.txt", "\n<|endoftext|>\n".join([*plain, ""]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "CHUNK", chunk)
+        for module in (formats, json_rows):
+            patch.setattr(module, "CHUNK", chunk)
         assert [record.text for record in read(tmp_path / "t.json")] == texts
         assert [record.text for record in read(tmp_path / "t.txt")] == plain
 
@@ -295,12 +296,12 @@ def test_a_bad_record_of_any_format_is_named_or_skipped_whole(name: str, tmp_pat
     [
         ("t.csv", b'text\na\n"b\nc\n', "t.csv:3: the row that begins here is not CSV"),
         ("t.tsv", b'text\na\n"b" c\n', "t.tsv:3: the row that begins here is not CSV"),
-        ("t.csv", b"text\rone\rtwo\r", "t.csv:1: a carriage return stands outside quotes"),
+        ("t.csv", b"text\rone\rtwo\r", "t.csv:1: a carriage return is outside quotes"),
         ("t.csv", b"text,text\na,b\n", "t.csv:1: two columns are called 'text'"),
         ("t.csv", b"te\xffxt\na\n", "t.csv:1: invalid UTF-8"),
-        ("t.json", b'{"text": "a"}\n{"text": "b"}\n', "t.json:1: a .json file must hold a list.*call it .jsonl"),
+        ("t.json", b'{"text": "a"}\n{"text": "b"}\n', "t.json:1: a .json file must hold a list.*name it .jsonl"),
         ("t.json", b'[{"text": "a"},\n{"text": }]', "t.json:2: not JSON: Expecting value, in item 2"),
-        ("t.json", b'[{"text": "a"}\n\n{"text": "b"}]', "t.json:3: not JSON: a comma or ] is missing behind item 1"),
+        ("t.json", b'[{"text": "a"}\n\n{"text": "b"}]', "t.json:3: not JSON: a comma or ] is missing after item 1"),
         ("t.json", b'[{"text": "a"},\n', "t.json:2: not JSON: Expecting value, in item 2"),
         ("t.json", b'[{"text": "a"}]\n[]', "t.json:2: not JSON: something follows"),
         ("t.json", b'[{"text": ' + b"[" * 100_000, "t.json:1: not JSON: item 1 is nested too deeply"),
@@ -311,8 +312,8 @@ def test_a_bad_record_of_any_format_is_named_or_skipped_whole(name: str, tmp_pat
             gzip.compress(OK, mtime=0)[:10] + b"\xff" * 9,
             "t.jsonl.gz cannot be read: .*while decompressing",
         ),
-        ("t.parquet", b"PAR1", "t.parquet is no Parquet file, or a damaged one"),
-        ("t.docx", b"", "t.docx: files of this suffix cannot be read. Give one of .jsonl,"),
+        ("t.parquet", b"PAR1", "t.parquet is not a Parquet file, or it is damaged"),
+        ("t.docx", b"", "t.docx: files with this suffix cannot be read. Give one of .jsonl,"),
     ],
 )
 def test_damage_behind_which_records_may_be_lost_is_never_skipped(

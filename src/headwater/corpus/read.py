@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from headwater.corpus.formats import Bad, Row, clean, read_rows
+from headwater.corpus.formats import read_rows
 from headwater.corpus.options import ReadOptions
+from headwater.corpus.rows import Bad, Row, clean
 from headwater.corpus.sources import (
     Origin,
     find_source,

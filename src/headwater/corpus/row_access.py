@@ -13,15 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.corpus.formats import (
-    CHUNK,
-    PARQUET_ROWS,
-    Bad,
-    Row,
-    json_line,
-    not_parquet,
-    parquet_rows,
-)
+from headwater.corpus.formats import PARQUET_ROWS, not_parquet, parquet_rows
+from headwater.corpus.json_rows import json_line
+from headwater.corpus.rows import CHUNK, Bad, Row
 from headwater.corpus.sources import filesystem_of, unreachable
 from headwater.errors import CorpusError
 

@@ -17,7 +17,8 @@ from fsspec.core import has_magic, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
-from headwater.corpus.formats import CHUNK, READABLE, STREAMABLE, Bad, Row, clean, format_of, read_open, stem_of
+from headwater.corpus.formats import READABLE, STREAMABLE, format_of, read_open, stem_of
+from headwater.corpus.rows import CHUNK, Bad, Row, clean
 from headwater.errors import CorpusError, first_line
 
 ASIDE_NAMES = ("readme", "license", "licence", "notice", "changelog", "copying", "citation")

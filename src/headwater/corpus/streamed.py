@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from xxhash import xxh3_64_intdigest, xxh3_128
 
-from headwater.corpus.formats import Bad, Row
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.read import Record, Render, RowReader
 from headwater.corpus.row_access import Place, RowFiles
+from headwater.corpus.rows import Bad, Row
 from headwater.corpus.sources import Mark, Origin, location, mark_of
 from headwater.corpus.store import (
     ROWS_PER_BATCH,
