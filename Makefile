@@ -22,8 +22,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/python scripts/write_cli_help.py --check
+	$(BIN)/python scripts/write_options.py --check
 	$(BIN)/python scripts/write_schema.py --check
 	$(BIN)/python scripts/write_openapi.py --check
+	$(BIN)/python scripts/write_tree.py --check
+	$(BIN)/python scripts/check_prose.py --check
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -35,8 +38,10 @@ docs: $(DOCS)/.installed
 
 docs-generated: $(VENV)/.installed-dev
 	$(BIN)/python scripts/write_cli_help.py
+	$(BIN)/python scripts/write_options.py
 	$(BIN)/python scripts/write_schema.py
 	$(BIN)/python scripts/write_openapi.py
+	$(BIN)/python scripts/write_tree.py
 
 # docs/pictures/how-*.svg from runs/demo; half an hour where that must be made first.
 figures: $(VENV)/.installed-dev

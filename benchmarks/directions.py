@@ -25,16 +25,16 @@ from benchmarks.index_runs import Corpora
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
 from headwater import configure_process
-from headwater.attribution.ask import AttributionContext
 from headwater.attribution.index.build import Sketches
 from headwater.attribution.index.recall import Found
-from headwater.attribution.index.search import search
+from headwater.attribution.index.search import make_sketch_query, search
 from headwater.attribution.index.sketch import sketch_of_width
-from headwater.attribution.question import question_gradients
+from headwater.attribution.preconditioned import question_gradients
 from headwater.attribution.scores import Scores
+from headwater.corpus.options import CorpusOptions
 from headwater.curvature.truncated import truncate
 from headwater.lm.load import wrap_model
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 
 PAGE = Path("docs/scaling.md")
@@ -58,14 +58,14 @@ def recall(work: Path) -> list[str]:
         "| directions | numbers sketched | share of I(z, z) | recall | lowest | scored exactly | in the best 100 |",
         "|---|---|---|---|---|---|---|",
     ]
-    scene = AttributionContext(lm=run.lm, corpus=run.corpus, curvature=curvature)
     for count in (*FEWER, 0):
         run.build_index(directions=count, bytes=8192)
         loaded = run.index.loaded(run.corpus, run.index.settings.curvature if run.index.settings else {})
         found: list[Found] = []
         first: list[float] = []
         for q in range(len(questions)):
-            sketch_query = scene.sketch_query({name: w[q : q + 1] for name, w in weights.items()}, count)
+            one = {name: w[q : q + 1] for name, w in weights.items()}
+            sketch_query = make_sketch_query(curvature, one, count)
             found.append(two_stages(loaded, sketch_query, exact[:, q], "influence"))
             estimates = search(loaded, sketch_query, "influence", among=None).estimates
             order = np.argsort(estimates)

@@ -19,7 +19,7 @@ import torch
 from tests.killed import SHARD, everything, new_run, write_sources
 
 from benchmarks.page import processor, put_between
-from headwater.sweep import sweep
+from headwater.sweep import shards
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 BEGIN, END = "<!-- faults: written by python -m benchmarks.faults_ray -->", "<!-- faults: end -->"
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    sweep.SMALLEST_SHARD = SHARD
+    shards.SMALLEST_SHARD = SHARD
     with TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "sources").mkdir()

@@ -26,20 +26,23 @@ import torch
 from transformers import AutoModelForCausalLM, GPTNeoConfig, LlamaConfig
 
 from headwater import HeadwaterError, configure_process
-from headwater.attribution.question import preconditioned
+from headwater.attribution.preconditioned import loss_gradients
 from headwater.attribution.scores import Scores, TokenScores
 from headwater.base.byte_sizes import in_bytes
 from headwater.corpus.batches import TokenSequence, all_targets, make_batches
+from headwater.corpus.options import CorpusOptions
 from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import FitOptions, Workbench, write_curvature
+from headwater.curvature.fit import Workbench, write_curvature
+from headwater.curvature.options import FitOptions
 from headwater.curvature.store import load_curvature
 from headwater.demo.world import make_world
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.head import head_pass
 from headwater.lm.layers import choose_layers
-from headwater.lm.load import LanguageModel, Loading, load_model
-from headwater.runs.run import CorpusOptions, Run
+from headwater.lm.load import LanguageModel, load_model
+from headwater.lm.options import Loading
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.make import train_tokenizer
 
@@ -132,7 +135,7 @@ def fitted(lm: LanguageModel, sequences: Sequence[TokenSequence], path: Path, me
 
 
 def scanned(lm: LanguageModel, curvature: Curvature, place: Ground, reducer: Any = Scores) -> Any:
-    weights = preconditioned(lm, curvature, place.queries)
+    weights = loss_gradients(lm, curvature.layers, place.queries, curvature=curvature)
     return fold(
         Sweep(stage="scan", lm=lm, layers=curvature.layers, sequences=place.sequences), lambda: reducer(weights)
     ).values

@@ -23,7 +23,8 @@ from headwater import configure_process
 from headwater.base.files import write_text
 from headwater.base.progress import Report, Step
 from headwater.cli.progress import progress_report
-from headwater.corpus.read import ReadOptions, read_records
+from headwater.corpus.options import ReadOptions
+from headwater.corpus.read import read_records
 from headwater.demo.world import make_world, write_world
 from headwater.evaluate.board import Board, EvaluationPlan, measured
 from headwater.evaluate.context import open_context
@@ -149,7 +150,7 @@ def _run(subject: Subject, folder: Path, report: Report) -> Path:
         )
         make_model(texts, model, subject.recipe, design=Design(checkpoints=4), watch=watch)
     opened = Run.create(run, str(model), corpus)
-    opened.report = report
+    opened = opened.using(report=report)
     opened.fit()
     return run
 

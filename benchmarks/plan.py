@@ -30,12 +30,12 @@ from headwater import configure_process
 from headwater.attribution.question import Question
 from headwater.base.byte_sizes import size_of
 from headwater.base.progress import Step, silent
-from headwater.corpus.read import ReadOptions
+from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.demo.build import Demo, build_model, build_world
 from headwater.lm.load import load_model
 from headwater.plan.plan import plan_corpus
 from headwater.runs.manifest import read_manifest
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 
 STAGES = ("corpus", "fit", "index", "scan", "question")
 QUERIES = 8
@@ -97,9 +97,9 @@ def do_stage(stage: str, origin: Origin, folder: Path) -> dict[str, float]:
             nonlocal largest
             largest = max(largest, size_of(run / "curvature"))
 
-        opened.report = look
+        opened = opened.using(report=look)
         seconds = timed(opened.fit)
-        return {"seconds": seconds, "disk": size_of(opened.curvature_path), "working": largest}
+        return {"seconds": seconds, "disk": size_of(opened.paths.curvature), "working": largest}
     if stage == "index":
         seconds = timed(opened.build_index)
         return {"seconds": seconds, "disk": size_of(run / "index")}

@@ -23,9 +23,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from benchmarks.page import processor, put_between
 from benchmarks.texts import texts
 from headwater import configure_process
+from headwater.corpus.options import CorpusOptions
 from headwater.plan.paper import Shapes, shapes_of
-from headwater.runs.run import CorpusOptions, Run
-from headwater.sweep.ray_engine import RayEngine, Workers
+from headwater.runs.run import Run
+from headwater.sweep.options import Workers
+from headwater.sweep.ray_engine import RayEngine
 
 PAGE, PICTURE = Path("docs/scaling.md"), Path("docs/pictures/scaling.svg")
 BEGIN, END = "<!-- scaling: written by python -m benchmarks.scaling -->", "<!-- scaling: end -->"
@@ -87,8 +89,8 @@ def measured(point: Point, folder: Path, tokenizer: Any, lines: Sequence[str]) -
     assert run.corpus.counts.tokens == point.examples * point.tokens
     with ExitStack() as stack:
         if point.workers:
-            run.engine = stack.enter_context(RayEngine(Workers(point.workers)))
-            list(run.engine.map(abs, range(4 * point.workers)))  # all have started
+            run = run.using(engine=stack.enter_context(RayEngine(Workers(point.workers))))
+            list(run.execution.engine.map(abs, range(4 * point.workers)))  # all have started
         start = time.perf_counter()
         run.fit()
         middle = time.perf_counter()

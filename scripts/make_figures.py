@@ -183,7 +183,7 @@ def built(path: Path, report: Report) -> Scene:
     world = build_world(demo)
     build_model(demo, world, report)
     run = Run.create(path, str(demo.model), demo.corpus)
-    run.report = report
+    run = run.using(report=report)
     run.fit()
     return Scene(run, world.facts)
 

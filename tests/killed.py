@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from headwater.runs.run import Run
-from headwater.sweep import sweep
+from headwater.sweep import shards
 from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT, STORIES
 
@@ -77,7 +77,7 @@ def digest(run: Run, name: str) -> str:
         assert table is not None
         whole = json.dumps(table.lance.to_arrow().sort_by("key").to_pylist()).encode()
     else:
-        whole = (run.curvature_path if name == "fit" else run.path / "scores.parquet").read_bytes()
+        whole = (run.paths.curvature if name == "fit" else run.path / "scores.parquet").read_bytes()
     return hashlib.sha256(whole).hexdigest()
 
 
@@ -114,7 +114,7 @@ def _child(path: Path, name: str, seconds: float) -> int:
 
 def main(sources: Path, folder: Path, kills: int) -> None:
     torch.set_num_threads(1)
-    sweep.SMALLEST_SHARD = SHARD
+    shards.SMALLEST_SHARD = SHARD
     chance = random.Random(0)
     path = folder / "run"
     new_run(sources, path)

@@ -27,8 +27,9 @@ import torch
 
 from headwater.base.progress import Step
 from headwater.runs.run import Run
-from headwater.sweep import sweep
-from headwater.sweep.ray_engine import RayEngine, Workers
+from headwater.sweep import shards
+from headwater.sweep.options import Workers
+from headwater.sweep.ray_engine import RayEngine
 from tests.killed import SHARD, clear, everything, new_run
 
 WORKERS = 2
@@ -63,7 +64,7 @@ def workers_of(host: psutil.Process) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in host.children(recursive=True):
         try:
-            if "ray::_Worker" in " ".join(process.cmdline()):
+            if "ray::Worker" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
@@ -109,8 +110,9 @@ def _attempt(path: Path, address: str, host: psutil.Process, seed: str) -> None:
     if driver.random() < 0.5:
         threading.Thread(target=_kill_driver, args=(progress, driver), daemon=True).start()
     run = Run.open(path)
-    run.report = progress
-    with RayEngine(Workers(WORKERS), address) as run.engine:
+    run = run.using(report=progress)
+    with RayEngine(Workers(WORKERS), address) as workers:
+        run = run.using(engine=workers)
         (path / "digests").write_text(json.dumps(everything(run)))
 
 
@@ -133,7 +135,7 @@ def _child(path: Path, address: str, host: psutil.Process, seed: str) -> int:
 
 def main(sources: Path, folder: Path, kills: int, seed: int) -> None:
     torch.set_num_threads(1)
-    sweep.SMALLEST_SHARD = SHARD
+    shards.SMALLEST_SHARD = SHARD
     path = folder / "run"
     new_run(sources, path)
     drivers, attempts, digests = 0, 0, list[dict[str, str]]()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions
+from headwater.attribution.options import AskOptions
 from headwater.attribution.question import Question
 from headwater.base.progress import Step
 from headwater.runs.run import Run

@@ -19,7 +19,8 @@ from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradien
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model, wrap_model
 from headwater.runs.run import Run
-from headwater.sweep.sweep import Sweep, gradients_of
+from headwater.sweep.shard_gradients import shard_gradients
+from headwater.sweep.sweep import Sweep
 from tests.models import VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import random_sequences
 from tests.serving import COMPLETION, PROMPT, make_run
@@ -123,13 +124,13 @@ def test_an_example_that_does_not_fit_turns_it_on() -> None:
         longest = max(sweep.sequences, key=lambda sequence: len(sequence.input_ids))
         capture(next(make_batches([longest], 512)))
         capture.most = capture.kept - 1
-        seen = [id for batch, _ in gradients_of(sweep, capture, shard) for id in batch.ids]
+        seen = [id for batch, _ in shard_gradients(sweep, capture, shard) for id in batch.ids]
         assert sorted(seen) == sorted(sequence.id for sequence in sweep.sequences)
         assert checkpoints_gradients(lm.model)
         assert capture.kept < capture.most / 4
         capture.most = 5
         with pytest.raises(HeadwaterError, match="not enough memory for example"):
-            list(gradients_of(sweep, capture, shard))
+            list(shard_gradients(sweep, capture, shard))
 
 
 def test_a_run_remembers_it(tmp_path: Path) -> None:

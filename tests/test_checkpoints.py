@@ -29,10 +29,10 @@ from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.queries import EvalQuery
 from headwater.lm.load import load_model, wrap_model
 from headwater.runs.run import Run
-from headwater.sweep import sweep as sweep_module
+from headwater.sweep import shards as shards_module
 from headwater.training.adam import TRAINER_FILE, adam_beside
 from headwater.training.checkpoints import STATE_FILE, read_checkpoints
-from headwater.training.lookback import CheckpointMethod
+from headwater.training.options import CheckpointMethod
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import example_gradients
@@ -97,7 +97,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 4)
+    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 4)
 
 
 def asked(run: Run) -> list[Question]:
@@ -184,7 +184,7 @@ def test_interrupted_it_goes_on_to_the_same_bytes(
     run.scan_checkpoints(asked(run), whole, checkpoints, method=method)
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
     steps: list[Step] = []
-    run.report = steps.append
+    run = run.using(report=steps.append)
     run.scan_checkpoints(asked(run), tmp_path / "counted.parquet", checkpoints, method=method)
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
     worked = 0
@@ -197,24 +197,24 @@ def test_interrupted_it_goes_on_to_the_same_bytes(
                 worked += step.tokens > 0
                 kills(step)
 
-            run.report = report
+            run = run.using(report=report)
             with pytest.raises(KilledError):
                 run.scan_checkpoints(asked(run), broken, checkpoints, method=method)
             assert not broken.exists()
         again: list[Step] = []
-        run.report = again.append
+        run = run.using(report=again.append)
         run.scan_checkpoints(asked(run), broken, checkpoints, method=method)
         worked += sum(step.tokens > 0 for step in again)
         assert broken.read_bytes() == whole.read_bytes()
         assert not broken.with_name("broken.parquet.checkpoints").exists()
         most = sum(step.tokens > 0 for step in steps) + 3  # a kill costs at most the shard it falls into
         assert worked <= most, "what is finished is not done again"
-        run.report = again.append
+        run = run.using(report=again.append)
         again.clear()
         run.scan_checkpoints(asked(run), broken, checkpoints, method=method)
         assert [step.tokens for step in again] == [0], "it is all there"
     finally:
-        run.report = lambda _: None
+        run = run.using(report=lambda _: None)
 
 
 def test_a_damaged_checkpoint_of_a_scan_is_done_again(run: Run, checkpoints: Path, tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_a_damaged_checkpoint_of_a_scan_is_done_again(run: Run, checkpoints: Pat
     run.scan_checkpoints(asked(run), output, checkpoints)
     expected = output.read_bytes()
     output.unlink()
-    run.report = kill_at(5)  # in the second checkpoint
+    run = run.using(report=kill_at(5))  # in the second checkpoint
     with pytest.raises(KilledError):
         run.scan_checkpoints(asked(run), output, checkpoints)
-    run.report = lambda _: None
+    run = run.using(report=lambda _: None)
     part = tmp_path / "s.parquet.checkpoints" / "10.parquet"
     data = bytearray(part.read_bytes())
     data[60] ^= 1
@@ -384,11 +384,11 @@ def test_what_a_method_needs_is_said_before_anything_is_done(run: Run, checkpoin
     shutil.copytree(checkpoints, tmp_path / "c")
     (tmp_path / "c" / "checkpoint-30" / TRAINER_FILE).unlink()
     steps: list[Step] = []
-    run.report = steps.append
+    run = run.using(report=steps.append)
     for method in ("adam", "source"):
         with pytest.raises(HeadwaterError, match="checkpoint-30 has no second moments"):
             run.scan_checkpoints(asked(run), tmp_path / "s.parquet", tmp_path / "c", method=method)
-    run.report = lambda _: None
+    run = run.using(report=lambda _: None)
     assert not steps
     with pytest.raises(HeadwaterError, match="tracin is not damped"):
         run.scan_checkpoints(asked(run), tmp_path / "s.parquet", checkpoints, damping="1*mean")

@@ -90,7 +90,7 @@ def test_without_room_to_keep_gradients_it_runs_twice_and_finds_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = fit_curvature("ekfac", JOB, Workbench(tmp_path / "kept", "job"))
-    monkeypatch.setattr(gradient_cache_module, "MOST_BYTES", 0)
+    monkeypatch.setattr(gradient_cache_module, "LARGEST_CACHE", 0)
     with counted(monkeypatch) as counts:
         twice = fit_curvature("ekfac", JOB, Workbench(tmp_path / "not kept", "job"))
     assert (counts.forward, counts.backward) == (2 * BATCHES, 2 * BATCHES)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headwater.attribution.scores import QueryGradients
+from headwater.attribution.preconditioned import SequenceGradients
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature import covariances as covariances_module
 from headwater.curvature import eigen as eigen_module
@@ -127,7 +127,7 @@ def _gradients(
     lm: LanguageModel, layers: Sequence[TrackedLayer], sequences: list[TokenSequence], labels: Labels, budget: int
 ) -> Tensor:
     sweep = Sweep(stage="", lm=lm, layers=layers, sequences=sequences, labels=labels, tokens_in_batch=budget)
-    found = fold(sweep, lambda: QueryGradients(layers)).by_layer()
+    found = fold(sweep, lambda: SequenceGradients(layers)).by_layer()
     return torch.cat([found[layer.name].flatten(1) for layer in layers], dim=1)
 
 

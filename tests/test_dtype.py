@@ -56,7 +56,7 @@ def test_whatever_is_summed_is_in_float32(coarse: Run) -> None:
         captured = capture(batch)
     caught = [*captured.activations.values(), *captured.output_gradients.values(), captured.losses]
     assert {tensor.dtype for tensor in caught} == {torch.float32}
-    kept = load_tensors(coarse.curvature_path)
+    kept = load_tensors(coarse.paths.curvature)
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
 
 

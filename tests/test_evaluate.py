@@ -23,7 +23,7 @@ from headwater.base.progress import Report, Step, silent
 from headwater.cli import app
 from headwater.demo import build
 from headwater.errors import HeadwaterError
-from headwater.evaluate.context import EvaluationContext, open_scene
+from headwater.evaluate.context import EvaluationContext, open_context
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.metrics import correlations, correlations_of, lds, mean, trace
 from headwater.evaluate.queries import EvalQuery, read_evaluation_queries, spread
@@ -31,7 +31,7 @@ from headwater.evaluate.removal import CONTROLS, Removals, completed, loss_incre
 from headwater.evaluate.truth import Truth, ground_truth
 from headwater.render.plots import read_costs
 from headwater.runs.run import Run
-from headwater.sweep.sweep import LOCAL_ENGINE
+from headwater.sweep.engine import LOCAL_ENGINE
 from headwater.training import make, retrain
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import Recipe
@@ -52,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scene(place: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluationContext:
-    return open_scene(place, tmp_path_factory.mktemp("work"))
+    return open_context(place, tmp_path_factory.mktemp("work"))
 
 
 # -- metrics

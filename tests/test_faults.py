@@ -23,8 +23,9 @@ from headwater.lm.capture import Capture, Captured, Labels
 from headwater.lm.load import load_model
 from headwater.runs.check import Finding, check_run
 from headwater.runs.run import Run
-from headwater.sweep import sweep as sweep_module
-from headwater.sweep.sweep import gradients_of
+from headwater.sweep import shards as shards_module
+from headwater.sweep.shard_gradients import shard_gradients
+from headwater.sweep.sweep import Sweep
 from tests.killed import SHARD, WORK, digest, everything, new_run, write_sources
 from tests.killing import KilledError, kill_at
 from tests.serving import COMPLETION, PROMPT, STORIES
@@ -36,7 +37,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(autouse=True)
 def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def reference(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def expected(reference: Run) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+        patch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
         return everything(reference)
 
 
@@ -77,7 +78,9 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_left(
     (tmp_path / "queries.jsonl").write_text(json.dumps(query), encoding="utf-8")
     output = run.path / "scores.parquet"
     arguments = {"fit": [], "index": ["--bytes", "256"], "scan": [tmp_path / "queries.jsonl", "-o", output, "--tokens"]}
-    code = f"from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {SHARD}; from headwater.cli import main; main()"
+    code = (
+        f"from headwater.sweep import shards; shards.SMALLEST_SHARD = {SHARD}; from headwater.cli import main; main()"
+    )
     command = [sys.executable, "-c", code, what, str(run.path), *map(str, arguments[what])]
 
     def no_large_files() -> None:
@@ -98,10 +101,10 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_left(
 
 
 def interrupted(run: Run, step: int, work: Any) -> None:
-    run.report = kill_at(step)
+    run = run.using(report=kill_at(step))
     with pytest.raises(KilledError):
         work()
-    run.report = lambda _: None
+    run = run.using(report=lambda _: None)
 
 
 def flip(path: Path, place: float) -> None:
@@ -126,7 +129,7 @@ def test_a_damaged_checkpoint_costs_one_shard(
     for kept in run.path.glob("curvature/gradients-*/*"):
         damage(kept, place)
     steps: list[Step] = []
-    run.report = steps.append
+    run = run.using(report=steps.append)
     found = everything(run)
     assert steps[0].done > 0, "all shards but one are still there"
     assert found == expected
@@ -147,7 +150,7 @@ def test_a_damaged_part_of_a_scan_is_done_again_and_no_other(
     assert len(parts) > 3
     damage(parts[1], place)
     steps: list[Step] = []
-    run.report = steps.append
+    run = run.using(report=steps.append)
     run.scan(asked, output, tokens=True)
     redone = sum(step.tokens > 0 for step in steps) - (len(STORIES) // SHARD - len(parts))
     assert redone == 1 or (damage is flip and redone == 0), "a bit of a page's statistics changes no score"
@@ -157,7 +160,7 @@ def test_a_damaged_part_of_a_scan_is_done_again_and_no_other(
 def test_a_damaged_curvature_is_refused(sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     run.fit()
-    flip(run.curvature_path, 0.7)
+    flip(run.paths.curvature, 0.7)
     with pytest.raises(HeadwaterError, match="not those that were written"):
         run.curvature()
 
@@ -183,14 +186,14 @@ def test_damage_is_found_said_and_repaired(sources: Path, expected: dict[str, st
     found = finding(run, "index")
     assert '"s7"' in found.said
     assert found.fix is not None
-    flip(run.curvature_path, 0.9)
+    flip(run.paths.curvature, 0.9)
     commands = [one.fix for one in check_run(run.path, repair=True) if one.fix]
     assert commands == [f"headwater fit {run.path}", f"headwater index {run.path}"]
     assert finding(run, "index").fix is None, "the damaged row was taken out"
-    assert not run.curvature_path.exists()
+    assert not run.paths.curvature.exists()
     steps: list[Step] = []
     run.fit()
-    run.report = steps.append
+    run = run.using(report=steps.append)
     run.build_index(bytes=256)
     assert sum(step.tokens > 0 for step in steps if step.stage == "index") == 1, "only the shard of that row"
     assert {name: digest(run, name) for name in WORK} == expected
@@ -202,7 +205,7 @@ def test_the_command_says_what_is_damaged(sources: Path, tmp_path: Path) -> None
     run = new_run(sources, tmp_path / "run")
     run.fit()
     assert CliRunner().invoke(app, ["check", str(run.path)]).exit_code == 0
-    flip(run.curvature_path, 0.9)
+    flip(run.paths.curvature, 0.9)
     found = CliRunner().invoke(app, ["check", str(run.path)])
     assert found.exit_code == 1
     assert "damaged" in found.output
@@ -252,11 +255,11 @@ class Scarce(Capture):
 def test_out_of_memory_halves_the_batches(sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     run.fit()
-    sweep = sweep_module.Sweep(stage="", lm=run.lm, layers=run.curvature().layers, sequences=run.corpus.sequences())
+    sweep = Sweep(stage="", lm=run.lm, layers=run.curvature().layers, sequences=run.corpus.sequences())
     shard = sweep.shards()[0]
     seen: list[str] = []
     with Scarce(run.lm, sweep.layers) as capture:
-        for batch, _ in gradients_of(sweep, capture, shard):
+        for batch, _ in shard_gradients(sweep, capture, shard):
             assert batch.input_ids.size <= Scarce.most
             seen += batch.ids
     assert sorted(seen) == sorted(run.corpus.ids[shard.start : shard.stop]), "none is lost, none is there twice"
@@ -266,4 +269,4 @@ def test_out_of_memory_halves_the_batches(sources: Path, tmp_path: Path) -> None
         Scarce(run.lm, sweep.layers) as capture,
         pytest.raises(HeadwaterError, match=r"not enough memory for example s\d+, \d+ tokens alone"),
     ):
-        list(gradients_of(sweep, capture, shard))
+        list(shard_gradients(sweep, capture, shard))

@@ -16,7 +16,8 @@ from headwater.gradients.basis import Basis
 from headwater.gradients.factored import FactoredGradient, inner, inner_by_token, low_rank, per_example, rotated
 from headwater.lm.capture import Capture, ForwardPass
 from headwater.lm.layers import choose_layers
-from headwater.sweep.sweep import Sweep, factored, fold
+from headwater.sweep.shard_gradients import factored
+from headwater.sweep.sweep import Sweep, fold
 from tests.models import ARCHITECTURES, VOCABULARY, plain_model, tiny_lm
 from tests.oracle import assert_near, example_gradients, random_sequences
 

@@ -25,9 +25,10 @@ from headwater.attribution.index.search import Candidates, SketchQuery, search
 from headwater.attribution.index.table import byte_rows, column_name
 from headwater.base.progress import Step
 from headwater.cli import app
+from headwater.corpus.options import CorpusOptions
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.runs.run import CorpusOptions, Run
-from headwater.sweep import sweep as sweep_module
+from headwater.runs.run import Run
+from headwater.sweep import shards as shards_module
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -58,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_shards() -> Iterator[None]:
     """Shards of ten examples, so that the sixty stories make six."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
         yield
 
 
@@ -311,15 +312,15 @@ def test_a_build_killed_anywhere_ends_with_the_same_rows_and_redoes_no_shard(
 ) -> None:
     broken = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
     broken.fit()
-    broken.report = kill_at(step)
+    broken = broken.using(report=kill_at(step))
     with pytest.raises(KilledError):
         broken.build_index()
-    broken.report = lambda _: None
+    broken = broken.using(report=lambda _: None)
     if step < 7:
         with pytest.raises(HeadwaterError, match="index is unfinished"):
             broken.ask(*QUERY)
     steps: list[Step] = []
-    broken.report = steps.append
+    broken = broken.using(report=steps.append)
     broken.build_index()
     assert rows_of(broken) == rows_of(run)
     assert sum(s.tokens > 0 for s in steps) == 6 - min(step - 1, 6)
@@ -332,7 +333,7 @@ def test_a_build_killed_anywhere_ends_with_the_same_rows_and_redoes_no_shard(
 def test_kill_9_in_the_middle_of_a_real_build(run: Run, place: Path) -> None:
     folder = fitted(place, "killed", run.lm).path
     code = (
-        "import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = 10; import torch; "
+        "import sys; from headwater.sweep import shards; shards.SMALLEST_SHARD = 10; import torch; "
         "torch.set_num_threads(1); from headwater.cli import main; main()"
     )
     command = [sys.executable, "-c", code, "index", str(folder)]
@@ -356,7 +357,7 @@ def test_examples_are_added_and_taken_out_without_redoing_the_others(run: Run, p
     assert grown.add(more) == 25
     with pytest.raises(HeadwaterError, match="unfinished: it holds 60 examples, the corpus 85"):
         grown.ask(*QUERY)
-    grown.report = steps.append
+    grown = grown.using(report=steps.append)
     assert grown.build_index().added == 25
     assert sum(s.tokens > 0 for s in steps) == 3
     after = rows_of(grown)

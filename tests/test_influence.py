@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.attribution.question import Question, make_question, preconditioned
+from headwater.attribution.preconditioned import PreconditionedQueries, SequenceGradients, loss_gradients
+from headwater.attribution.question import Question, make_question
 from headwater.attribution.scores import (
     LayerScores,
-    QueryGradients,
     Scores,
     SelfInfluence,
     TokenScores,
     WhitenedGradients,
-    of_rank,
 )
 from headwater.attribution.strongest import both_ends
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.curvature.base import Curvature, identity
 from headwater.curvature.fit import Workbench, fit_curvature
 from headwater.errors import HeadwaterError
-from headwater.gradients.factored import LowRank
+from headwater.gradients.factored import Gradients, LowRank
 from headwater.lm.capture import Labels, token_losses
 from headwater.lm.layers import choose_layers, stepped
+from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep, fold
 from tests.models import VOCABULARY, plain_model, tiny_lm
 from tests.oracle import assert_near, example_gradients, keep, random_sequences, sequence_loss
@@ -36,6 +37,11 @@ LM = tiny_lm("gpt_neo")
 LAYERS = choose_layers(LM.model)
 CORPUS = random_sequences(30, VOCABULARY, seed=21)
 QUERIES = random_sequences(3, VOCABULARY, seed=22)
+
+
+def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
+    """R of every sequence."""
+    return loss_gradients(lm, curvature.layers, sequences, curvature=curvature)
 
 
 def sweep(sequences: list[TokenSequence] = CORPUS, budget: int = 100) -> Sweep:
@@ -80,7 +86,7 @@ def test_low_rank_queries_are_scored_as_their_dense_form_and_lose_nothing_at_ful
     rank: int, curvature: Curvature
 ) -> None:
     R = preconditioned(LM, curvature, QUERIES)
-    low = of_rank(R, rank)
+    low = PreconditionedQueries(R).of_rank(rank)
     dense = {name: weights.dense() for name, weights in low.items() if isinstance(weights, LowRank)}
     assert len(dense) == len(R)
     for make in (Scores, LayerScores):
@@ -173,7 +179,7 @@ def test_a_small_step_on_an_example_moves_the_query_loss_by_its_influence(kind: 
     assert len(ends.proponents) == len(ends.opponents) == 3
     before = query_loss(query)
     for position in ends.positions:
-        step = used.precondition(fold(sweep([CORPUS[position]]), lambda: QueryGradients(LAYERS)).by_layer())
+        step = used.precondition(fold(sweep([CORPUS[position]]), lambda: SequenceGradients(LAYERS)).by_layer())
         size = sum(float(part.square().sum()) for part in step.values()) ** 0.5
         epsilon = 1e-5 / size
         with stepped(LM.model, {name: -epsilon * part[0] for name, part in step.items()}):

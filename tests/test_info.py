@@ -15,7 +15,7 @@ from headwater.errors import HeadwaterError
 from headwater.runs import info as info_module
 from headwater.runs.info import RunInfo, describe_run
 from headwater.runs.run import Run
-from headwater.sweep import sweep as sweep_module
+from headwater.sweep import shards as shards_module
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -40,7 +40,7 @@ def run(place: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 10)
 
 
 def killed_after(run: Run, stage: str, done: int) -> None:
@@ -48,7 +48,7 @@ def killed_after(run: Run, stage: str, done: int) -> None:
         if step.stage == stage and step.done > done:
             raise KilledError
 
-    run.report = report
+    run = run.using(report=report)
 
 
 def files(folder: Path) -> list[str]:
@@ -77,7 +77,7 @@ def test_a_fitted_run_tells_its_settings(run: Run) -> None:
     assert made.layers == tuple(layer.name for layer in run.curvature().layers)
     assert made.parameters == sum(layer.parameters for layer in run.curvature().layers)
     assert made.damping == run.curvature().damping.describe()
-    assert made.bytes == run.curvature_path.stat().st_size
+    assert made.bytes == run.paths.curvature.stat().st_size
 
 
 def test_an_interrupted_fit_is_told_from_none(run: Run) -> None:
@@ -169,6 +169,6 @@ def test_no_run_and_damaged_files_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(HeadwaterError, match="not a Headwater run"):
         describe_run(tmp_path / "nowhere")
     run.fit()
-    run.curvature_path.write_bytes(run.curvature_path.read_bytes()[:100])
+    run.paths.curvature.write_bytes(run.paths.curvature.read_bytes()[:100])
     with pytest.raises(HeadwaterError, match=r"cannot be read .* Delete it"):
         describe_run(run.path)

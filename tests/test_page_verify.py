@@ -107,7 +107,7 @@ def test_responses_of_a_contrast_are_verified_by_their_address(site: Site, visit
     assert rows(page) == told(found)
     assert figures(page) == written(found)
     panel = page.locator("hw-verify")
-    expect(panel.get_by_role("radio", name="Taking each out")).to_be_checked()
+    expect(panel.get_by_role("radio", name="Removing each")).to_be_checked()
     expect(panel.locator("svg")).to_contain_text(["", "predicted change of the log odds, nats"])
     expect(panel.locator(".mark.unsettled")).to_have_count(sum(not check.converged for check in found.checks))
 
@@ -119,7 +119,7 @@ def test_a_verification_is_asked_for_and_read_with_the_keyboard(site: Site, visi
     press("Enter")
     tab_to(page, '[data-key="verify-step"]')
     press("ArrowDown")
-    expect(page.get_by_role("radio", name="Taking each out")).to_be_checked()
+    expect(page.get_by_role("radio", name="Removing each")).to_be_checked()
     press("ArrowUp")
     for name, value in (("verify-k", "2"), ("verify-random", "1")):
         tab_to(page, f'[data-key="{name}"]')

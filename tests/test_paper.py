@@ -26,7 +26,8 @@ from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
 from headwater.plan.options import PaperOptions
 from headwater.plan.paper import Shapes, plan_on_paper, shapes_of
-from headwater.sweep.sweep import Sweep, factored
+from headwater.sweep.shard_gradients import factored
+from headwater.sweep.sweep import Sweep
 from tests.models import VOCABULARY, plain_model, tiny_lm
 
 EXAMPLES, TOKENS = 4, 24

@@ -18,21 +18,25 @@ from headwater.attribution.index.sketch import sketch_of_width
 from headwater.base.byte_sizes import size_of
 from headwater.cli import app
 from headwater.corpus.batches import all_targets, make_batches
-from headwater.corpus.read import ReadOptions, Record
+from headwater.corpus.options import CorpusOptions, ReadOptions
+from headwater.corpus.read import Record
 from headwater.curvature import sections as sections_module
 from headwater.curvature.covariances import Covariances
+from headwater.curvature.options import FitOptions
 from headwater.curvature.sections import section_of
 from headwater.errors import HeadwaterError
 from headwater.lm.layers import choose_layers
 from headwater.plan.bases import probe_bases
 from headwater.plan.estimates import Plan, sketches_held
 from headwater.plan.layout import Layout
-from headwater.plan.plan import PlanOptions, plan_corpus, plan_run
+from headwater.plan.options import PlanOptions
+from headwater.plan.plan import plan_corpus, plan_run
 from headwater.plan.subject import spread_records, subject_of_run
 from headwater.plan.timing import sweep_cost
-from headwater.runs.run import CorpusOptions, FitOptions, Run
-from headwater.sweep import sweep as sweep_module
-from headwater.sweep.sweep import Shard, Sweep, fold
+from headwater.runs.run import Run
+from headwater.sweep import shards as shards_module
+from headwater.sweep.shards import Shard
+from headwater.sweep.sweep import Sweep, fold
 from tests.models import TEXT, plain_model, tiny_lm, tiny_tokenizer
 
 STORIES = [f"{TEXT[k % 4][: 20 + 3 * (k % 9)]} And they saw {k} stars." for k in range(60)]
@@ -105,7 +109,7 @@ def test_sizes_on_disk_are_those_of_the_real_files(place: Path, tmp_path: Path) 
     made = Run.create(tmp_path / "run", str(place / "model"), place / "corpus.jsonl")
     assert planned.stage("corpus").disk == pytest.approx(size_of(made.path / "corpus"), rel=0.02)
     made.fit()
-    assert planned.stage("fit").disk == pytest.approx(made.curvature_path.stat().st_size, rel=0.02)
+    assert planned.stage("fit").disk == pytest.approx(made.paths.curvature.stat().st_size, rel=0.02)
     made.build_index(bytes=64)
     assert planned.stage("index").disk == pytest.approx(size_of(made.path / "index"), rel=0.5)  # tiny: mostly headers
 
@@ -124,7 +128,7 @@ def test_every_kind_of_curvature_can_be_planned(fit: FitOptions, place: Path, tm
     made = Run.create(tmp_path / "run", str(place / "model"), place / "corpus.jsonl")
     planned = plan_run(made.path, PlanOptions(fit, bytes=64))
     made.fit(fit)
-    assert planned.stage("fit").disk == pytest.approx(made.curvature_path.stat().st_size, rel=0.02)
+    assert planned.stage("fit").disk == pytest.approx(made.paths.curvature.stat().st_size, rel=0.02)
     assert planned.curvature == fit.curvature
     assert planned.fit_examples == (fit.fit_examples or 60)
 
@@ -185,7 +189,7 @@ def test_what_is_done_is_said_and_its_settings_are_taken(place: Path, tmp_path: 
 
 @pytest.mark.parametrize("budget", [16, 64, 100])
 def test_the_batches_foreseen_are_those_that_are_made(run: Run, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 13)
+    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 13)
     subject = subject_of_run(run, "run", FitOptions())
     sequences = run.corpus.sequences()
     shards = Sweep(stage="x", lm=run.lm, layers=subject.layers, sequences=sequences).shards()

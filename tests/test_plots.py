@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from headwater.render.plots import sheet
 from headwater.render.plots.by_rank import drawn_ranks, fewest_for_half
 from headwater.render.plots.power_law import fit_power_law
 from headwater.runs.run import Run
-from headwater.sweep import sweep as sweep_module
+from headwater.sweep import shards as shards_module
 from headwater.verify.verification import Verification
 from tests.answers import HOSTILE
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -50,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, QUERIES)), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
         made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
         made.fit()
         yield made
@@ -76,6 +78,38 @@ def points(axes: Any, label: str) -> tuple[NDArray[np.float64], NDArray[np.float
     """What is drawn under a label."""
     (line,) = [line for line in axes.lines if str(line.get_label()).startswith(label)]
     return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+
+
+# -- results are data
+
+
+def test_computing_results_loads_no_renderer_and_each_shows_itself(run: Run) -> None:
+    """In a process of its own, where nothing else has loaded one."""
+    script = (
+        "import sys\n"
+        "from headwater.runs.run import Run\n"
+        "run = Run.open(sys.argv[1])\n"
+        f"question = run.question(*{ASKED!r})\n"
+        "answer = run.ask(question, k=2)\n"
+        "found = [answer, run.verify(answer, k=1, random=1), run.token_map(question, 's7'), run.rank([question])]\n"
+        "lines = [repr(one) for one in (*found, question, run.curvature())]\n"
+        "rendering = [name for name in sys.modules if name.startswith('headwater.render')]\n"
+        "assert not rendering, rendering\n"
+        "assert not any('\\n' in line for line in lines)\n"
+        "print(*lines, sep='\\n')\n"
+        "print(*map(str, found), sep='\\n')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(run.path)], capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    heads = ["Answer(", "Verification(", "TokenMap(", "Ranking(", "Question(", "Curvature(ekfac, 4 layers, "]
+    assert all(line.startswith(head) for line, head in zip(lines, heads, strict=False)), lines[:6]
+    for words in ("Raised its likelihood", "measured nats per predicted nat", "training tokens of s7", "rank  score"):
+        assert any(words in line for line in lines[6:]), words
+    assert max(map(len, lines[6:])) <= 100
+    assert "\x1b" not in done.stdout
 
 
 # -- the tail
@@ -275,9 +309,9 @@ def test_without_matplotlib_it_is_said_how_to_get_it(run: Run, monkeypatch: pyte
 def test_what_cannot_be_drawn_is_refused_in_words(run: Run, scan: Path, tmp_path: Path) -> None:
     queries, nothing = run.path.parent / "queries.jsonl", tmp_path / "nothing.json"
     nothing.write_text("{}", encoding="utf-8")
-    assert "tail.jpg: a picture is written as .svg, .png, .pdf" in refusal("tail", run.path, "-o", "tail.jpg")
+    assert "tail.jpg: has to end in .svg, .png, .pdf" in refusal("tail", run.path, "-o", "tail.jpg")
     assert "Say what is asked" in refusal("tail", run.path)
-    assert "Say which query of" in refusal("tail", scan)
+    assert "holds several queries" in refusal("tail", scan)
     assert "It has 2: q1, q2" in refusal("tail", scan, "--query", "q3")
     assert "cannot be read as a Parquet file" in refusal("tail", queries)
     assert "either a prompt or --queries" in refusal("layers", run.path, "Once", "--queries", queries)
@@ -285,7 +319,7 @@ def test_what_cannot_be_drawn_is_refused_in_words(run: Run, scan: Path, tmp_path
     assert "not a verification of Headwater: kind: Field required" in refusal("verified", nothing)
     assert "gone.json cannot be read" in refusal("verified", tmp_path / "gone.json")
     assert "Measure methods first: headwater evaluate RUN" in refusal("cost", run.path)
-    assert "no result of headwater evaluate" in refusal("cost", scan)
+    assert "not a result of headwater evaluate" in refusal("cost", scan)
     assert "at least 100 examples" in refusal("recall", run.path, "-k", "50")
     assert "No example of this run has the id" in refusal("tokens", run.path, *ASKED, "--id", "s99")
     with pytest.raises(HeadwaterError, match="from 1 to 4 stand side by side"):

@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from headwater.attribution.index.sketch import sketch_of_width
-from headwater.attribution.question import loss_gradients
+from headwater.attribution.preconditioned import loss_gradients
 from headwater.base.plugins import CURVATURES, GROUPS, METRICS, SKETCHES, SOLVERS, plugins
 from headwater.cli import app
 from headwater.corpus.batches import pad
@@ -30,7 +30,8 @@ from headwater.gradients.factored import per_example
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers
 from headwater.runs.run import Run
-from headwater.sweep.sweep import Sweep, factored
+from headwater.sweep.shard_gradients import factored
+from headwater.sweep.sweep import Sweep
 from tests.models import TEXT, VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import assert_near, random_sequences
 

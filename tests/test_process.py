@@ -86,3 +86,15 @@ except SystemExit:
     changed, _, calls = watched(program)
     assert changed.items() >= WAITING.items()
     assert calls == MALLOPT
+
+
+@linux
+def test_a_worker_of_a_cluster_configures_its_process_before_torch_is_imported() -> None:
+    program = """
+from headwater.sweep import ray_worker
+ray_worker.send_tensors_as_arrays = lambda *_: None  # no cluster is joined here
+ray_worker.Worker(1)
+"""
+    changed, _, calls = watched(program)
+    assert changed == WAITING
+    assert calls == MALLOPT

@@ -13,16 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from headwater.attribution import aggregate as aggregate_module
-from headwater.attribution.aggregate import Aggregate
+from headwater.attribution.options import Aggregate
 from headwater.attribution.question import Question
 from headwater.attribution.ranking import Ranking, count_of, parse_keep
 from headwater.attribution.scores import SelfInfluence
 from headwater.base.progress import Step
 from headwater.cli import app
-from headwater.corpus.read import ReadOptions
+from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.errors import HeadwaterError
-from headwater.runs.run import CorpusOptions, Run
-from headwater.sweep import sweep as sweep_module
+from headwater.runs.run import Run
+from headwater.sweep import shards as shards_module
 from headwater.sweep.sweep import Sweep, fold
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -40,7 +40,7 @@ ASKED = [
 def small_shards() -> Iterator[None]:
     """Shards of ten examples, so that the sixty stories make six; queries are normalised two at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
         patch.setattr(aggregate_module, "TOGETHER", 2)
         yield
 
@@ -159,18 +159,18 @@ def test_killed_anywhere_it_ends_with_the_same_scores_and_asked_again_does_nothi
     folder = run.path / "scores"
     for file in folder.glob("rank-*.parquet"):
         file.unlink()
-    run.report = kill_at(step + 1)  # the first report only says where it begins
+    run = run.using(report=kill_at(step + 1))  # the first report only says where it begins
     seen: list[Step] = []
     try:
         with pytest.raises(KilledError):
             run.rank(questions, damping=f"{step}e-3")
-        run.report = seen.append
+        run = run.using(report=seen.append)
         again = run.rank(questions, damping=f"{step}e-3").scores
         shards = sum(s.stage == "scores" and s.tokens > 0 for s in seen)
         seen.clear()
         run.rank(questions, damping=f"{step}e-3", lowest=True)
     finally:
-        run.report = lambda _: None
+        run = run.using(report=lambda _: None)
     np.testing.assert_array_equal(again, whole)
     assert shards == 6 - (step - 1)  # the others were taken over from before
     assert not seen

@@ -26,8 +26,10 @@ from headwater.base.progress import Report, Step
 from headwater.cli import app
 from headwater.errors import HeadwaterError
 from headwater.runs.run import Run
-from headwater.sweep import sweep as sweep_module
-from headwater.sweep.ray_engine import RayEngine, Workers
+from headwater.sweep import shards as shards_module
+from headwater.sweep.engine import LOCAL_ENGINE
+from headwater.sweep.options import Workers
+from headwater.sweep.ray_engine import RayEngine
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
 from tests.killed import SHARD, everything, new_run, write_sources
@@ -61,7 +63,7 @@ def engine(workers: int, **each: Any) -> RayEngine:
 
 @pytest.fixture(autouse=True)
 def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def questions(run: Run) -> list[Question]:
 @pytest.fixture(scope="module")
 def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", SHARD)
+        patch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
         return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
 
 
@@ -85,7 +87,8 @@ def test_any_number_of_workers_gives_the_bytes_of_this_process(
     count: int, cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
-    with engine(count) as run.engine:
+    with engine(count) as workers:
+        run = run.using(engine=workers)
         assert everything(run) == expected
 
 
@@ -117,8 +120,9 @@ def test_workers_that_are_killed_and_a_node_that_is_lost_cost_their_shards_alone
             killed.append(victim.pid)
             victim.kill()
 
-    run.report = at_steps({3, 15, 26, 37, 50}, break_something)  # in each stage of the fit, the index and the scan
-    with engine(4) as run.engine:
+    run = run.using(report=at_steps({3, 15, 26, 37, 50}, break_something))  # in each stage
+    with engine(4) as workers:
+        run = run.using(engine=workers)
         assert everything(run) == expected
     assert len(set(killed)) == 4
     assert not nodes
@@ -129,7 +133,7 @@ def test_a_driver_that_is_killed_goes_on(
 ) -> None:
     run = new_run(sources, tmp_path / "run")
     code = (
-        f"import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = {SHARD}; "
+        f"import sys; from headwater.sweep import shards; shards.SMALLEST_SHARD = {SHARD}; "
         "import torch; torch.set_num_threads(1); from headwater.cli import main; main()"
     )
     options = ["--engine", "ray", "--address", str(cluster.address), "--workers", "2"]
@@ -141,10 +145,11 @@ def test_a_driver_that_is_killed_goes_on(
         time.sleep(0.005)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert not run.curvature_path.exists()
+    assert not run.paths.curvature.exists()
     steps: list[Step] = []
-    run.report = steps.append
-    with engine(2) as run.engine:
+    run = run.using(report=steps.append)
+    with engine(2) as workers:
+        run = run.using(engine=workers)
         assert everything(run) == expected
     assert steps[0].done > 0, "what was finished is not done again"
 
@@ -182,7 +187,7 @@ def test_work_that_kills_every_worker_is_given_up(cluster: Cluster) -> None:
 
 
 def test_what_the_cluster_cannot_give_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headwater.sweep.ray_engine.PATIENCE", 1)
+    monkeypatch.setattr("headwater.sweep.ordered_results.PATIENCE", 1)
     with (
         engine(1, gpus=3) as team,
         pytest.raises(HeadwaterError, match="no room for a worker of 1 cores and 3 GPUs"),
@@ -213,7 +218,8 @@ def test_a_scan_over_a_training_by_workers(cluster: Cluster, sources: Path, tmp_
         tiny_tokenizer().save_pretrained(tmp_path / "c" / f"step-{step}")
     run.scan_checkpoints(questions(run), tmp_path / "here.parquet", tmp_path / "c", method="ekfac")
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    with engine(2) as run.engine:
+    with engine(2) as workers:
+        run = run.using(engine=workers)
         run.scan_checkpoints(questions(run), tmp_path / "ray.parquet", tmp_path / "c", method="ekfac")
     assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
@@ -223,7 +229,7 @@ def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) 
     recipe = Recipe(epochs=1, learning_rate=1e-3, end=False)
     found = []
     with engine(2) as team:
-        for name, chosen in (("here", sweep_module.LOCAL_ENGINE), ("ray", team)):
+        for name, chosen in (("here", LOCAL_ENGINE), ("ray", team)):
             retraining = Retraining(
                 recipe=recipe,
                 config=run.lm.model.config,

@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 
 from headwater.base.progress import Step
 from headwater.cli import app
+from headwater.corpus.options import CorpusOptions
+from headwater.curvature.options import FitOptions
 from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.runs.run import CorpusOptions, FitOptions, Run
-from headwater.sweep import sweep as sweep_module
+from headwater.runs.run import Run
+from headwater.sweep import shards as shards_module
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -50,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_shards() -> Iterator[None]:
     """Shards of ten examples, so that the sixty stories make six."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
         yield
 
 
@@ -182,7 +184,7 @@ def test_damping_is_chosen_when_asking(run: Run) -> None:
 
 
 def test_damping_given_to_fit_holds_for_every_later_question_and_refits_nothing(run: Run) -> None:
-    before = run.curvature_path.stat().st_mtime_ns
+    before = run.paths.curvature.stat().st_mtime_ns
     run.fit(damping="1e9")
     assert Run.open(run.path).ask("Once upon", " a time", k=1).damping == "1e+09"
     assert run.ask("Once upon", " a time", damping="0.1*mean", k=1).damping == "0.1 × mean(Λ)"
@@ -193,7 +195,7 @@ def test_damping_given_to_fit_holds_for_every_later_question_and_refits_nothing(
     assert Run.open(run.path).ask("Once upon", " a time", k=1).damping == "1e+09"
     run.fit()
     assert run.ask("Once upon", " a time", k=1).damping == "0.1 × mean(Λ)"
-    assert run.curvature_path.stat().st_mtime_ns == before
+    assert run.paths.curvature.stat().st_mtime_ns == before
 
 
 def test_scan_scores_what_ask_scores(run: Run, place: Path) -> None:
@@ -217,15 +219,15 @@ def test_a_fit_killed_anywhere_ends_with_the_same_bytes_and_redoes_no_shard(
     step: int, run: Run, place: Path, tmp_path: Path
 ) -> None:
     broken = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
-    broken.report = kill_at(step)
+    broken = broken.using(report=kill_at(step))
     with pytest.raises(KilledError):
         broken.fit()
     again = Run.open(tmp_path / "run", run.lm)
     steps: list[Step] = []
-    again.report = steps.append
+    again = again.using(report=steps.append)
     again.fit()
-    assert again.curvature_path.read_bytes() == run.curvature_path.read_bytes()
-    assert sorted(p.name for p in again.curvature_path.parent.iterdir()) == ["curvature.safetensors"]
+    assert again.paths.curvature.read_bytes() == run.paths.curvature.read_bytes()
+    assert sorted(p.name for p in again.paths.curvature.parent.iterdir()) == ["curvature.safetensors"]
     # Steps 2–7 and 18–23 are the six shards of either sweep; a kill there loses that shard and no finished one.
     finished = min(max(step - 2, 0), 6) + max(step - 18, 0)
     assert sum(s.tokens > 0 for s in steps) == 12 - finished
@@ -235,16 +237,16 @@ def test_a_fit_killed_anywhere_ends_with_the_same_bytes_and_redoes_no_shard(
 def test_a_scan_killed_anywhere_ends_with_the_same_bytes(step: int, run: Run, tmp_path: Path) -> None:
     question = run.question("Once upon a time, Lily", " found a shiny key.")
     run.scan([question], tmp_path / "whole.parquet")
-    run.report = kill_at(step)
+    run = run.using(report=kill_at(step))
     try:
         with pytest.raises(KilledError):
             run.scan([question], tmp_path / "broken.parquet")
         assert not (tmp_path / "broken.parquet").exists()
         seen: list[int] = []
-        run.report = lambda s: seen.append(s.tokens)
+        run = run.using(report=lambda s: seen.append(s.tokens))
         run.scan([question], tmp_path / "broken.parquet")
     finally:
-        run.report = lambda _: None
+        run = run.using(report=lambda _: None)
     assert (tmp_path / "broken.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert sum(tokens > 0 for tokens in seen) == 6 - (step - 1)  # the others were taken over from before
     assert not list(tmp_path.glob("*.parts"))
@@ -254,7 +256,7 @@ def test_kill_9_in_the_middle_of_a_real_fit(run: Run, place: Path) -> None:
     """A real process, a real SIGKILL as soon as the first shard is on disk, the same command again."""
     folder = place / "killed"
     code = (
-        "import sys; from headwater.sweep import sweep; sweep.SMALLEST_SHARD = 10; import torch; "
+        "import sys; from headwater.sweep import shards; shards.SMALLEST_SHARD = 10; import torch; "
         "torch.set_num_threads(1); from headwater.cli import main; main()"
     )
     command = [
@@ -276,7 +278,7 @@ def test_kill_9_in_the_middle_of_a_real_fit(run: Run, place: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"COLUMNS": "200"})
-    expected = run.curvature_path.read_bytes()
+    expected = run.paths.curvature.read_bytes()
     assert (folder / "curvature" / "curvature.safetensors").read_bytes() == expected
 
 
@@ -295,16 +297,16 @@ def test_a_run_refuses_another_model_and_another_corpus(run: Run, place: Path, t
 
 def test_a_curvature_of_another_run_is_refused(run: Run, place: Path, tmp_path: Path) -> None:
     limited = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl", options=CorpusOptions(max_tokens=10))
-    limited.curvature_path.parent.mkdir()
-    limited.curvature_path.write_bytes(run.curvature_path.read_bytes())
+    limited.paths.curvature.parent.mkdir()
+    limited.paths.curvature.write_bytes(run.paths.curvature.read_bytes())
     with pytest.raises(FingerprintMismatch, match=r"corpus that .* was fitted on"):
         limited.ask("Once upon", " a time")
 
 
 def test_a_damaged_curvature_says_how_to_mend_it(run: Run, place: Path, tmp_path: Path) -> None:
     copied = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
-    copied.curvature_path.parent.mkdir()
-    copied.curvature_path.write_bytes(run.curvature_path.read_bytes()[:1000])
+    copied.paths.curvature.parent.mkdir()
+    copied.paths.curvature.write_bytes(run.paths.curvature.read_bytes()[:1000])
     with pytest.raises(HeadwaterError, match=r"cannot be read .* Delete it"):
         copied.ask("Once upon", " a time")
 
@@ -313,14 +315,14 @@ def test_other_settings_fit_again_and_the_same_ones_do_not(run: Run, place: Path
     fresh = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
     fresh.fit(FitOptions(curvature="kfac", fit_examples=20, fisher="empirical"))
     assert fresh.curvature().kind == "kfac"
-    before = fresh.curvature_path.read_bytes()
+    before = fresh.paths.curvature.read_bytes()
     steps: list[Step] = []
-    fresh.report = steps.append
+    fresh = fresh.using(report=steps.append)
     fresh.fit(FitOptions(curvature="kfac", fit_examples=20, fisher="empirical"))
     assert not steps
     fresh.fit(FitOptions(curvature="kfac", fit_examples=21, fisher="empirical"))
     assert steps
-    assert fresh.curvature_path.read_bytes() != before
+    assert fresh.paths.curvature.read_bytes() != before
 
 
 # -- the command line

@@ -27,7 +27,7 @@ from headwater.attribution.answer import Answer
 from headwater.base.progress import Step, silent
 from headwater.errors import HeadwaterError
 from headwater.runpod import worker as worker_module
-from headwater.runpod.worker import Progress, Unopened, answer_event, open_worker, stream_event
+from headwater.runpod.worker import ProgressSender, UnavailableRun, answer_event, open_worker, stream_event
 from headwater.runs.run import Run
 from tests.answers import HOSTILE, answer, example, told
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -112,10 +112,10 @@ def test_a_span_is_explained_alone(run: Run) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (None, "The input is to be an object"),
-        ([], "The input is to be an object"),
+        (None, "The input must be an object"),
+        ([], "The input must be an object"),
         ({}, "prompt is missing."),
-        ({"prompt": "a", "top": 3}, "'top' is not an input; there are prompt, completion, span, k, stream."),
+        ({"prompt": "a", "top": 3}, "'top' is not an input. The inputs are prompt, completion, span, k, stream."),
         ({"prompt": 3}, "prompt: Input should be a valid string."),
         ({"prompt": "a", "k": "3"}, "k: Input should be a valid integer."),
         ({"prompt": "a", "k": 0}, "k: Input should be greater than or equal to 1."),
@@ -178,7 +178,7 @@ def test_only_a_failing_device_replaces_the_worker(
         else:
             assert type(error).__name__ in output["error"]
             assert "secret of the house" not in output["error"]
-    assert run.report is silent
+    assert run.execution.report is silent
 
 
 def test_a_device_that_fails_while_a_file_is_read_replaces_the_worker_too(
@@ -194,7 +194,7 @@ def test_a_device_that_fails_while_a_file_is_read_replaces_the_worker_too(
 
 def test_a_run_that_cannot_be_opened_is_said_to_every_job(tmp_path: Path) -> None:
     worker = open_worker(tmp_path / "none")
-    assert isinstance(worker, Unopened)
+    assert isinstance(worker, UnavailableRun)
     for output in (answer_event(worker, job(**ASKED), unheard), *stream_event(worker, job(**ASKED), unheard)):
         assert output["refresh_worker"]
         assert "could not open its run" in output["error"]
@@ -229,7 +229,7 @@ def test_a_run_that_cannot_be_fetched_says_why(
 
     monkeypatch.setattr("headwater.runs.hub.snapshot_download", fail)
     worker = open_worker(tmp_path, name)
-    assert isinstance(worker, Unopened)
+    assert isinstance(worker, UnavailableRun)
     assert message in worker.message
 
 
@@ -260,7 +260,7 @@ def test_an_answer_too_large_for_the_queue_or_not_finite_is_refused(run: Run, mo
 def test_progress_is_numbered_and_sent_at_most_once_a_second_but_for_the_last_of_a_stage() -> None:
     sent: list[dict[str, Any]] = []
     now = [0.0]
-    progress = Progress(sent.append, lambda: now[0])
+    progress = ProgressSender(sent.append, lambda: now[0])
     for done in range(0, 101, 10):
         progress(Step(stage="scores", done=done, total=100, tokens=5))
         now[0] += 0.25

@@ -19,7 +19,8 @@ from headwater.corpus.batches import TokenSequence
 from headwater.curvature import sections as sections_module
 from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import FitOptions, Workbench, write_curvature
+from headwater.curvature.fit import Workbench, write_curvature
+from headwater.curvature.options import FitOptions
 from headwater.curvature.sections import section_of, sections
 from headwater.curvature.store import curvature_files, load_curvature
 from headwater.errors import HeadwaterError
@@ -154,7 +155,7 @@ def test_a_section_that_is_lost_is_fitted_again(tmp_path: Path, monkeypatch: pyt
     run.fit(memory=max(section_of([layer]).peak for layer in layers))
     question = run.question("Mia saw", " the moon")
     before = run.ask(question, exact=True)
-    files = curvature_files(run.curvature_path)
+    files = curvature_files(run.paths.curvature)
     times = [file.stat().st_mtime_ns for file in files]
     files[2].unlink()
     run.fit(memory=max(section_of([layer]).peak for layer in layers))
@@ -188,7 +189,7 @@ sections.WORKSPACE = 64 << 20
 with Peak() as peak:
     before = peak.bytes
     run.write_curvature(memory=before + ({LEAST} << 20))
-print(peak.bytes - before, len(curvature_files(run.curvature_path)) - 1)
+print(peak.bytes - before, len(curvature_files(run.paths.curvature)) - 1)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr

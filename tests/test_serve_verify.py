@@ -111,11 +111,11 @@ def test_what_would_take_too_long_or_means_nothing_is_refused(
 def test_a_verification_is_cancelled_between_two_iterations_and_leaves_the_model_as_it_was(
     client: TestClient, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, before = run.verify, run.ask(PROMPT, COMPLETION)
+    original, before = Run.verify, run.ask(PROMPT, COMPLETION)
     entered, cancelled = threading.Event(), threading.Event()
 
-    def slowly(answer: Answer, options: VerifyOptions) -> Verification:
-        report = run.report
+    def slowly(self: Run, answer: Answer, options: VerifyOptions) -> Verification:
+        report = self.execution.report
 
         def held_up(step: Step) -> None:
             if step.note.startswith("iteration 1"):
@@ -123,10 +123,9 @@ def test_a_verification_is_cancelled_between_two_iterations_and_leaves_the_model
                 cancelled.wait(10)
             report(step)
 
-        run.report = held_up
-        return original(answer, options)
+        return original(self.using(report=held_up), answer, options)
 
-    monkeypatch.setattr(run, "verify", slowly)
+    monkeypatch.setattr(Run, "verify", slowly)
     id = verify(client, wait=0, **SHORT)["id"]
     assert entered.wait(10)
     running = client.get(f"/v1/jobs/{id}").json()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from headwater.attribution.question import loss_gradients
+from headwater.attribution.preconditioned import loss_gradients
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.base import EigenCurvature, identity
 from headwater.curvature.damping import Damping

@@ -38,7 +38,7 @@ from headwater.runs.card import card_of, manifest_of
 from headwater.runs.check import check_run
 from headwater.runs.info import describe_run
 from headwater.runs.run import Run
-from headwater.sweep import sweep as sweep_module
+from headwater.sweep import shards as shards_module
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -97,7 +97,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 @pytest.fixture(autouse=True)
 def many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of ten examples, Parquet decoded three rows at a time, and hardly anything read in passing."""
-    monkeypatch.setattr(sweep_module, "SMALLEST_SHARD", 10)
+    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 10)
     monkeypatch.setattr(row_access, "PARQUET_ROWS", 3)
     monkeypatch.setattr(row_access, "GAP", 40)
     monkeypatch.setattr(row_access, "PIECE", 2000)

@@ -20,8 +20,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AttributionContext
-from headwater.attribution.question import loss_gradients, make_question
+from headwater.attribution.context import AttributionContext
+from headwater.attribution.preconditioned import loss_gradients
+from headwater.attribution.question import make_question
 from headwater.base.progress import silent
 from headwater.cli import app
 from headwater.curvature.base import Curvature, identity
@@ -32,22 +33,23 @@ from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers, stepped
-from headwater.render.comparison import comparison_html, verdict
-from headwater.render.scatter import axis_limit, scatter_svg
+from headwater.render.scatter import scatter_svg
+from headwater.render.scatter_parts import axis_limit
 from headwater.render.summary import signed
+from headwater.render.verification import verdict, verification_html
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 from headwater.training import retrain
 from headwater.training.make import Design, make_model
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Task, retraining_of
+from headwater.verify.agreement import correlation, slope, spearman
 from headwater.verify.asked import asked
-from headwater.verify.comparison import Check, correlation, slope, spearman
 from headwater.verify.minimise import LBFGSMemory, minimise
 from headwater.verify.options import VerifyOptions
 from headwater.verify.response import ProximalBregman, reference_set
 from headwater.verify.retrain import _sets
-from headwater.verify.verification import Verification
+from headwater.verify.verification import Check, Verification
 from headwater.verify.verify import verify
 from tests.answers import HOSTILE
 from tests.killing import KilledError, kill_at
@@ -224,7 +226,7 @@ def test_a_contrast_and_some_layers_are_checked_as_they_were_asked(run: Run) -> 
     assert found.checks[0].predicted == pytest.approx(asked.proponents[0].influence / 30, rel=1e-3)
     assert found.slope == pytest.approx(1, abs=0.03)
     assert found.contrast is not None
-    assert "log odds" in comparison_html(found)
+    assert "log odds" in verification_html(found)
 
 
 def test_responses_follow_the_predictions_and_are_the_same_every_time(run: Run, answer: Answer) -> None:
@@ -275,7 +277,7 @@ def test_the_command_line_verifies_an_answer(run: Run, answer: Answer, tmp_path:
     arguments = ["verify", str(run.path), str(tmp_path / "answer.json"), "-k", "1", "--random", "1"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.exception
-    assert "A nat that is predicted comes out as" in result.stdout
+    assert "measured nats per predicted nat" in result.stdout
     files = ["--html", str(tmp_path / "v.html"), "--svg", str(tmp_path / "v.svg")]
     pbrf = ["--kind", "pbrf", "--weight", "0.1", "--subset", "10", "--iterations", "2"]
     result = CliRunner().invoke(app, [*arguments, *pbrf, *files, "--json"])
@@ -404,10 +406,10 @@ def test_retrainings_are_kept_in_the_run_and_go_on_where_they_stopped(
     trained: Run, told: Answer, counted: list[int]
 ) -> None:
     asked = trained.ask("Tom the otter lost", " his red hat", k=2)
-    trained.report = kill_at(8)
+    trained = trained.using(report=kill_at(8))
     with pytest.raises(KilledError):
         trained.verify(asked, kind="retrain", k=1, random=1, seeds=2)
-    trained.report = silent
+    trained = trained.using(report=silent)
     before = len(counted)
     found = trained.verify(asked, kind="retrain", k=1, random=1, seeds=2)
     assert 0 < before - 1 < 8, "the last of them was killed"
@@ -462,7 +464,7 @@ def test_whiskers_are_a_standard_deviation_up_and_down(retrained: Verification) 
 
 def test_a_retraining_survives_json_and_says_what_it_was(retrained: Verification) -> None:
     assert TypeAdapter(Verification).validate_json(retrained.to_json()) == retrained
-    page = comparison_html(retrained)
+    page = verification_html(retrained)
     for words in ("without several examples", "means over 3 seeds", "3 trainings a set", "the 2 that raised it most"):
         assert words in page
     assert retrained.likelihood is not None
@@ -502,12 +504,12 @@ def test_hostile_ids_act_on_nobody(text: str, run: Run, answer: Answer) -> None:
     hostile = replace(made, query=query, model=text, checks=[replace(c, id=text, converged=False) for c in made.checks])
     ElementTree.fromstring(scatter_svg(hostile))
     tags = _Tags()
-    tags.feed(comparison_html(hostile))
+    tags.feed(verification_html(hostile))
     assert not tags.seen & {"script", "img", "a", "iframe", "link"}
     out = io.StringIO()
     Console(file=out, width=100).print(hostile)
     assert not set(out.getvalue()) & set("\x1b\x07\x00\x9b")
-    assert "2 had not settled" in verdict(hostile)
+    assert "2 of 2 responses did not converge" in verdict(hostile)
 
 
 def test_the_plot_shows_groups_by_shape_and_stands_alone(run: Run, answer: Answer) -> None:

@@ -11,11 +11,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.peers.job import Job, Stage, main, padded
-from headwater.corpus.batches import Batch
+from headwater.corpus.batches import Batch, make_batches
 from headwater.lm.head import head_pass
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
-from headwater.sweep.sweep import Sweep, make_batches
+from headwater.sweep.sweep import Sweep
 
 
 def ours(part: str) -> Stage:

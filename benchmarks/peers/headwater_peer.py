@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.peers.job import COMPLETION, LONGEST, PROMPT, Job, main
-from headwater.attribution.ask import AskOptions
+from headwater.attribution.index.options import IndexOptions
 from headwater.attribution.index.planes import Planes
-from headwater.attribution.index.settings import IndexOptions
-from headwater.attribution.question import preconditioned
+from headwater.attribution.options import AskOptions
+from headwater.attribution.preconditioned import loss_gradients
 from headwater.attribution.scores import Scores, TokenScores
+from headwater.corpus.options import CorpusOptions
 from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.fit import Workbench, fit_curvature
@@ -24,7 +25,7 @@ from headwater.curvature.store import load_curvature, save_curvature
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model
-from headwater.runs.run import CorpusOptions, Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
 
 
@@ -50,7 +51,7 @@ def scan(queries: int, tokens: bool = False) -> Callable[[Job], Callable[[], NDA
         _warm(lm)
 
         def work() -> NDArray[Any]:
-            weights = preconditioned(lm, curvature, asked)
+            weights = loss_gradients(lm, curvature.layers, asked, curvature=curvature)
             if not tokens:
                 return fold(sweep, lambda: Scores(weights)).values.numpy().T
             found = fold(sweep, lambda: TokenScores(weights)).values
@@ -94,9 +95,9 @@ def _run(job: Job) -> Run:
     run = Run.create(
         job.own / "run", str(job.model), job.folder / "train.jsonl", options=CorpusOptions(max_tokens=LONGEST)
     )
-    if not run.curvature_path.exists():
+    if not run.paths.curvature.exists():
         binding = run.manifest.binding() | {"settings": "race"}
-        save_curvature(run.curvature_path, _curvature(job), binding)
+        save_curvature(run.paths.curvature, _curvature(job), binding)
     return run
 
 

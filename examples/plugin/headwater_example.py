@@ -159,7 +159,7 @@ def concentration(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     top = max(1, len(scores) // 100)
     positive = -np.sort(-scores.clip(min=0), axis=0)
     shares = (positive[:top].sum(0) / np.maximum(positive.sum(0), 1e-30)).tolist()
-    return {"by the top 1 %": Found(mean(shares, bench.scene.seed), dict(enumerate(shares)))}
+    return {"by the top 1 %": Found(mean(shares, bench.context.seed), dict(enumerate(shares)))}
 
 
 CONCENTRATION = Metric(concentration)

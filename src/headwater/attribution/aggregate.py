@@ -12,13 +12,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from headwater.attribution.question import Question, question_gradients
-from headwater.attribution.scores import Scores, of_rank
-from headwater.base.choices import Aggregate
+from headwater.attribution.context import AttributionContext
+from headwater.attribution.options import Aggregate
+from headwater.attribution.preconditioned import PreconditionedQueries, question_gradients
+from headwater.attribution.question import Question
+from headwater.attribution.scores import Scores
 from headwater.corpus.batches import Batch
-from headwater.curvature.base import Curvature
 from headwater.gradients.factored import Gradients
-from headwater.lm.load import LanguageModel
 
 TOGETHER = 16
 """Queries whose gradients are normalised at a time."""
@@ -32,28 +32,29 @@ class Highest(Scores):
 
 
 def aggregated(
-    lm: LanguageModel, curvature: Curvature, questions: Sequence[Question], *, aggregate: Aggregate, rank: int | None
+    context: AttributionContext, questions: Sequence[Question], how: Aggregate, *, rank: int | None
 ) -> Callable[[], Scores]:
-    """Makes the reducers that come to [N] or [N, 1] aggregated scores.
+    """A maker of reducers whose result is [N] or [N, 1] aggregated scores.
 
-    The mean of inner products is that with the mean, so that it takes the memory and the time of a single query
-    however many there are. The maximum takes those of all; `rank` reduces every query's gradient to that rank.
+    The mean of inner products is the inner product with the mean, so it takes the memory and time of a single query.
+    The maximum takes those of all queries; `rank` reduces every query's gradient to that rank.
     """
     found: list[Gradients] = []
     for start in range(0, len(questions), TOGETHER):
-        part = _unit_queries(lm, curvature, questions[start : start + TOGETHER])
-        if aggregate == "max":
+        part = _unit_queries(context, questions[start : start + TOGETHER])
+        if how == "max":
             found.append(part)
             continue
-        mean = {name: weights.sum(0, keepdim=True).div_(len(questions)) for name, weights in part.items()}
+        mean = {name: every.sum(0, keepdim=True).div_(len(questions)) for name, every in part.items()}
         found = [mean if not found else {name: found[0][name].add_(share) for name, share in mean.items()}]
-    weights = {name: torch.cat([part.pop(name) for part in found]) for name in list(found[0])}
-    return partial(Scores if aggregate == "mean" else Highest, of_rank(weights, rank))
+    combined = {name: torch.cat([part.pop(name) for part in found]) for name in list(found[0])}
+    return partial(Scores if how == "mean" else Highest, PreconditionedQueries(combined).of_rank(rank))
 
 
-def _unit_queries(lm: LanguageModel, curvature: Curvature, questions: Sequence[Question]) -> Gradients:
-    """R_q / √I(q, q) of every question, layer -> [Q, O, I]; 0 of a question without a gradient."""
-    gradients = question_gradients(lm, curvature.layers, questions, curvature=curvature)
+def _unit_queries(context: AttributionContext, questions: Sequence[Question]) -> Gradients:
+    """R_q / √I(q, q) of every question, layer name -> [Q, O, I]; 0 for a question without a gradient."""
+    curvature = context.curvature
+    gradients = question_gradients(context.lm, curvature.layers, questions, curvature=curvature)
     norms = torch.linalg.vector_norm(curvature.whitened_from(gradients), dim=1)
     factors = torch.where(norms > 0, norms.reciprocal(), torch.zeros_like(norms))
-    return {name: weights * factors[:, None, None] for name, weights in gradients.items()}
+    return {name: every * factors[:, None, None] for name, every in gradients.items()}

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from headwater.attribution.attribution import Query, QueryToken
+from headwater.attribution.answer import Query, QueryToken
 from headwater.attribution.options import Sampling
-from headwater.attribution.scores import QueryGradients
+from headwater.base.shown import counted, quoted, quoted_end
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.corpus.tokenize import Tokenized, tokenize
-from headwater.curvature.base import Curvature
 from headwater.errors import HeadwaterError
-from headwater.gradients.factored import Gradients
 from headwater.lm.capture import token_losses
-from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import Sweep, fold
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Question:
     """A query ready for the model: prompt and completion tokenised as one text, loss on the selected tokens only."""
 
@@ -37,6 +32,14 @@ class Question:
     id: str = "query"
     contrast: Question | None = None
     """What the model might have said instead: the question is then why `completion` rather than that."""
+
+    def __repr__(self) -> str:
+        facts = [f"{quoted_end(self.prompt)} → {quoted(self.completion)}"]
+        if self.span is not None:
+            facts.append(f"span {quoted(self.span)}")
+        if self.contrast is not None:
+            facts.append(f"rather than {quoted(self.contrast.completion)}")
+        return f"Question({', '.join([*facts, counted(sum(self.selected), 'token')])})"
 
     @property
     def parts(self) -> list[tuple[Question, int]]:
@@ -149,47 +152,6 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
     if not completion:
         raise HeadwaterError("The model ends the text right after this prompt. Give a completion, or another prompt.")
     return replace(make_question(lm, prompt, completion), generated=True)
-
-
-def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
-    """R_q = (H + λI)⁻¹ ∇L(q) of every sequence: layer -> [Q, O, I], in the order given."""
-    return loss_gradients(lm, curvature.layers, sequences, curvature=curvature)
-
-
-def loss_gradients(
-    lm: LanguageModel,
-    layers: Sequence[TrackedLayer],
-    sequences: Sequence[TokenSequence],
-    *,
-    curvature: Curvature | None = None,
-) -> Gradients:
-    """∇L of every sequence: layer -> [Q, O, I], in the order given. With a curvature, (H + λI)⁻¹ ∇L."""
-    return fold(
-        Sweep(stage="query", lm=lm, layers=layers, sequences=sequences), lambda: QueryGradients(layers, curvature)
-    ).by_layer()
-
-
-def question_gradients(
-    lm: LanguageModel,
-    layers: Sequence[TrackedLayer],
-    questions: Sequence[Question],
-    *,
-    curvature: Curvature | None = None,
-) -> Gradients:
-    """∇L(q) of every question: layer -> [Q, O, I]. A contrast's gradient is taken away from its question's.
-
-    With a curvature, (H + λI)⁻¹ ∇L(q).
-    """
-    parts = [(q, part, sign) for q, question in enumerate(questions) for part, sign in question.parts]
-    gradients = loss_gradients(lm, layers, [part.sequence for _, part, _ in parts], curvature=curvature)
-    if len(parts) == len(questions):
-        return gradients
-    combined: Gradients = {}
-    for name, every in gradients.items():
-        combined[name] = every.new_zeros(len(questions), *every.shape[1:])
-        for row, (q, _, sign) in enumerate(parts):
-            combined[name][q] += sign * every[row]
-    return combined
 
 
 def describe(lm: LanguageModel, question: Question) -> Query:

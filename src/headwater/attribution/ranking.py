@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.attribution import exact_scores
+from headwater.attribution.exact_scores import ExactScoring
+from headwater.attribution.options import RankOptions
+from headwater.attribution.question import Question
 from headwater.base.files import replacing
+from headwater.base.shown import Shown, counted
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.read import ReadOptions
+from headwater.corpus.options import ReadOptions
 from headwater.corpus.store import Example
 from headwater.errors import HeadwaterError
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Shown):
     """All examples of a corpus by one score each, the best first; ties in corpus order."""
 
     corpus: Corpus
@@ -38,6 +43,11 @@ class Ranking:
                 "A score is infinite or not a number: either the model overflows (load it in float32) or the damping "
                 "is too small (raise --damping)."
             )
+
+    def __repr__(self) -> str:
+        low, high = (float(end) for end in (self.scores.min(), self.scores.max()))
+        first = "lowest" if self.lowest else "highest"
+        return f"Ranking({counted(len(self.scores), 'example')}, {first} score first, from {low:.3g} to {high:.3g})"
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -72,6 +82,22 @@ class Ranking:
     def _in_corpus_order(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, Example]]:
         ordered = np.sort(positions).tolist()
         return zip(ordered, self.corpus.read(ordered), strict=True)
+
+
+def rank(
+    scoring: ExactScoring, questions: Sequence[Question] | None, read: ReadOptions, *, options: RankOptions
+) -> Ranking:
+    """Every training example in the order of its effect on the questions (see `Run.rank`)."""
+    corpus = scoring.context.corpus
+    if questions is None:
+        scores = exact_scores.self_influence(scoring) / learned_tokens(corpus)
+    elif not questions:
+        raise HeadwaterError("There is no question to rank the examples by.")
+    else:
+        scores = exact_scores.aggregate(scoring, questions, options.aggregate, query_rank=options.query_rank)
+        if options.rank_by == "relative":
+            scores = exact_scores.relative(scores, exact_scores.self_influence(scoring))
+    return Ranking(corpus, read, scores, options.lowest)
 
 
 def count_of(keep: int | float, total: int) -> int:

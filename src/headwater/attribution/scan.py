@@ -12,13 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.attribution.scores import PreconditionedQueries, Scores, TokenScores
+from headwater.attribution.preconditioned import PreconditionedQueries
+from headwater.attribution.scores import Scores, TokenScores
 from headwater.base.files import replacing
 from headwater.base.lock import exclusive
 from headwater.base.progress import Report, Step, silent
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
-from headwater.sweep.sweep import Shard, Sweep, each_shard
+from headwater.sweep.shards import Shard
+from headwater.sweep.sweep import Sweep, each_shard
 
 
 @dataclass(frozen=True, kw_only=True)

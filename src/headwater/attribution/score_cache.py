@@ -16,7 +16,7 @@ from headwater.attribution.scan import bound_to
 from headwater.base.files import replacing
 from headwater.base.lock import exclusive
 from headwater.corpus.corpus import Corpus
-from headwater.sweep.sweep import SweepCheckpoint
+from headwater.sweep.checkpoint import SweepCheckpoint
 
 
 def cached_scores(

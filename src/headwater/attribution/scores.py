@@ -6,7 +6,7 @@ of queries (Grosse et al. 2023, section 3.2 batches queries the other way round)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 import torch
@@ -15,21 +15,7 @@ from torch import Tensor
 from headwater.corpus.batches import Batch
 from headwater.curvature.base import Curvature
 from headwater.curvature.truncated import TruncatedCurvature
-from headwater.errors import HeadwaterError
-from headwater.gradients.factored import (
-    FactoredGradient,
-    Gradients,
-    LowRank,
-    inner,
-    inner_by_token,
-    low_rank,
-    match_layout,
-    per_example,
-)
-from headwater.lm.layers import TrackedLayer
-
-PreconditionedQueries = Mapping[str, Tensor | LowRank]
-"""layer -> preconditioned gradients [Q, O, I], whole or of low rank."""
+from headwater.gradients.factored import FactoredGradient, LowRank, inner, inner_by_token
 
 
 class Rows:
@@ -66,7 +52,7 @@ class Rows:
 class Scores(Rows):
     """[N, Q] influence of every example on every query; `preconditioned` are the R_q, layer -> [Q, O, I]."""
 
-    def __init__(self, preconditioned: PreconditionedQueries) -> None:
+    def __init__(self, preconditioned: Mapping[str, Tensor | LowRank]) -> None:
         super().__init__()
         self.preconditioned = preconditioned
 
@@ -77,25 +63,13 @@ class Scores(Rows):
 class LayerScores(Rows):
     """[N, L, Q] influence by layer; over L it sums to `Scores`."""
 
-    def __init__(self, preconditioned: PreconditionedQueries) -> None:
+    def __init__(self, preconditioned: Mapping[str, Tensor | LowRank]) -> None:
         super().__init__()
         self.preconditioned = preconditioned
 
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
         parts = [inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()]
         self.add(batch, torch.stack(parts, dim=1))
-
-
-def of_rank(gradients: Gradients, rank: int | None) -> PreconditionedQueries:
-    """Preconditioned gradients brought to low rank; None leaves them whole.
-
-    Raises HeadwaterError for a rank below 1.
-    """
-    if rank is None:
-        return gradients
-    if rank < 1:
-        raise HeadwaterError(f"--query-rank {rank}: give 1 or more, or leave it out for the whole gradient.")
-    return {name: low_rank(weights, rank) for name, weights in gradients.items()}
 
 
 class WhitenedGradients(Rows):
@@ -120,48 +94,6 @@ class SelfInfluence(Rows):
         self.add(batch, self.curvature.self_influence(gradients))
 
 
-class QueryGradients:
-    """The materialised gradients of a few sequences, preconditioned by `curvature` where one is given."""
-
-    def __init__(self, layers: Sequence[TrackedLayer], curvature: Curvature | None = None) -> None:
-        self.layers = tuple(layers)
-        self.curvature = curvature
-        self._rows: list[Tensor] = []
-        self._parts: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
-
-    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
-        self._rows.append(torch.from_numpy(batch.rows))
-        if self.curvature is None:
-            made = {name: per_example(gradient) for name, gradient in gradients.items()}
-        else:
-            made = self.curvature.precondition_factored(gradients)
-        for name, part in made.items():
-            self._parts[name].append(part)
-
-    def merge(self, other: Self) -> None:
-        count = sum(len(rows) for rows in self._rows)
-        self._rows += [rows + count for rows in other._rows]
-        for name, parts in other._parts.items():
-            self._parts[name] += parts
-
-    def by_layer(self) -> Gradients:
-        """layer -> [Q, O, I] in the order of the sequences. It gives away what it holds, which may be large."""
-        order = torch.cat(self._rows).argsort()
-        in_order = torch.equal(order, torch.arange(len(order)))
-        found: Gradients = {}
-        for layer in self.layers:
-            whole = torch.cat(parts) if len(parts := self._parts.pop(layer.name)) > 1 else parts[0]
-            found[layer.name] = match_layout(whole if in_order else whole[order.to(whole.device)])
-        return found
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"rows": torch.cat(self._rows)} | {name: torch.cat(parts) for name, parts in self._parts.items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._rows = [state["rows"]]
-        self._parts = {layer.name: [state[layer.name]] for layer in self.layers}
-
-
 class TokenScores:
     """Influence by token: for every example [T, Q], which over its tokens sums to `Scores`.
 
@@ -169,7 +101,7 @@ class TokenScores:
     the tokens it serves send back to it (Grosse et al. 2023, section 3.4). With `by_layer`, [L, T, Q].
     """
 
-    def __init__(self, preconditioned: PreconditionedQueries, by_layer: bool = False) -> None:
+    def __init__(self, preconditioned: Mapping[str, Tensor | LowRank], by_layer: bool = False) -> None:
         self.preconditioned = preconditioned
         self.by_layer = by_layer
         self.by_row: dict[int, Tensor] = {}

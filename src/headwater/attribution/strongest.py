@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.attribution.attribution import ScoredExample, TokenInfluence
+from headwater.attribution.answer import ScoredExample, TokenInfluence
+from headwater.attribution.context import AttributionContext
 from headwater.attribution.duplicates import Family, families
-from headwater.attribution.scores import PreconditionedQueries, TokenScores
-from headwater.base.progress import Report, silent
+from headwater.attribution.preconditioned import PreconditionedQueries
+from headwater.attribution.scores import TokenScores
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
-from headwater.lm.layers import TrackedLayer
-from headwater.lm.load import LanguageModel
 from headwater.sweep.sweep import Sweep, fold
 
 
@@ -62,36 +61,38 @@ def _with_texts(corpus: Corpus, positions: Iterator[int], step: int) -> Iterator
         yield from zip(part, (example.text for example in corpus.read(part)), strict=True)
 
 
-@dataclass(frozen=True)
-class Detail:
-    """What is needed to look into single examples for one query."""
+def shares(
+    context: AttributionContext, preconditioned: PreconditionedQueries, positions: Sequence[int]
+) -> dict[int, Tensor]:
+    """position -> [L, T]: the influence of single examples on one question, by layer and token.
 
-    lm: LanguageModel
-    layers: Sequence[TrackedLayer]
-    corpus: Corpus
-    preconditioned: PreconditionedQueries
-    """R_q of one query, layer -> [1, O, I]."""
-
-
-def shares(context: Detail, positions: Sequence[int], report: Report = silent) -> dict[int, Tensor]:
-    """position -> [L, T]: the influence that enters at every layer and token of the examples at `positions`."""
+    They are few, so they are computed in this process whatever the engine is.
+    """
     if not positions:
         return {}
-    sequences = context.corpus.sequences(positions)
-    sweep = Sweep(stage="tokens", lm=context.lm, layers=context.layers, sequences=sequences)
-    found = fold(sweep, lambda: TokenScores(context.preconditioned, by_layer=True), report=report).values
+    sweep = Sweep(
+        stage="tokens",
+        lm=context.lm,
+        layers=context.curvature.layers,
+        sequences=context.corpus.sequences(positions),
+    )
+    found = fold(sweep, lambda: TokenScores(preconditioned, by_layer=True)).values
     return {position: share[..., 0] for position, share in zip(positions, found, strict=True)}
 
 
 def scored(
-    context: Detail, found: Sequence[Family], parts: Mapping[int, Tensor], *, norms: Mapping[int, float] | None
+    context: AttributionContext,
+    found: Sequence[Family],
+    parts: Mapping[int, Tensor],
+    *,
+    norms: Mapping[int, float] | None,
 ) -> list[ScoredExample]:
     """The examples of `found` as plain data; `parts` are their `shares`, `norms` their √I(z, z)."""
     ids = context.corpus.ids
     return [
         scored_example(
             example,
-            [layer.name for layer in context.layers],
+            [layer.name for layer in context.curvature.layers],
             parts[family.position],
             total=len(context.corpus),
             norm=None if norms is None else norms[family.position],

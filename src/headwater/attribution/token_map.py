@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 import torch
 
-from headwater.attribution.answer import TokenMapAnswer
-from headwater.attribution.ask import AttributionContext
-from headwater.attribution.question import Question, preconditioned
+from headwater.attribution.answer import TokenMap
+from headwater.attribution.context import AttributionContext
+from headwater.attribution.preconditioned import PreconditionedQueries, loss_gradients
+from headwater.attribution.question import Question
 from headwater.attribution.scores import TokenScores
 from headwater.corpus.store import Example
 from headwater.sweep.sweep import Sweep, fold
 
 
 def token_map(
-    scene: AttributionContext, question: Question, example: Example, *, layers: Collection[str]
-) -> TokenMapAnswer:
+    context: AttributionContext, question: Question, example: Example, *, layers: Sequence[str] | None = None
+) -> TokenMap:
     """The influence of every token of `example` on every selected token of the question, through these layers.
 
-    A token's loss is a question of its own, so that the map adds up to the scores of both.
+    Each selected token's loss is a question of its own, so the rows add up to the token influences of the example and
+    the whole adds up to its influence. `layers` are globs. Raises HeadwaterError where one names no tracked layer.
     """
-    tracked = scene.curvature.layers
+    tracked = context.curvature.layers
+    counted = {layer.name for layer in context.layers(layers)}
     sequences = [token for part, _ in question.parts for token in part.token_sequences()]
-    by_token = preconditioned(scene.lm, scene.curvature, sequences)
-    sweep = Sweep(stage="token map", lm=scene.lm, layers=tracked, sequences=[example.sequence])
+    by_token = PreconditionedQueries(loss_gradients(context.lm, tracked, sequences, curvature=context.curvature))
+    sweep = Sweep(stage="token map", lm=context.lm, layers=tracked, sequences=[example.sequence])
     (shares,) = fold(sweep, lambda: TokenScores(by_token, by_layer=True)).values
     signs = [sign for part, sign in question.parts for _ in part.token_sequences()]
-    values = shares[[layer.name in layers for layer in tracked]].sum(0) * torch.tensor(signs)
-    return TokenMapAnswer(
+    values = shares[[layer.name in counted for layer in tracked]].sum(0) * torch.tensor(signs)
+    return TokenMap(
         example_id=example.id,
         query_tokens=[piece for part, _ in question.parts for piece in part.selected_pieces],
         example_tokens=example.pieces,

@@ -88,13 +88,14 @@ def _key(each: Declared) -> str:
 def _parameter(key: str, same: list[_Shown]) -> inspect.Parameter:
     """The typer parameter of one flag, which belongs to all options of `same`."""
     each, option = same[0].declared, same[0].declared.option
+    assert len({(one.declared.type, one.declared.optional) for one in same}) == 1, f"--{key} is of two types"
     default = same[0].default if option.cli_default is None else option.cli_default
     none = "0" if option.zero_is_none else "Default"
     unit = "" if option.unit == 1 else f" In units of {option.unit:g}.".replace("+", "")
     settings: dict[str, Any] = {
         "help": " ".join(dict.fromkeys(one.declared.help(none) for one in same)) + unit,
         "metavar": option.metavar,
-        "show_default": default is not None and get_origin(each.type) is not tuple,
+        "show_default": option.shown or (default is not None and get_origin(each.type) is not tuple),
         "rich_help_panel": same[0].panel,
     }
     if option.read is None and each.type in (int, float):
@@ -107,14 +108,16 @@ def _parameter(key: str, same: list[_Shown]) -> inspect.Parameter:
         default = inspect.Parameter.empty
     elif option.unit != 1:
         default = default / option.unit
-    annotation = Annotated[_kind(each), typer.Option(*_flags(key, each, default), **settings)]
+    annotation = Annotated[_kind(each), typer.Option(*flags_of(each), **settings)]
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _flags(key: str, each: Declared, default: Any) -> tuple[str, ...]:
-    flags, name = each.option.flags, key.replace("_", "-")
+def flags_of(each: Declared) -> tuple[str, ...]:
+    """How the command line spells an option."""
+    flags, name = each.option.flags, each.name.replace("_", "-")
     if each.type is not bool or flags:
         return flags or (f"--{name}",)
+    default = each.default if each.option.cli_default is None else each.option.cli_default
     return (f"--{name}/--no-{name}",) if default else (f"--{name}",)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from headwater.base import logs
-from headwater.base.progress import Report, Step, silent
+from headwater.base.progress import Report, silent
+from headwater.base.progress_bar import progress_bars
 
 
 def say(text: str) -> None:
@@ -29,37 +26,5 @@ def progress_report() -> Iterator[Report]:
     elif manner.form == "json":
         yield logs.progress()
     else:
-        with _bars() as report:
+        with progress_bars() as report:
             yield report
-
-
-@contextmanager
-def _bars() -> Iterator[Report]:
-    """One bar a stage: examples done, tokens a second, time left."""
-    bar = Progress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(bar_width=32, complete_style="#67A9CF", finished_style="#67A9CF"),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True, highlight=False),
-    )
-    stages: dict[str, _Stage] = {}
-
-    def report(step: Step) -> None:
-        if step.stage not in stages:
-            task = bar.add_task(step.stage, total=step.total, rate="")
-            stages[step.stage] = _Stage(task, time.monotonic())
-        stage = stages[step.stage]
-        stage.tokens += step.tokens
-        seconds = time.monotonic() - stage.start
-        rate = f"{stage.tokens / seconds:,.0f} tokens/s" if stage.tokens and seconds > 0 else step.note
-        bar.update(stage.task, completed=step.done, total=step.total, rate=rate)
-
-    with bar:
-        yield report
-
-
-class _Stage:
-    def __init__(self, task: TaskID, start: float) -> None:
-        self.task, self.start, self.tokens = task, start, 0

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from headwater.attribution.options import RankOptions
 from headwater.cli import app
@@ -21,7 +19,6 @@ from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
     from headwater.attribution.question import Question
-    from headwater.attribution.ranking import Ranking
 
 
 @app.command(
@@ -60,6 +57,7 @@ def rank(
     """
     from headwater.attribution.query_file import read_queries
     from headwater.attribution.ranking import count_of, parse_keep
+    from headwater.render.ranking import render_ranking
     from headwater.runs.run import Run
 
     if (queries is None) == (by is None):
@@ -76,7 +74,7 @@ def rank(
         opened = Run.open(run, execution=execution)
         questions = None if lines is None else opened.questions(lines)
         ranking = opened.rank(questions, options)
-    Console().print(_table(ranking, k))
+    Console().print(render_ranking(ranking, k))
     say(_meaning(questions, options))
     if output is not None:
         say(f"Wrote {output}: {ranking.write(output, share):,} of {len(opened.corpus):,} examples, in corpus order.")
@@ -85,16 +83,6 @@ def rank(
                 "The run's examples are conversations, and the file has them as the model read them. Take the messages "
                 "from your own data, by their ids."
             )
-
-
-def _table(ranking: Ranking, k: int) -> Table:
-    from headwater.render.visible import one_line, shorten
-
-    table = Table("rank", "score", "id", "text", box=None, header_style="dim", pad_edge=False)
-    for place, (score, example) in enumerate(ranking.top(k), start=1):
-        text = Text(one_line(shorten(example.text, 200)), no_wrap=True, overflow="ellipsis")
-        table.add_row(str(place), f"{score:.3g}", Text(one_line(example.id)), text)
-    return table
 
 
 def _meaning(questions: list[Question] | None, options: RankOptions) -> str:

@@ -21,6 +21,7 @@ from headwater.demo.world import Fact, World, make_world, read_stories, write_wo
 from headwater.errors import HeadwaterError
 from headwater.lm.load import load_model
 from headwater.runs.run import Run
+from headwater.sweep.execution import Execution
 from headwater.training.recipe import Recipe
 
 SHOWN = 3
@@ -79,8 +80,7 @@ def build(demo: Demo, report: Report = silent) -> Built:
     """
     world = build_world(demo)
     learned = build_model(demo, world, report)
-    run = Run.create(demo.path, str(demo.model), demo.corpus)
-    run.report = report
+    run = Run.create(demo.path, str(demo.model), demo.corpus, execution=Execution(report=report))
     run.fit()
     run.build_index()
     return Built(world, learned, run)

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.attribution.context import AttributionContext
 from headwater.attribution.question import Question
-from headwater.base.progress import Report, silent
+from headwater.base.progress import Report
+from headwater.curvature.base import Curvature
 from headwater.errors import HeadwaterError
 from headwater.evaluate.queries import EvalQuery, read_evaluation_queries
 from headwater.runs.run import Run
+from headwater.sweep.execution import LOCAL, Execution
 from headwater.training.retrain import Retraining, retraining_of
 
 ScoreMatrix = NDArray[np.float64]
@@ -35,7 +38,15 @@ class EvaluationContext:
     checkpoints: Path | None = None
     """Of the run's model on its way, for the methods that look back at them."""
     seed: int = 0
-    report: Report = silent
+
+    @property
+    def report(self) -> Report:
+        """Called as the long work goes on."""
+        return self.run.execution.report
+
+    def attribution(self, curvature: Curvature) -> AttributionContext:
+        """What a question is answered with, by this curvature."""
+        return AttributionContext(self.run.lm, self.run.corpus, curvature, self.run.execution)
 
     @cached_property
     def questions(self) -> list[Question]:
@@ -65,15 +76,17 @@ class EvaluationContext:
         retraining = retraining_of(
             run.lm, run.corpus, self.questions, recipe=self.recipe, folder=self.work / "retrained"
         )
-        return replace(retraining, engine=run.engine)
+        return replace(retraining, engine=run.execution.engine)
 
 
-def open_scene(path: Path, work: Path, queries: Path | None = None) -> EvaluationContext:
-    """The scene of the run at `path`; without `queries`, those of a demo's world beside it.
+def open_context(
+    path: Path, work: Path, queries: Path | None = None, *, execution: Execution = LOCAL
+) -> EvaluationContext:
+    """The context of the run at `path`; without `queries`, those of a demo's world beside it.
 
     Raises HeadwaterError where there are none.
     """
-    run = Run.open(path)
+    run = Run.open(path, execution=execution)
     given = queries or path / DEMO_QUERIES
     if queries is None and not given.exists():
         raise HeadwaterError(

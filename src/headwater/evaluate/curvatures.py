@@ -29,48 +29,48 @@ class Fit:
         return f"{self.kind}-{self.layers.replace('*', '_')}".rstrip("-")
 
 
-def tracked(scene: EvaluationContext, layers: str = "") -> tuple[TrackedLayer, ...]:
+def tracked(context: EvaluationContext, layers: str = "") -> tuple[TrackedLayer, ...]:
     """The layers of a glob, or those that the run tracks."""
     if not layers:
-        return scene.run.curvature().layers
-    return tuple(choose_layers(scene.run.lm.model, [layers]))
+        return context.run.curvature().layers
+    return tuple(choose_layers(context.run.lm.model, [layers]))
 
 
-def fitted(scene: EvaluationContext, fit: Fit, damping: str = "") -> Curvature:
+def fitted(context: EvaluationContext, fit: Fit, damping: str = "") -> Curvature:
     """The curvature, on the examples and with the labels that the run's own was fitted with.
 
     Interrupted, fitting goes on where it stopped. Raises HeadwaterError where the run has no curvature.
     """
-    path = ready(scene, fit)
-    chosen = parse_damping(damping or scene.run.manifest.damping)
-    return load_curvature(path, chosen, str(scene.run.lm.device))[0]
+    path = ready(context, fit)
+    chosen = parse_damping(damping or context.run.manifest.damping)
+    return load_curvature(path, chosen, str(context.run.lm.device))[0]
 
 
-def ready(scene: EvaluationContext, fit: Fit) -> Path:
+def ready(context: EvaluationContext, fit: Fit) -> Path:
     """The file of the curvature, fitted where it is not there yet."""
-    folder = scene.work / "curvatures" / fit.name
-    path, spent = folder / "curvature.safetensors", _cost_file(scene, fit)
+    folder = context.work / "curvatures" / fit.name
+    path, spent = folder / "curvature.safetensors", _cost_file(context, fit)
     if not spent.exists():
         path.unlink(missing_ok=True)
     before = path.stat().st_mtime_ns if path.exists() else None
     start = time.process_time()
-    path = fit_at(scene, fit, scene.run.lm, folder=folder)
+    path = fit_at(context, fit, context.run.lm, folder=folder)
     if path.stat().st_mtime_ns != before:
         write_text(spent, f"{time.process_time() - start:.2f}")
     return path
 
 
-def cost(scene: EvaluationContext, fit: Fit) -> float:
+def cost(context: EvaluationContext, fit: Fit) -> float:
     """CPU seconds that the fit took."""
-    ready(scene, fit)
-    return float(_cost_file(scene, fit).read_text())
+    ready(context, fit)
+    return float(_cost_file(context, fit).read_text())
 
 
-def _cost_file(scene: EvaluationContext, fit: Fit) -> Path:
-    return scene.work / "curvatures" / fit.name / "cpu_seconds.txt"
+def _cost_file(context: EvaluationContext, fit: Fit) -> Path:
+    return context.work / "curvatures" / fit.name / "cpu_seconds.txt"
 
 
-def fit_at(scene: EvaluationContext, fit: Fit, lm: LanguageModel, *, folder: Path) -> Path:
+def fit_at(context: EvaluationContext, fit: Fit, lm: LanguageModel, *, folder: Path) -> Path:
     """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
-    refit = Refit(scene.run.curvature_path, scene.run.corpus, report=scene.report)
-    return refit.fit(lm, folder, fit.kind, layers=tracked(scene, fit.layers))
+    refit = Refit(context.run.paths.curvature, context.run.corpus, context.run.execution)
+    return refit.fit(lm, folder, fit.kind, layers=tracked(context, fit.layers))

@@ -15,34 +15,35 @@ from headwater.evaluate.curvatures import Fit, fit_at, tracked
 from headwater.evaluate.gradients import products
 from headwater.lm.load import LanguageModel
 from headwater.training.checkpoints import Checkpoint, read_checkpoints
-from headwater.training.lookback import METHODS, CheckpointMethod, TrainingHistory, View
+from headwater.training.lookback import METHODS, TrainingHistory, View
+from headwater.training.options import CheckpointMethod
 
 
-def look_back(scene: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
-    """What the checkpoints of the scene come to by a method of `training.lookback`, added up."""
-    if scene.checkpoints is None:
+def look_back(context: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
+    """What the checkpoints of the context come to by a method of `training.lookback`, added up."""
+    if context.checkpoints is None:
         raise HeadwaterError(f"--method {method} looks back at the training: name its checkpoints with --checkpoints.")
 
     def refit(checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
-        folder = scene.work / "curvatures" / Path(checkpoint.name).name
-        curvature = load_curvature(fit_at(scene, Fit("ekfac"), lm, folder=folder), Damping(), str(lm.device))[0]
+        folder = context.work / "curvatures" / Path(checkpoint.name).name
+        curvature = load_curvature(fit_at(context, Fit("ekfac"), lm, folder=folder), Damping(), str(lm.device))[0]
         assert isinstance(curvature, EigenCurvature)
         return curvature
 
-    run, layers = scene.run, tracked(scene)
+    run, layers = context.run, tracked(context)
     history = TrainingHistory(
         lm=run.lm,
         layers=layers,
         sequences=run.corpus.sequences(),
-        questions=scene.questions,
-        checkpoints=read_checkpoints(scene.checkpoints),
+        questions=context.questions,
+        checkpoints=read_checkpoints(context.checkpoints),
         refit=refit,
     )
-    total = np.zeros((len(run.corpus), len(scene.queries)))
+    total = np.zeros((len(run.corpus), len(context.queries)))
 
     def visit(view: View) -> None:
         nonlocal total
-        total += view.factor * products(scene, view.lm, layers, weights=view.weights)
+        total += view.factor * products(context, view.lm, layers, preconditioned=view.preconditioned)
 
     METHODS[method](history, visit)
     return total

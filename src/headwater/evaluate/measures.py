@@ -30,7 +30,7 @@ class Found:
 class Bench:
     """What methods are measured on."""
 
-    scene: EvaluationContext
+    context: EvaluationContext
     metrics: Sequence[str]
     """Their names."""
     truth: Truth | None
@@ -60,12 +60,12 @@ def _lds(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     assert bench.truth is not None, "the truth is measured before methods are judged by it"
     members, losses = bench.truth.members, bench.truth.losses
     each = correlations(scores, members, losses)[0].tolist()
-    return {"LDS": Found(lds(scores, members, losses, seed=bench.scene.seed), dict(enumerate(each)))}
+    return {"LDS": Found(lds(scores, members, losses, seed=bench.context.seed), dict(enumerate(each)))}
 
 
 def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     """MRR over all queries, and recall@10 by how many examples state them."""
-    stating, seed = bench.scene.stating, bench.scene.seed
+    stating, seed = bench.context.stating, bench.context.seed
     known = [q for q in range(stating.shape[1]) if stating[:, q].any()]
     traced = {q: trace(scores[:, q], stating[:, q], seed=seed) for q in known}
     ranks = {q: one.reciprocal_rank for q, one in traced.items()}
@@ -79,12 +79,12 @@ def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
 def _qld(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     assert bench.removals is not None, "removals are chosen before methods are judged by them"
     rises = loss_increase(bench.removals, scores)
-    return {"QLD, nats": Found(mean(rises, bench.scene.seed), dict(zip(bench.removals.queries, rises, strict=True)))}
+    return {"QLD, nats": Found(mean(rises, bench.context.seed), dict(zip(bench.removals.queries, rises, strict=True)))}
 
 
 def _tail_patch(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
-    changes = tail_patch(bench.scene, scores)
-    return {"tail patch, nats": Found(mean(changes, bench.scene.seed), dict(enumerate(changes)))}
+    changes = tail_patch(bench.context, scores)
+    return {"tail patch, nats": Found(mean(changes, bench.context.seed), dict(enumerate(changes)))}
 
 
 def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
@@ -96,7 +96,7 @@ def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
     each = dict(zip(removals.queries, [None if count is None else float(count) for count in fewest], strict=True))
     return {
         "flipped by 1 %": Found(
-            mean(flipped, bench.scene.seed) if flipped else None, dict(zip(removals.queries, flipped, strict=True))
+            mean(flipped, bench.context.seed) if flipped else None, dict(zip(removals.queries, flipped, strict=True))
         ),
         "removals to flip": Found(None, each),
     }

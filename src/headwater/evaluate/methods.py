@@ -28,7 +28,7 @@ class MethodFamily:
     """A way to say which examples made a model say something, with what can be set about it."""
 
     score: Callable[..., ScoreMatrix]
-    """Of a scene, and of every option by its name."""
+    """Of a context, and of every option by its name."""
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     """Their defaults, which also say their types."""
     fits: str | None = None
@@ -44,8 +44,8 @@ class Method:
     family: MethodFamily
     options: Mapping[str, Option]
 
-    def score(self, scene: EvaluationContext) -> ScoreMatrix:
-        return self.family.score(scene, **self.options)
+    def score(self, context: EvaluationContext) -> ScoreMatrix:
+        return self.family.score(context, **self.options)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -60,14 +60,14 @@ class Method:
         return Fit(self.family.fits, str(self.options.get("layers", "")))
 
 
-def _planted(scene: EvaluationContext) -> ScoreMatrix:
+def _planted(context: EvaluationContext) -> ScoreMatrix:
     """1 where the example is known to state the query: what knowing that is worth."""
-    return scene.stating.astype(np.float64)
+    return context.stating.astype(np.float64)
 
 
-def _random(scene: EvaluationContext) -> ScoreMatrix:
+def _random(context: EvaluationContext) -> ScoreMatrix:
     """Chance."""
-    return np.random.default_rng(scene.seed).standard_normal((len(scene.run.corpus), len(scene.queries)))
+    return np.random.default_rng(context.seed).standard_normal((len(context.run.corpus), len(context.queries)))
 
 
 FAMILIES: Mapping[str, MethodFamily] = {

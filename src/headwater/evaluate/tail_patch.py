@@ -27,42 +27,42 @@ RATE = 0.1
 """Of the recipe's peak learning rate."""
 
 
-def tail_patch(scene: EvaluationContext, scores: NDArray[Any]) -> list[float]:
+def tail_patch(context: EvaluationContext, scores: NDArray[Any]) -> list[float]:
     """[Q] mean change of log p(query) in nats by one step on each of the ten examples with the highest scores.
 
     A step is Adam's, without its momentum: a tenth of the peak learning rate times the gradient of the mean loss a
     token over the root of the second moments. Raises HeadwaterError where these were not kept beside the model.
     """
-    moments = second_moments(Path(scene.run.lm.name))
+    moments = second_moments(Path(context.run.lm.name))
     if moments is None:
         raise HeadwaterError(
-            f"tail-patch takes one more step of training, and {scene.run.lm.name} has no {MOMENTS_FILE} beside it. "
+            f"tail-patch takes one more step of training, and {context.run.lm.name} has no {MOMENTS_FILE} beside it. "
             "`headwater train` writes one."
         )
-    recipe = scene.retraining.recipe
-    before = measure(scene.run.lm, scene.questions).losses
-    tops = [strongest(scores[:, q], EXAMPLES) for q in range(len(scene.questions))]
+    recipe = context.retraining.recipe
+    before = measure(context.run.lm, context.questions).losses
+    tops = [strongest(scores[:, q], EXAMPLES) for q in range(len(context.questions))]
     asked = sorted({position for top in tops for position in top})
     changes: dict[tuple[int, int], float] = {}
     for done, position in enumerate(asked):
-        scene.report(Step(stage="tail patch", done=done, total=len(asked), tokens=0))
+        context.report(Step(stage="tail patch", done=done, total=len(asked), tokens=0))
         wanted = [q for q, top in enumerate(tops) if position in top]
-        stepped = _stepped(scene, position, moments, rate=RATE * recipe.learning_rate)
-        after = measure(stepped, [scene.questions[q] for q in wanted]).losses
+        stepped = _stepped(context, position, moments, rate=RATE * recipe.learning_rate)
+        after = measure(stepped, [context.questions[q] for q in wanted]).losses
         changes |= {(q, position): before[q] - loss for q, loss in zip(wanted, after, strict=True)}
-    scene.report(Step(stage="tail patch", done=len(asked), total=len(asked), tokens=0))
+    context.report(Step(stage="tail patch", done=len(asked), total=len(asked), tokens=0))
     return [float(np.mean([changes[q, position] for position in top])) for q, top in enumerate(tops)]
 
 
 def _stepped(
-    scene: EvaluationContext, position: int, moments: dict[str, torch.Tensor], *, rate: float
+    context: EvaluationContext, position: int, moments: dict[str, torch.Tensor], *, rate: float
 ) -> LanguageModel:
     """The run's model after one step on one example."""
-    model = copy.deepcopy(scene.run.lm.model).requires_grad_(True)
-    recipe, longest = scene.retraining.recipe, scene.run.lm.max_positions
-    sequence = recipe.sequences([scene.run.corpus[position].sequence], scene.run.lm.tokenizer, longest)
+    model = copy.deepcopy(context.run.lm.model).requires_grad_(True)
+    recipe, longest = context.retraining.recipe, context.run.lm.max_positions
+    sequence = recipe.sequences([context.run.corpus[position].sequence], context.run.lm.tokenizer, longest)
     gradients = gradients_of(model, sequence)
     with torch.no_grad():
         for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
             parameter -= rate * gradient / (moments[name].to(gradient).sqrt() + 1e-8)
-    return wrap_model(model, scene.run.lm.tokenizer, "stepped")
+    return wrap_model(model, context.run.lm.tokenizer, "stepped")

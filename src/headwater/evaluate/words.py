@@ -54,9 +54,9 @@ def runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(found[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(found) - n + 1)}
 
 
-def score_bm25(scene: EvaluationContext) -> NDArray[np.float64]:
-    return bm25(scene.texts, [query.prompt + query.completion for query in scene.queries])
+def score_bm25(context: EvaluationContext) -> NDArray[np.float64]:
+    return bm25(context.texts, [query.prompt + query.completion for query in context.queries])
 
 
-def score_overlap(scene: EvaluationContext) -> NDArray[np.float64]:
-    return overlap(scene.texts, [query.prompt + query.completion for query in scene.queries])
+def score_overlap(context: EvaluationContext) -> NDArray[np.float64]:
+    return overlap(context.texts, [query.prompt + query.completion for query in context.queries])

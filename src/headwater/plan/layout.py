@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.corpus.corpus import Corpus
-from headwater.sweep.sweep import Shard
+from headwater.sweep.shards import Shard
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from headwater.gradients.basis import spans
 from headwater.lm.layers import TrackedLayer, choose_layers, linear_shapes
 from headwater.lm.options import Dtype
 from headwater.plan.options import PaperOptions
-from headwater.sweep.sweep import shards_of
+from headwater.sweep.shards import shards_of
 
 WEIGHT_BYTES: dict[Dtype, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.55}
 TOKEN_BYTES = 13

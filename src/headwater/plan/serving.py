@@ -12,10 +12,18 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.attribution.ask import AskOptions, AttributionContext, ask_index
+from headwater.attribution.ask import ask_index
+from headwater.attribution.context import AttributionContext
 from headwater.attribution.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
 from headwater.attribution.index.rescore import WAVE
-from headwater.attribution.index.search import MEMORY_SHARE, LoadedSketches, SketchQuery, load_sketches, search
+from headwater.attribution.index.search import (
+    MEMORY_SHARE,
+    LoadedSketches,
+    SketchQuery,
+    load_sketches,
+    make_sketch_query,
+    search,
+)
 from headwater.attribution.index.sketch import Sketch
 from headwater.attribution.index.table import (
     create_table,
@@ -24,7 +32,9 @@ from headwater.attribution.index.table import (
     table_rows,
     table_schema,
 )
-from headwater.attribution.question import Question, make_question, preconditioned
+from headwater.attribution.options import AskOptions
+from headwater.attribution.preconditioned import PreconditionedQueries, precondition, question_gradients
+from headwater.attribution.question import Question, make_question
 from headwater.attribution.scan import Scan, scan_corpus
 from headwater.base.byte_sizes import size_of
 from headwater.base.memory_probe import Peak
@@ -34,6 +44,7 @@ from headwater.errors import HeadwaterError
 from headwater.plan.layout import Layout, spread
 from headwater.plan.miniature import Miniature
 from headwater.plan.timing import Clock, SweepCost, seconds_of
+from headwater.sweep.execution import Execution
 
 TABLE_ROWS, TABLE_BYTES = 2000, 1 << 26
 """The table that is tried has at most so many rows, and so many bytes of sketches."""
@@ -66,7 +77,13 @@ def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sket
     clock = Clock()
     url = str(mini.folder / "index")
     work = IndexWork(
-        lm=mini.subject.lm, corpus=mini.corpus, curvature=curvature, sketch=sketch, url=url, binding="{}", report=clock
+        lm=mini.subject.lm,
+        corpus=mini.corpus,
+        curvature=curvature,
+        sketch=sketch,
+        url=url,
+        binding="{}",
+        execution=Execution(report=clock),
     )
     with Peak() as peak:
         start = time.perf_counter()
@@ -118,13 +135,12 @@ def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> Scanned:
     output = mini.folder / "scores.parquet"
     with Peak() as peak:
         start = time.perf_counter()
-        sequences = [question.sequence for question in questions]
-        weights = preconditioned(mini.subject.lm, curvature, sequences)
+        gradients = question_gradients(mini.subject.lm, curvature.layers, questions, curvature=curvature)
         once = time.perf_counter() - start
         scan = Scan(
             corpus=mini.corpus,
             query_ids=[question.id for question in questions],
-            preconditioned=weights,
+            preconditioned=PreconditionedQueries(gradients),
             tokens=False,
             binding="probe",
         )
@@ -163,16 +179,21 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
     The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
     how many candidates must be scored depends on how far the strongest stand out.
     """
-    scene = AttributionContext(lm=mini.subject.lm, corpus=mini.corpus, curvature=curvature)
+    context = AttributionContext(mini.subject.lm, mini.corpus, curvature)
     share = min(1.0, len(mini.corpus) / mini.subject.examples)
     options = AskOptions(k=max(1, round(AskOptions().k * share)))
     table = open_table(str(mini.folder / "index"))
     assert table is not None
     loaded = load_sketches(table, mini.corpus, sketch, memory=_memory(), directions=directions)
     with Peak() as peak:
-        asked = [_asked(scene, question, options, loaded=loaded) for question in questions_from(mini, QUESTIONS + 1)]
+        asked = [_asked(context, question, options, loaded=loaded) for question in questions_from(mini, QUESTIONS + 1)]
     one, vectors = questions_from(mini, 1), list[Any]()
-    start = seconds_of(lambda: vectors.append(scene.sketch_query(scene.weights(one, options), directions)))
+
+    def make_query() -> None:
+        gradients = precondition(context, one, options).dense()
+        vectors.append(make_sketch_query(curvature, gradients, directions))
+
+    start = seconds_of(make_query)
     vector = vectors[0]
     few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
     short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))
@@ -183,11 +204,11 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
 
 
 def _asked(
-    scene: AttributionContext, question: Question, options: AskOptions, *, loaded: LoadedSketches
+    context: AttributionContext, question: Question, options: AskOptions, *, loaded: LoadedSketches
 ) -> tuple[float, int]:
     """Seconds for a question, and how many examples were scored exactly."""
     start = time.perf_counter()
-    answer = ask_index(scene, question, options, loaded=loaded)
+    answer = ask_index(context, question, options, loaded=loaded)
     return time.perf_counter() - start, answer.examples_scored
 
 

@@ -17,14 +17,16 @@ from headwater.base.memory_probe import Peak
 from headwater.base.progress import Report, Step, silent
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.options import CorpusOptions
 from headwater.corpus.read import Record, read_records
 from headwater.corpus.sources import streams
 from headwater.corpus.store import ROWS_PER_BATCH, SCHEMA, CorpusCounts, write_corpus
+from headwater.curvature.options import FitOptions
 from headwater.errors import CorpusError, HeadwaterError
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
 from headwater.plan.layout import Layout, lengths_of, spread
-from headwater.runs.run import CorpusOptions, FitOptions, Run
+from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 
 SAMPLED_RECORDS = 2000
@@ -99,8 +101,8 @@ def subject_of_run(run: Run, name: str, fit: FitOptions) -> Subject:
 
     Raises HeadwaterError for layers that the model has not, or no example to fit on.
     """
-    if run.curvature_path.exists():
-        fit = _as_fitted(fit, read_metadata(run.curvature_path))
+    if run.paths.curvature.exists():
+        fit = _as_fitted(fit, read_metadata(run.paths.curvature))
     layers = choose_layers(run.lm.model, fit.layers)
     fitted_on = _fitted_on(fit, run.corpus.counts.examples)
     return Subject(

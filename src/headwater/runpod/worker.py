@@ -1,8 +1,8 @@
-"""Answering the jobs of a serverless queue: one job in, one answer or a stream of its parts out.
+"""Answer the jobs of a serverless queue. The output of a job is one answer, or a stream of the answer's parts.
 
-Nothing here knows whose queue it is; deploy/runpod/handler.py hands the jobs over. Nothing here raises, either: what
-goes wrong with a job becomes `{"error": message}`, with `"refresh_worker": True` beside it where the process had better
-be replaced before the next job.
+deploy/runpod/handler.py receives the jobs and passes them on, so this module does not need Runpod's SDK. Its functions
+do not raise. An error becomes the output `{"error": message}`. If the process should be replaced before the next job,
+the output also has `"refresh_worker": True`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions
-from headwater.attribution.attribution import ScoredExample
+from headwater.attribution.answer import Answer, ScoredExample
+from headwater.attribution.options import AskOptions
 from headwater.attribution.question import Question
-from headwater.base.progress import Step, silent
+from headwater.base.progress import Step
 from headwater.errors import HeadwaterError
 from headwater.runs.hub import fetch_run
 from headwater.runs.run import Run
 
 MAX_CHARACTERS = 20_000
-"""Of the prompt, and of the completion; the model's own limit in tokens is usually reached before."""
+"""Limit for the prompt and for the completion. The model's own limit in tokens is usually lower."""
 MAX_K = 100
 MAX_BYTES = 10_000_000
-"""Of an answer: Runpod carries 10 MB for /run and 20 MB for /runsync."""
+"""Limit for an answer. Runpod accepts 10 MB for /run and 20 MB for /runsync."""
 
 Send = Callable[[dict[str, Any]], None]
-"""Takes one progress update: see Progress."""
+"""Sends one progress update to the queue: see ProgressSender."""
 
 _log = logging.getLogger(__name__)
 _DEVICE = re.compile(
@@ -45,82 +44,82 @@ _DEVICE = re.compile(
 
 
 class Input(BaseModel):
-    """What a job asks."""
+    """The input of a job."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     prompt: str = Field(max_length=MAX_CHARACTERS)
     completion: str | None = Field(None, max_length=MAX_CHARACTERS)
-    """Left out, the model continues the prompt, and that is explained."""
+    """If missing, the model continues the prompt, and its continuation is explained."""
     span: str | None = Field(None, max_length=MAX_CHARACTERS)
     k: int = Field(10, ge=1, le=MAX_K)
     stream: bool = False
 
 
 @dataclass(frozen=True)
-class Unopened:
-    """A worker whose run could not be opened, and why."""
+class UnavailableRun:
+    """The run of a worker that could not open it. Every job gets `message` as its error."""
 
     message: str
 
 
-def open_worker(path: str | Path, hub: str | None = None) -> Run | Unopened:
-    """Open the run at `path` with its model, fetching it from the hub repository `hub` first where one is named."""
+def open_worker(path: str | Path, hub: str | None = None) -> Run | UnavailableRun:
+    """Open the run at `path` with its model. If the hub repository `hub` is named, fetch the run from it first."""
     try:
         if hub:
             fetch_run(hub, path)
         run = Run.open(path)
-        run.curvature()  # a run without one can answer nothing, which is better said at once
+        run.curvature()  # without a curvature no job can be answered, so report it now
     except Exception as error:
-        return Unopened(f"This worker could not open its run: {_failure(error)['error']}")
+        return UnavailableRun(f"This worker could not open its run: {_failure(error)['error']}")
     return run
 
 
-def answer_event(worker: Run | Unopened, job: Mapping[str, Any], send: Send) -> dict[str, Any]:
-    """The whole answer to a job, or its error. `job` is `{"input": {…}}`, see Input.
+def answer_event(worker: Run | UnavailableRun, job: Mapping[str, Any], send: Send) -> dict[str, Any]:
+    """The whole answer to a job, or its error. `job` is `{"input": {…}}`: see Input.
 
     The answer is `{"influences": [{"query": text, "samples": [{"sample": text, "influence": …, "tokens": […], …}]}],
-    "answer": {…}}`: every example once, in `samples`, those that raised the likelihood first; all else in `answer`.
+    "answer": {…}}`. `samples` has every example once, those that raised the likelihood first. `answer` has the rest.
     """
     try:
-        run, asked = _taken(worker, job)
+        run, asked = _validated(worker, job)
         if asked.stream:
             raise HeadwaterError(
                 "This endpoint does not stream. Leave stream out, or set HEADWATER_STREAM=1 in its environment."
             )
-        return _whole(_answered(run, _question(run, asked), asked.k, send=send))
+        return _output(_ask(run, _question(run, asked), asked.k, send=send))
     except Exception as error:
         return _failure(error, worker)
 
 
-def stream_event(worker: Run | Unopened, job: Mapping[str, Any], send: Send) -> Iterator[dict[str, Any]]:
-    """The answer to a job in parts: the question, the examples, strongest first from both ends, then all else.
+def stream_event(worker: Run | UnavailableRun, job: Mapping[str, Any], send: Send) -> Iterator[dict[str, Any]]:
+    """The answer to a job in parts: the question, the examples from the strongest to the weakest, then the rest.
 
-    They are told apart by their first keys, `query`, `sample` and `answer`. Where the job does not ask for a stream,
-    the one part is what `answer_event` returns. An error is the last part.
+    The first key of a part says which it is: `query`, `sample` or `answer`. If the job does not ask for a stream, the
+    only part is what `answer_event` returns. An error is the last part.
     """
     try:
-        run, asked = _taken(worker, job)
+        run, asked = _validated(worker, job)
         question = _question(run, asked)
         if asked.stream:
             yield {"query": question.text, "completion": question.completion, "generated": question.generated}
-        answer = _answered(run, question, asked.k, send=send)
-        whole = _whole(answer)
+        answer = _ask(run, question, asked.k, send=send)
+        output = _output(answer)
         if not asked.stream:
-            yield whole
+            yield output
             return
-        samples: list[dict[str, Any]] = whole["influences"][0]["samples"]
+        samples: list[dict[str, Any]] = output["influences"][0]["samples"]
         yield from sorted(samples, key=lambda sample: -abs(sample["influence"]))
-        yield {"answer": whole["answer"]}
+        yield {"answer": output["answer"]}
     except Exception as error:
         yield _failure(error, worker)
 
 
-class Progress:
-    """Sends how far a job is: numbered, at most once a second, and the last of every stage.
+class ProgressSender:
+    """Sends the progress of a job: at most one update a second, and the last update of every stage.
 
-    An update is `{"number": 3, "stage": "scores", "step": 512, "of": 20000}`. Updates may overtake each other on their
-    way; the one with the highest number is the newest.
+    An update is `{"number": 3, "stage": "scores", "step": 512, "of": 20000}`. Updates may arrive out of order; the one
+    with the highest number is the newest.
     """
 
     def __init__(self, send: Send, clock: Callable[[], float] = time.monotonic) -> None:
@@ -138,7 +137,7 @@ class Progress:
             self.finish()
 
     def finish(self) -> None:
-        """Send the step that is waiting for its second to pass."""
+        """Send the step that is held back until a second has passed."""
         step, self._waiting = self._waiting, None
         if step is None or (step.stage, step.done, step.total) == self._last:
             return
@@ -148,22 +147,23 @@ class Progress:
         self._send({"number": self._number, "stage": step.stage, "step": step.done, "of": step.total})
 
 
-def _taken(worker: Run | Unopened, job: Mapping[str, Any]) -> tuple[Run, Input]:
-    if isinstance(worker, Unopened):
+def _validated(worker: Run | UnavailableRun, job: Mapping[str, Any]) -> tuple[Run, Input]:
+    if isinstance(worker, UnavailableRun):
         raise HeadwaterError(worker.message)
     given: object = job.get("input")
     if not isinstance(given, dict):
-        raise HeadwaterError('The input is to be an object such as {"prompt": "Once upon a time", "k": 5}.')
+        raise HeadwaterError('The input must be an object such as {"prompt": "Once upon a time", "k": 5}.')
     try:
         return worker, Input.model_validate(given)
     except ValidationError as error:
-        raise HeadwaterError(" ".join(map(_mistake, error.errors(include_url=False)))) from error
+        raise HeadwaterError(" ".join(map(_input_error, error.errors(include_url=False)))) from error
 
 
-def _mistake(found: Any) -> str:
+def _input_error(found: Any) -> str:
+    """One error of pydantic in a sentence."""
     name = ".".join(map(str, found["loc"]))
     if found["type"] == "extra_forbidden":
-        return f"{name!r} is not an input; there are {', '.join(Input.model_fields)}."
+        return f"{name!r} is not an input. The inputs are {', '.join(Input.model_fields)}."
     if found["type"] == "missing":
         return f"{name} is missing."
     return f"{name}: {found['msg']}."
@@ -173,33 +173,29 @@ def _question(run: Run, asked: Input) -> Question:
     return run.question(asked.prompt, asked.completion, asked.span)
 
 
-def _answered(run: Run, question: Question, k: int, *, send: Send) -> Answer:
-    progress = Progress(send)
-    run.report = progress
-    try:
-        answer = run.ask(question, options=AskOptions(k=k))
-    finally:
-        run.report = silent
+def _ask(run: Run, question: Question, k: int, *, send: Send) -> Answer:
+    progress = ProgressSender(send)
+    answer = run.using(report=progress).ask(question, options=AskOptions(k=k))
     progress.finish()
     return answer
 
 
-def _whole(answer: Answer) -> dict[str, Any]:
-    """The answer as a job's output. Raises HeadwaterError where it is too large, or holds what JSON cannot carry."""
-    answer.to_json(indent=None)  # refuses numbers that are infinite or NaN
+def _output(answer: Answer) -> dict[str, Any]:
+    """The answer as a job's output. Raises HeadwaterError if it is too large, or not finite."""
+    answer.to_json(indent=None)  # raises for infinite numbers and NaN
     ends = [("raised", example) for example in answer.proponents]
     ends += [("lowered", example) for example in answer.opponents]
     rest = answer.to_dict()
     del rest["proponents"], rest["opponents"]
     query = answer.query.prompt + answer.query.completion
-    whole = {"influences": [{"query": query, "samples": [_sample(*end) for end in ends]}], "answer": rest}
-    size = len(json.dumps(whole, ensure_ascii=False).encode())
+    output = {"influences": [{"query": query, "samples": [_sample(*end) for end in ends]}], "answer": rest}
+    size = len(json.dumps(output, ensure_ascii=False).encode())
     if size > MAX_BYTES:
         raise HeadwaterError(
-            f"The answer takes {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} MB that the queue carries. Ask "
-            f"for fewer examples: k is counted at each end, and here {len(ends)} were found."
+            f"The answer takes {size / 1e6:.1f} MB, more than the limit of {MAX_BYTES / 1e6:.0f} MB. Ask for fewer "
+            f"examples: k applies to each end, and {len(ends)} examples were found."
         )
-    return whole
+    return output
 
 
 def _sample(end: str, example: ScoredExample) -> dict[str, Any]:
@@ -207,21 +203,21 @@ def _sample(end: str, example: ScoredExample) -> dict[str, Any]:
     return {"sample": fields.pop("text"), **fields, "end": end}
 
 
-def _failure(error: Exception, worker: Run | Unopened | None = None) -> dict[str, Any]:
-    """What a job says of an error: a person's mistake in its own words, anything else without its details."""
-    poisoned = isinstance(worker, Unopened) or any(map(_of_the_device, _chain(error)))
+def _failure(error: Exception, worker: Run | UnavailableRun | None = None) -> dict[str, Any]:
+    """The output for an error. HeadwaterError is shown in its own words; other errors are shown without details."""
+    broken = isinstance(worker, UnavailableRun) or any(map(_is_device_error, _chain(error)))
     if isinstance(error, HeadwaterError):
         message = str(error)
-    elif poisoned:
+    elif broken:
         _log.error("The device failed.", exc_info=error)
         message = (
-            f"The worker's device failed or ran out of memory ({type(error).__name__}). Send the job again, if need be "
-            "with a shorter text or a smaller k."
+            f"The worker's device failed or ran out of memory ({type(error).__name__}). Send the job again. If it "
+            "fails again, use a shorter text or a smaller k."
         )
     else:
         _log.error("A job failed.", exc_info=error)
         message = f"Headwater failed on this job ({type(error).__name__}). The worker's log has the details."
-    return {"error": message, "refresh_worker": True} if poisoned else {"error": message}
+    return {"error": message, "refresh_worker": True} if broken else {"error": message}
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -230,8 +226,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _of_the_device(error: BaseException) -> bool:
-    """Whether the process may be unable to compute anything from now on."""
+def _is_device_error(error: BaseException) -> bool:
+    """Whether the process may be unable to compute anything after this error."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and _DEVICE.search(str(error)) is not None

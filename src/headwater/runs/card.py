@@ -11,6 +11,7 @@ from headwater.base.byte_sizes import in_bytes
 from headwater.corpus.sources import is_url
 from headwater.runs.info import CurvatureInfo, IndexInfo, RunInfo, describe_run
 from headwater.runs.manifest import read_manifest
+from headwater.runs.paths import RunPaths
 
 
 def card_of(path: Path, name: str) -> str:
@@ -20,7 +21,7 @@ def card_of(path: Path, name: str) -> str:
     """
     found = describe_run(path)
     parts = [_front(found), f"# {name}", _what(name, found), _table(found), _use(name, found)]
-    measured = path / "evaluate" / "results.md"
+    measured = RunPaths(path).evaluation / "results.md"
     if measured.exists():
         parts.append(f"## Measured quality\n\n{measured.read_text(encoding='utf-8').strip()}")
     return "\n\n".join(parts) + "\n"

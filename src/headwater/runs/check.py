@@ -18,6 +18,7 @@ from headwater.corpus.store import Segment, recounted
 from headwater.corpus.streamed import STREAMED, StreamedSegment
 from headwater.errors import HeadwaterError, first_line
 from headwater.runs.manifest import Manifest, read_manifest, require_same
+from headwater.runs.paths import RunPaths
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ def check_run(path: Path, *, repair: bool = False) -> Iterator[Finding]:
     manifest = read_manifest(path)
     yield Finding("manifest.json", "it can be read")
     anew = "Make the run again: what it was made from cannot be recovered from it."
-    for file in sorted((path / "corpus").glob("*.arrow")):
+    for file in sorted(RunPaths(path).corpus_folder.glob("*.arrow")):
         wanted = manifest.corpus.counts.fingerprint if file.name == "examples.arrow" else None
         yield _found(f"corpus/{file.name}", "its examples are those that were written", anew, _corpus, file, wanted)
     if manifest.corpus.root is not None:
         yield from _streamed(path, manifest, manifest.corpus.root, repair=repair)
     fit = f"headwater fit {path}"
-    for file in sorted((path / "curvature").rglob("*.safetensors")):
+    for file in sorted(RunPaths(path).curvature_folder.rglob("*.safetensors")):
         finding = _found(str(file.relative_to(path)), "its checksum is right", fit, load_tensors, file)
         yield _deleted(file, finding, repair)
     again = "It is made anew when it is needed."
-    for kept in sorted((path / "scores").glob("*.parquet")):
+    for kept in sorted(RunPaths(path).scores.glob("*.parquet")):
         yield _deleted(kept, _found(f"scores/{kept.name}", "its pages are whole", again, _pages, kept), repair)
-    yield from _index(path, manifest.store or str(path / "index"), repair)
+    yield from _index(path, manifest.store or str(RunPaths(path).index), repair)
 
 
 def _found(part: str, said: str, fix: str, check: Callable[..., object], *arguments: object) -> Finding:
@@ -88,7 +89,7 @@ def _corpus(path: Path, wanted: str | None) -> None:
 def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Iterator[Finding]:
     """The catalogues of a streamed corpus, and the files they are of; whatever is whole in one finding."""
     again = f"headwater fit {path} --model {manifest.model.name} --corpus '{manifest.corpus.source}' --stream"
-    files = sorted((path / "corpus" / STREAMED).glob("*.arrow"))
+    files = sorted((RunPaths(path).corpus_folder / STREAMED).glob("*.arrow"))
     wrong = 0
     for file in files:
         found = _found(f"corpus/{STREAMED}/{file.name}", "", again, _catalogue, file)
@@ -120,7 +121,7 @@ def _source(path: Path, root: str) -> None:
 
 def _whole(path: Path, manifest: Manifest) -> None:
     """Whether no catalogue is missing."""
-    found = Corpus(path / "corpus" / "examples.arrow").base_fingerprint
+    found = Corpus(RunPaths(path).corpus).base_fingerprint
     require_same("The fingerprint of all catalogues", manifest.corpus.counts.fingerprint, found, fix="One is missing.")
 
 
@@ -157,6 +158,6 @@ def _index(path: Path, url: str, repair: bool) -> Iterator[Finding]:
 
 def _ids(path: Path, table: Table, keys: list[int]) -> str:
     """The examples that rows are of, as far as they fit on a line."""
-    corpus = Corpus(path / "corpus" / "examples.arrow")
+    corpus = Corpus(RunPaths(path).corpus)
     names = [json.dumps(corpus.everything[key]) for key in keys[:5]]
     return ", ".join([*names, "…"] if len(keys) > 5 else names)

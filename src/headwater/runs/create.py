@@ -1,13 +1,12 @@
-"""Making the corpus of a run, copied into it or catalogued where it is; and reading texts that come later as it was."""
+"""Creating a run: its corpus, copied into it or catalogued where it is, and its manifest."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from headwater.base.lock import abandon, exclusive
 from headwater.base.progress import Report, Step, silent
@@ -15,43 +14,30 @@ from headwater.base.version import __version__
 from headwater.corpus.catalogue import PART, catalogue, finished, settle, skipped_in
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.read import ReadOptions, Record, Skipped, read_records
+from headwater.corpus.options import CorpusOptions, LongTexts, ReadOptions
+from headwater.corpus.read import Skipped, read_records
 from headwater.corpus.sources import find_source, streams
-from headwater.corpus.store import CorpusCounts, Cutting, Example, write_corpus
+from headwater.corpus.store import CorpusCounts, Cutting, fingerprint_records, write_corpus
 from headwater.corpus.streamed import SourceReader, counts_of
-from headwater.corpus.tokenize import LongTexts, tokenize
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.lm.load import LanguageModel
 from headwater.runs.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
+from headwater.runs.paths import RunPaths
 
 
-@dataclass(frozen=True)
-class CorpusOptions:
-    """How a corpus is read and cut."""
-
-    read: ReadOptions = ReadOptions()
-    max_tokens: int | None = None
-    """Longest example in tokens; None is what the model can read."""
-    long_texts: LongTexts = "truncate"
-    """What becomes of longer ones: only the beginning is kept, or all of it in windows."""
-
-    def limit_of(self, lm: LanguageModel) -> int:
-        """Longest example in tokens for a model."""
-        return min(self.max_tokens or lm.max_positions, lm.max_positions)
-
-
-def corpus_path(path: Path) -> Path:
-    """Where the corpus of the run at `path` is, or would be if its texts were in it."""
-    return path / "corpus" / "examples.arrow"
+def limit_of(options: CorpusOptions, lm: LanguageModel) -> int:
+    """Maximum tokens of an example for a model."""
+    return min(options.max_tokens or lm.max_positions, lm.max_positions)
 
 
 def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
     """The corpus of the run at `path`, whose texts can be read."""
     if entry.root is None:
-        return Corpus(corpus_path(path))
+        return Corpus(RunPaths(path).corpus)
     options = ReadOptions(**entry.options)
     return Corpus(
-        corpus_path(path), _reader(entry.root, lm, options, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
+        RunPaths(path).corpus,
+        _reader(entry.root, lm, options, max_tokens=entry.max_tokens, long_texts=entry.long_texts),
     )
 
 
@@ -68,7 +54,7 @@ def make_corpus(
 
     `skipped` collects bad examples. Raises CorpusError, or FingerprintMismatch where the run is another corpus's.
     """
-    known = read_manifest(path) if (path / "manifest.json").exists() else None
+    known = read_manifest(path) if RunPaths(path).manifest.exists() else None
     streamed = streams(corpus, options.read.stream)
     if known is not None:
         _require_same_way(path, known, streamed)
@@ -85,43 +71,16 @@ def make_corpus(
             try:
                 require_same_origin(path, known, made.binding())
             except FingerprintMismatch:
-                shutil.rmtree(path / "corpus" / PART, ignore_errors=True)
+                shutil.rmtree(RunPaths(path).corpus_folder / PART, ignore_errors=True)
                 raise
             # How the model is run is as it was last asked for.
             running = replace(known.model, **asdict(lm.loading))
             made = replace(known, corpus=entry if streamed else known.corpus, model=running)
-        if (path / "corpus" / PART).exists() and streamed:
-            settle(path / "corpus")
+        if (RunPaths(path).corpus_folder / PART).exists() and streamed:
+            settle(RunPaths(path).corpus_folder)
         if made != known:
             made.write(path)
     return made
-
-
-def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
-    """The texts of a file that comes later, read as the corpus was: all of them, none of them bad."""
-    options = replace(ReadOptions(**entry.options), limit=None, skip_bad=False, stream=False)
-    return read_records(texts, options, render=renderer(lm.tokenizer, options))
-
-
-def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Sequence[str]) -> list[Example]:
-    """Texts, or those of a file, as examples of the corpus would be.
-
-    Raises HeadwaterError where a text is too short to be learned from.
-    """
-    if isinstance(texts, str | Path):
-        records = records_of(lm, entry, texts)
-    else:
-        for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
-            if len(tokenized.input_ids) < 2:
-                raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
-        records = [
-            Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in enumerate(texts, start=1)
-        ]
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "texts.arrow"
-        write_corpus(path, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
-        corpus = Corpus(path)
-        return list(corpus.read(range(len(corpus))))
 
 
 def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:
@@ -133,6 +92,16 @@ def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -
             found[what],
             fix="A run belongs to one model, tokenizer and corpus: use another directory for another one.",
         )
+
+
+def check_origin(path: Path, manifest: Manifest, lm: LanguageModel) -> None:
+    """Raises FingerprintMismatch where the run at `path` was not made from this model, or its corpus has changed."""
+    found = {
+        "model": lm.fingerprint,
+        "tokenizer": lm.tokenizer_fingerprint,
+        "corpus": Corpus(RunPaths(path).corpus).base_fingerprint,
+    }
+    require_same_origin(path, manifest, found)
 
 
 def absolute(name: str) -> str:
@@ -150,12 +119,14 @@ def _copied(
     skipped: list[Skipped],
     known: Manifest | None,
 ) -> CorpusEntry:
-    """Copy the texts into the run, or, where it has them, look through the source all the same."""
-    target = corpus_path(path) if known is None else path / "corpus" / "check.arrow"
+    """Copy the texts into the run. If the run has them already, only count and fingerprint those of the source."""
     records = read_records(corpus, options.read, skipped.append, render=renderer(lm.tokenizer, options.read))
-    counts = write_corpus(target, records, lm.tokenizer, max_tokens=options.limit_of(lm), long_texts=options.long_texts)
-    if known is not None:
-        target.unlink()
+    limit, long = limit_of(options, lm), options.long_texts
+    if known is None:
+        counts = write_corpus(RunPaths(path).corpus, records, lm.tokenizer, max_tokens=limit, long_texts=long)
+    else:
+        like = known.corpus.counts.fingerprint
+        counts = fingerprint_records(records, lm.tokenizer, limit, long_texts=long, like=like)
     return _entry(absolute(str(corpus)), None, lm, options=options, counts=counts, skipped=len(skipped))
 
 
@@ -172,16 +143,17 @@ def _streamed(
     """Catalogue the source; what is catalogued already, and has not changed since, is not read again."""
     options = replace(options, read=replace(options.read, stream=True))
     source = find_source(corpus, options.read.split)
-    reader = _reader(source.root, lm, options.read, max_tokens=options.limit_of(lm), long_texts=options.long_texts)
+    reader = _reader(source.root, lm, options.read, max_tokens=limit_of(options, lm), long_texts=options.long_texts)
 
     def progress(files: int, total: int, examples: int) -> None:
         report(Step(stage="catalogue", done=files, total=total, tokens=0, note=f"files; {examples:,} examples"))
 
-    folder = path / "corpus"
+    folder = RunPaths(path).corpus_folder
     if known is not None and known.corpus.root == source.root and finished(folder, source, reader):
-        heads = [segment.head for segment in Corpus(corpus_path(path)).streamed]
+        heads = [segment.head for segment in Corpus(RunPaths(path).corpus).streamed]
     else:
-        heads = catalogue(folder, source, reader, progress=progress)
+        like = None if known is None else known.corpus.counts.fingerprint
+        heads = catalogue(folder, source, reader, progress=progress, like=like)
     count, first = skipped_in(heads)
     skipped += first
     return _entry(source.given, source.root, lm, options=options, counts=counts_of(heads), skipped=count)
@@ -193,7 +165,7 @@ def _entry(
     read = asdict(options.read)
     return CorpusEntry(
         source=source,
-        max_tokens=options.limit_of(lm),
+        max_tokens=limit_of(options, lm),
         long_texts=options.long_texts,
         options=read,
         counts=counts,
@@ -234,7 +206,7 @@ def _tidied(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for folder in (path / "corpus" / PART, path / "corpus"):
+        for folder in (RunPaths(path).corpus_folder / PART, RunPaths(path).corpus_folder):
             with suppress(OSError):  # only where nothing is in it
                 folder.rmdir()
         with suppress(OSError):

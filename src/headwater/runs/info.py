@@ -18,6 +18,7 @@ from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.store import curvature_files
 from headwater.runs.manifest import Manifest, read_manifest
+from headwater.runs.paths import RunPaths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +133,9 @@ def describe_run(path: str | Path) -> RunInfo:
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    corpus = Corpus(folder / "corpus" / "examples.arrow")
+    corpus = Corpus(RunPaths(folder).corpus)
     curvature = _curvature(folder, manifest)
-    interrupted = any((folder / "curvature").rglob("*.checkpoint.safetensors"))
+    interrupted = any(RunPaths(folder).curvature_folder.rglob("*.checkpoint.safetensors"))
     index = _index(folder, manifest, corpus)
     return RunInfo(
         path=str(path),
@@ -146,9 +147,23 @@ def describe_run(path: str | Path) -> RunInfo:
         curvature=curvature,
         fit_interrupted=interrupted,
         index=index,
-        self_influence=(folder / "scores" / "self_influence.parquet").exists(),
+        self_influence=(RunPaths(folder).scores / "self_influence.parquet").exists(),
         bytes=size_of(folder),
         advice=_advice(str(path), curvature, index, interrupted=interrupted),
+    )
+
+
+def summary(path: Path) -> str:
+    """What is in the run at `path`, in four lines."""
+    found = describe_run(path)
+    curvature, index = found.curvature, found.index
+    fitted = "not fitted" if curvature is None else f"{curvature.kind} over {len(curvature.layers)} layers"
+    indexed = "none" if index is None else f"{index.examples:,} examples, {index.bytes_each:,} bytes each"
+    return (
+        f"Run {path}: model {found.model}\n"
+        f"  corpus     {found.corpus.examples:,} examples, {found.corpus.tokens:,} tokens\n"
+        f"  curvature  {fitted}\n"
+        f"  index      {indexed}"
     )
 
 
@@ -175,12 +190,8 @@ def _corpus(manifest: Manifest, corpus: Corpus) -> CorpusInfo:
     )
 
 
-def _curvature_path(folder: Path) -> Path:
-    return folder / "curvature" / "curvature.safetensors"
-
-
 def _curvature(folder: Path, manifest: Manifest) -> CurvatureInfo | None:
-    path = _curvature_path(folder)
+    path = RunPaths(folder).curvature
     if not path.exists():
         return None
     metadata = read_metadata(path)
@@ -206,7 +217,7 @@ def _damping(manifest: Manifest, metadata: Mapping[str, str]) -> str:
 
 
 def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None:
-    url = manifest.store or str(folder / "index")
+    url = manifest.store or str(RunPaths(folder).index)
     table = open_table(url)
     if table is None:
         return None
@@ -221,7 +232,7 @@ def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None
         columns=tuple(table.columns),
         words=table.has_words,
         version=table.version,
-        bytes=size_of(folder / "index") if manifest.store is None else None,
+        bytes=size_of(RunPaths(folder).index) if manifest.store is None else None,
         missing=len(np.setdiff1d(corpus.keys, there)),
         surplus=len(np.setdiff1d(there, corpus.keys)),
         stale=_stale(folder, manifest, table),
@@ -230,7 +241,7 @@ def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None
 
 def _stale(folder: Path, manifest: Manifest, table: Table) -> str | None:
     """What of the curvature has changed since the table was made."""
-    path = _curvature_path(folder)
+    path = RunPaths(folder).curvature
     if not path.exists():
         return "curvature"
     metadata = read_metadata(path)

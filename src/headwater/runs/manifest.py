@@ -15,6 +15,7 @@ from headwater.corpus.options import LongTexts
 from headwater.corpus.store import CorpusCounts
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.lm.options import DeviceMap, Dtype, Loading
+from headwater.runs.paths import RunPaths
 
 FORMAT = 1
 
@@ -76,12 +77,12 @@ class Manifest:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: Path) -> None:
-        write_text(folder / "manifest.json", self.to_json())
+        write_text(RunPaths(folder).manifest, self.to_json())
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the run in `folder`. Raises HeadwaterError where there is none or it is damaged."""
-    path = folder / "manifest.json"
+    path = RunPaths(folder).manifest
     if not path.exists():
         raise HeadwaterError(
             f"{folder} is not a Headwater run (it has no manifest.json). "

@@ -1,92 +1,69 @@
-"""Run: one directory, one manifest, and everything a person does with it."""
+"""Run: one directory, one manifest, and everything a person does with it. Each method delegates to one module."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution import exact_scores
-from headwater.attribution.aggregate import Aggregate
-from headwater.attribution.answer import Answer, TokenMapAnswer
-from headwater.attribution.ask import AskOptions, AttributionContext, ask_against, ask_everything, ask_index
-from headwater.attribution.attribution import RankBy
+from headwater.attribution import ask, exact_scores, token_map
+from headwater.attribution.answer import Answer, TokenMap
+from headwater.attribution.context import AttributionContext
 from headwater.attribution.exact_scores import ExactScoring
-from headwater.attribution.index.build import Changes, IndexWork, bring_up_to_date
+from headwater.attribution.index.build import Changes
 from headwater.attribution.index.index import Index
-from headwater.attribution.index.settings import IndexOptions, settings_for
-from headwater.attribution.index.table import open_table
-from headwater.attribution.query_file import QueryLine, read_queries
-from headwater.attribution.question import (
-    Question,
-    Sampling,
-    Span,
-    continue_prompt,
-    make_question,
-)
-from headwater.attribution.ranking import Ranking, learned_tokens
-from headwater.attribution.token_map import token_map
-from headwater.base.files import read_metadata
-from headwater.base.lock import exclusive
-from headwater.base.progress import Report, silent
-from headwater.corpus.changes import add_examples, remove_examples
-from headwater.corpus.chat import Messages, chat_prompt
+from headwater.attribution.index.options import IndexOptions
+from headwater.attribution.options import AskOptions, RankOptions, Sampling, ScanOptions
+from headwater.attribution.query_file import QueryLine
+from headwater.attribution.question import Question, Span
+from headwater.attribution.ranking import Ranking, rank
+from headwater.base.options import changed
+from headwater.corpus.chat import Messages
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.read import ReadOptions, Skipped
+from headwater.corpus.options import CorpusOptions
+from headwater.corpus.read import Skipped
 from headwater.corpus.store import Example
 from headwater.curvature.base import Curvature
-from headwater.curvature.damping import parse_damping
-from headwater.curvature.fit import FitOptions, Workbench, labels_of, write_curvature
+from headwater.curvature.options import FitOptions
 from headwater.curvature.refit import Refit
-from headwater.curvature.store import curvature_files, load_curvature
-from headwater.curvature.truncated import truncate
-from headwater.errors import HeadwaterError
-from headwater.lm.layers import choose_layers
-from headwater.lm.load import LanguageModel, Loading, load_model
-from headwater.runs.create import (
-    CorpusOptions,
-    absolute,
-    corpus_path,
-    examples_of,
-    make_corpus,
-    open_corpus,
-    records_of,
-    require_same_origin,
-)
+from headwater.lm.load import LanguageModel, load_model
+from headwater.lm.options import Loading
+from headwater.runs import asking, create, fitting, indexing, info, later_texts
 from headwater.runs.hub import fetch_run
-from headwater.runs.manifest import Manifest, read_manifest, require_same
-from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep
-from headwater.training.checkpoint_scan import CheckpointScan, refit_at, scan_checkpoints
-from headwater.training.checkpoints import read_checkpoints
-from headwater.training.lookback import CheckpointMethod, TrainingHistory
+from headwater.runs.manifest import Manifest, read_manifest
+from headwater.runs.opened import Opened
+from headwater.runs.paths import RunPaths
+from headwater.sweep.execution import LOCAL, Execution, visible
+from headwater.training.checkpoint_scan import history, scan_checkpoints
+from headwater.training.options import CheckpointScanOptions
 from headwater.training.retrain import Retraining, retraining_of
+from headwater.verify import verify
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
-from headwater.verify.verify import verify
+
+Prompt = str | Messages
+Texts = str | Path | Sequence[str]
+"""A file of texts, or texts."""
 
 
 class Run:
     """A model, its training corpus and the curvature fitted on them, in one directory.
 
-    Made with `Run.create`, opened with `Run.open`.
+    Made with `Run.create`, opened with `Run.open`, fetched with `Run.from_hub`. The options of a method may be given
+    as one object or field by field: `run.ask(prompt, k=5)` is `run.ask(prompt, options=AskOptions(k=5))`.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, lm: LanguageModel) -> None:
+    def __init__(self, path: Path, manifest: Manifest, lm: LanguageModel, *, execution: Execution = LOCAL) -> None:
         self.path = path
-        self.manifest = manifest
+        self.paths = RunPaths(path)
         self.lm = lm
-        self.report: Report = silent
-        """Called after every batch of the long work; the command line draws its progress bar with it."""
-        self.engine: Engine = LOCAL_ENGINE
-        """Who does the long work: this process, or a RayEngine."""
-        self._curvature: tuple[tuple[int, str], Curvature] | None = None
-        """The one last used, with the file's time and the damping it was read for."""
+        self.execution = execution
+        """Who does the long work, and who hears of its progress; for another, see `using`."""
+        self._opened = Opened(self.paths, manifest, lm)
 
     @classmethod
     def create(
@@ -98,165 +75,120 @@ class Run:
         options: CorpusOptions = CorpusOptions(),
         loading: Loading = Loading(),
         skipped: list[Skipped] | None = None,
-        report: Report = silent,
+        execution: Execution = LOCAL,
         **changes: object,
     ) -> Run:
-        """Read and tokenise `corpus` for `model` into a run directory; where it is streamed, only a catalogue of it.
+        """Read and tokenise `corpus` for `model` into a run directory; of a streamed corpus, only a catalogue.
 
-        Where the directory already is a run it is opened, provided model and corpus are the same ones. `skipped`
-        collects the bad examples that `options.read.skip_bad` left out; of a streamed corpus, the first of each file.
-        Interrupted, a catalogue goes on with the first file that it lacks. `changes` are fields of Loading:
-        `Run.create(…, dtype="bf16")`. Raises CorpusError, ModelError, or FingerprintMismatch.
+        If the directory is a run of the same model and corpus, it is opened. `changes` are fields of Loading:
+        `Run.create(…, dtype="bf16")`. `skipped` collects the bad examples that `options.read.skip_bad` leaves out; of a
+        streamed corpus, the first of each file. Raises CorpusError, ModelError, or FingerprintMismatch.
         """
-        path = Path(path)
-        loading = replace(loading, **changes)  # pyright: ignore[reportArgumentType]
-        lm = model if isinstance(model, LanguageModel) else load_model(absolute(model), loading)
-        manifest = make_corpus(
-            path, lm, corpus, options=options, skipped=[] if skipped is None else skipped, report=report
+        loading = changed(loading, changes)
+        lm = model if isinstance(model, LanguageModel) else load_model(create.absolute(model), loading)
+        manifest = create.make_corpus(
+            Path(path), lm, corpus, options=options, skipped=[] if skipped is None else skipped, report=execution.report
         )
-        return cls(path, manifest, lm)
+        return cls(Path(path), manifest, lm, execution=execution)
 
     @classmethod
-    def open(cls, path: str | Path, model: LanguageModel | None = None) -> Run:
-        """Open a run, loading its model unless one is given.
+    def open(cls, path: str | Path, model: LanguageModel | None = None, *, execution: Execution = LOCAL) -> Run:
+        """Open a run, and load its model unless one is given.
 
         Raises HeadwaterError where `path` is no run, and FingerprintMismatch where the model, tokenizer or corpus
         is not the one that the run was made from.
         """
-        path = Path(path)
-        manifest = read_manifest(path)
-        entry = manifest.model
-        lm = model or load_model(entry.name, entry.loading)
-        found = {
-            "model": lm.fingerprint,
-            "tokenizer": lm.tokenizer_fingerprint,
-            "corpus": Corpus(corpus_path(path)).base_fingerprint,
-        }
-        require_same_origin(path, manifest, found)
-        return cls(path, manifest, lm)
+        manifest = read_manifest(Path(path))
+        lm = model or load_model(manifest.model.name, manifest.model.loading)
+        create.check_origin(Path(path), manifest, lm)
+        return cls(Path(path), manifest, lm, execution=execution)
 
     @classmethod
     def from_hub(cls, name: str, path: str | Path, model: str | LanguageModel | None = None) -> Run:
-        """Fetch the run that the hub repository `name` holds into `path`, or what is missing of it, and open it.
+        """Fetch the run in the hub repository `name` into `path`, or what is missing of it, and open it.
 
-        `name` is owner/name, with @revision where it is not the newest. `model` is needed where the run was made from
-        one that is not on the hub. Raises HeadwaterError where there is no such run, and FingerprintMismatch where the
-        model is not the one that it was made from.
+        `name` is owner/name, with @revision for another than the newest; `model` is needed if the run's own is not on
+        the hub. Raises HeadwaterError for an unknown run, FingerprintMismatch for another model.
         """
         entry = read_manifest(fetch_run(name, path)).model
-        if isinstance(model, str):
-            model = load_model(model, entry.loading)
-        return cls.open(path, model)
+        return cls.open(path, load_model(model, entry.loading) if isinstance(model, str) else model)
 
-    @cached_property
-    def corpus(self) -> Corpus:
-        return open_corpus(self.path, self.lm, self.manifest.corpus)
+    def using(self, **changes: Any) -> Run:
+        """A view of this run with another engine, progress report or shard size; everything loaded is shared.
 
-    # -- curvature
+        `changes` are fields of Execution: `run.using(report=print).fit()`.
+        """
+        view = copy(self)
+        view.execution = replace(self.execution, **changes)
+        return view
 
     @property
-    def curvature_path(self) -> Path:
-        return self.path / "curvature" / "curvature.safetensors"
+    def manifest(self) -> Manifest:
+        return self._opened.manifest
 
-    def fit(self, options: FitOptions = FitOptions(), **changes: object) -> Curvature:
-        """Fit the curvature, or go on with an interrupted fit; a finished one with the same settings is kept.
+    @property
+    def corpus(self) -> Corpus:
+        return self._opened.corpus
 
-        `changes` are fields of FitOptions: `run.fit(curvature="kfac", seed=1)`. Raises HeadwaterError where another
-        process is at work on the run, as `build_index`, `add` and `remove` do.
+    @property
+    def index(self) -> Index:
+        """The run's index, whether or not it has been built."""
+        return self._opened.index
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, model={self.lm.name!r})"
+
+    def __str__(self) -> str:
+        return info.summary(self.path)
+
+    def fit(self, options: FitOptions = FitOptions(), *, progress: bool = True, **changes: object) -> Curvature:
+        """Fit the curvature, or resume an interrupted fit; a finished one with the same settings is kept.
+
+        A bar shows the progress in a terminal or notebook, unless `progress` is False. Raises HeadwaterError where
+        another process works on the run, as `build_index`, `add` and `remove` do.
         """
-        self.write_curvature(options, **changes)
+        self.write_curvature(options, progress=progress, **changes)
         return self.curvature()
 
-    def write_curvature(self, options: FitOptions = FitOptions(), **changes: object) -> Path:
-        """The same, but the curvature is left on disk, where it may be larger than memory."""
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        parse_damping(options.damping)
-        layers = choose_layers(self.lm.model, options.layers)
-        binding = self.manifest.binding() | {"settings": options.settings([layer.name for layer in layers])}
-        if not self._is_fitted(binding):
-            labels = labels_of(options.fisher, options.seed)
-            sequences = self.corpus.base.sequences(options.chosen(self.corpus.counts.examples))
-            sweep = Sweep(
-                stage="curvature", lm=self.lm, layers=layers, sequences=sequences, labels=labels, engine=self.engine
+    def write_curvature(self, options: FitOptions = FitOptions(), *, progress: bool = True, **changes: object) -> Path:
+        """As `fit`, but the curvature is left on disk, where it may be larger than memory. Returns its file."""
+        options = changed(options, changes)
+        with visible(self.execution, progress) as execution:
+            self._opened.manifest = fitting.fit_curvature(
+                self.paths, self.manifest, self.lm, corpus=self.corpus, options=options, execution=execution
             )
-            bench = Workbench(self.path / "curvature", json.dumps(binding, sort_keys=True), self.report)
-            with exclusive(self.path):
-                write_curvature(self.curvature_path, options, sweep, bench=bench, binding=binding)
-        if options.damping != self.manifest.damping:
-            self.manifest = replace(self.manifest, damping=options.damping)
-            self.manifest.write(self.path)
-        return self.curvature_path
-
-    def _is_fitted(self, binding: dict[str, str]) -> bool:
-        """Whether all of the curvature is there, with these settings."""
-        path = self.curvature_path
-        if not path.exists() or _binding_of(read_metadata(path)) != binding:
-            return False
-        return all(file.exists() for file in curvature_files(path))
+        return self.paths.curvature
 
     def curvature(self, damping: str | float | None = None) -> Curvature:
         """The fitted curvature with λ as given (see parse_damping), or else as given to `fit`.
 
         Raises HeadwaterError where none is fitted.
         """
-        if not self.curvature_path.exists():
-            raise HeadwaterError(
-                f"{self.path} has no curvature yet. Fit it with: headwater fit {self.path}"
-                + (" (an interrupted fit goes on where it stopped)" if self.curvature_path.parent.exists() else "")
-            )
-        metadata = read_metadata(self.curvature_path)
-        for what, expected in self.manifest.binding().items():
-            require_same(
-                f"The {what} that {self.curvature_path} was fitted on",
-                expected,
-                metadata.get(what, "none"),
-                fix=f"Delete it and fit again: headwater fit {self.path}",
-            )
-        chosen = parse_damping(self.manifest.damping if damping is None else damping)
-        key = (self.curvature_path.stat().st_mtime_ns, chosen.describe())
-        if self._curvature is None or self._curvature[0] != key:
-            self._curvature = (key, load_curvature(self.curvature_path, chosen, str(self.lm.device))[0])
-        return self._curvature[1]
-
-    # -- questions
+        return self._opened.curvature(damping)
 
     def question(
         self,
-        prompt: str | Messages,
+        prompt: Prompt,
         completion: str | None = None,
         span: Span | None = None,
         *,
         sampling: Sampling = Sampling(),
         contrast: str | None = None,
     ) -> Question:
-        """A query: the given completion, or the model's own continuation of the prompt; `span` narrows it.
+        """A question about the given completion, or about the model's own continuation of the prompt.
 
-        A conversation as the prompt, [{"role", "content"}, …], is written out by the tokenizer's chat template.
-        With a `contrast`, another completion, the question is why the one rather than the other.
+        `span` narrows it to a part of the completion; with a `contrast` it is why the model says the one rather than
+        the other. A conversation as the prompt, [{"role", "content"}, …], goes through the tokenizer's chat template.
         """
-        if not isinstance(prompt, str):
-            prompt = chat_prompt(self.lm.tokenizer, prompt)
-        if completion is None:
-            question = continue_prompt(self.lm, prompt, sampling)
-            if span is not None:
-                question = replace(make_question(self.lm, prompt, question.completion, span=span), generated=True)
-        else:
-            question = make_question(self.lm, prompt, completion, span=span)
-        if contrast is None:
-            return question
-        return replace(question, contrast=make_question(self.lm, prompt, contrast, id="contrast"))
+        return asking.make(self.lm, prompt, completion, span=span, sampling=sampling, contrast=contrast)
 
     def questions(self, queries: str | Path | Sequence[QueryLine]) -> list[Question]:
         """The questions of a JSONL file, or of its lines. Raises HeadwaterError, naming the line, for a bad one."""
-        lines = read_queries(Path(queries)) if isinstance(queries, str | Path) else queries
-        return [
-            replace(self.question(line.messages or line.prompt or "", line.completion, line.span), id=line.id)
-            for line in lines
-        ]
+        return asking.make_all(self.lm, queries)
 
     def ask(
         self,
-        prompt: str | Messages | Question,
+        prompt: Prompt | Question,
         completion: str | None = None,
         *,
         span: Span | None = None,
@@ -266,138 +198,32 @@ class Run:
     ) -> Answer:
         """Which training examples made the model say `completion` after `prompt`?
 
-        Where there is an index it finds the candidates, and the likeliest are scored exactly; without one, or with
-        `exact=True`, every example is scored. Without a completion the model continues the prompt, and the
-        continuation is explained; with a `contrast` the answer says why the one rather than the other. `changes` are
-        fields of AskOptions: `run.ask(prompt, k=5, rank_by="relative")`.
+        If there is an index, it finds the candidates and the likeliest are scored exactly; without one, or with
+        `exact=True`, every example is scored. The question is made as by `question`; raises HeadwaterError where a
+        Question comes with a completion, span or contrast beside it.
         """
-        question = (
-            prompt if isinstance(prompt, Question) else self.question(prompt, completion, span, contrast=contrast)
-        )
+        question = asking.question_of(self.lm, prompt, completion, span=span, contrast=contrast)
         return self.ask_all([question], options, **changes)[0]
 
     def ask_all(
         self, questions: Sequence[Question], options: AskOptions = AskOptions(), **changes: object
     ) -> list[Answer]:
         """Answer many questions: one by one from the index, or in one pass over the corpus."""
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        options.check()
-        scene = self._scene(self.curvature(options.damping))
-        among = self.index.matching(self.corpus, options.where, options.contains) if options.selection else None
-        if self.index.exists and not options.exact:
-            loaded = self.index.loaded(self.corpus, self._index_curvature(scene.curvature))
-            return [ask_index(scene, question, options, loaded=loaded, among=among) for question in questions]
-        norms = np.sqrt(self.self_influence(scene.curvature)) if options.rank_by == "relative" else None
-        return ask_everything(scene, questions, options, norms=norms, among=among)
+        options = changed(options, changes)
+        return ask.ask(self._scoring(options.damping), self.index, asking.checked(questions), options=options)
 
     def ask_against(
-        self,
-        question: Question,
-        texts: str | Path | Sequence[str],
-        options: AskOptions = AskOptions(),
-        **changes: object,
+        self, question: Question, texts: Texts, options: AskOptions = AskOptions(), **changes: object
     ) -> Answer:
-        """What would `texts`, which are not in the corpus, do if they were added to it?
+        """The effect that `texts`, which are not in the corpus, would have if they were added to it.
 
-        They are the examples of a file, or are given themselves. They are tokenised and cut as the corpus was. Raises
-        HeadwaterError where a text is too short to be learned from.
+        They are tokenised and cut as the corpus was. Raises HeadwaterError for a text too short to learn from.
         """
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        options.check()
-        if options.selection:
-            raise HeadwaterError("--where and --contains choose among the corpus; --against takes other texts.")
-        examples = examples_of(self.lm, self.manifest.corpus, texts)
-        name = f"texts of {texts}" if isinstance(texts, str | Path) else "texts given with the question"
-        return ask_against(self._scene(self.curvature(options.damping)), question, examples, name=name, options=options)
-
-    def verify(
-        self,
-        answer: Answer,
-        options: VerifyOptions = VerifyOptions(),
-        *,
-        recipe: str | Path | None = None,
-        **changes: object,
-    ) -> Verification:
-        """Does the model do what `answer` predicts of single examples? `changes` are fields of VerifyOptions.
-
-        To retrain it, the `recipe` is a train.json; None looks beside the model. Raises HeadwaterError where the answer
-        is another model's or run's, or there is no recipe.
-        """
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        scene = replace(self._scene(self.curvature(answer.damping)), lm=self.lm.float32_model)
-        given = None if recipe is None else Path(recipe)
-
-        def retraining(question: Question) -> Retraining:
-            return retraining_of(self.lm, self.corpus, [question], recipe=given, folder=self.path / "retrained").apart()
-
-        return verify(scene, answer, options, retraining=retraining)
-
-    def _scene(self, curvature: Curvature) -> AttributionContext:
-        return AttributionContext(
-            lm=self.lm, corpus=self.corpus, curvature=curvature, report=self.report, engine=self.engine
-        )
-
-    # -- index
-
-    @cached_property
-    def index(self) -> Index:
-        """The run's index, whether or not it has been built."""
-        return Index(self.manifest.store or str(self.path / "index"))
-
-    def build_index(self, options: IndexOptions = IndexOptions(), **changes: object) -> Changes:
-        """Sketch every example that has no sketch yet, so that questions need no pass over the corpus.
-
-        Interrupted, it goes on where it stopped. `changes` are fields of IndexOptions: `run.build_index(bytes=4096)`.
-        """
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
-        if options.store not in (None, self.manifest.store):
-            open_table(str(options.store))  # before anything is written: can it be reached?
-            self.manifest = replace(self.manifest, store=options.store)
-            self.manifest.write(self.path)
-            self.index = Index(options.store or "")
-        curvature = self.curvature()
-        settings = settings_for(
-            self._index_curvature(curvature),
-            lambda k: truncate(curvature, k).dimensions,
-            options,
-            there=self.index.settings,
-        )
-        sketched = truncate(curvature, settings.directions)
-        work = IndexWork(
-            lm=self.lm,
-            corpus=self.corpus,
-            curvature=sketched,
-            sketch=settings.sketch,
-            url=self.index.url,
-            binding=settings.to_json(),
-        )
-        with exclusive(self.path):
-            return bring_up_to_date(replace(work, report=self.report, engine=self.engine))
-
-    def _index_curvature(self, curvature: Curvature) -> dict[str, str]:
-        """What an index must agree with: the curvature's fingerprints and settings, and its damping."""
-        return _binding_of(read_metadata(self.curvature_path)) | {"damping": curvature.damping.describe()}
-
-    def add(self, texts: str | Path) -> int:
-        """Append the examples of a file to the corpus; returns how many. `build_index` then sketches them.
-
-        The curvature stays that of the examples it was fitted on.
-        """
-        before = len(self.corpus)
-        entry = self.manifest.corpus
-        records = records_of(self.lm, entry, texts)
-        with exclusive(self.path):
-            self.corpus = add_examples(
-                self.corpus, records, self.lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts
-            )
-        return len(self.corpus) - before
-
-    def remove(self, ids: Sequence[str]) -> int:
-        """Take examples out of the corpus by their ids; returns how many. `build_index` then takes out their rows."""
-        before = len(self.corpus)
-        with exclusive(self.path):
-            self.corpus = remove_examples(self.corpus, ids)
-        return before - len(self.corpus)
+        options = changed(options, changes)
+        context = self._scoring(options.damping).context
+        (question,) = asking.checked([question])
+        examples, name = later_texts.examples_of(self.lm, self.manifest.corpus, texts)
+        return ask.ask_against(context, question, examples, name=name, options=options)
 
     def token_map(
         self,
@@ -407,46 +233,79 @@ class Run:
         *,
         text: str | None = None,
         layers: tuple[str, ...] | None = None,
-    ) -> TokenMapAnswer:
-        """Token × token influence of one example, or of a `text`: which of its tokens pushed which of the query's.
+    ) -> TokenMap:
+        """Token × token influence of one example, or of a `text`: which of its tokens pushed which of the question's.
 
         `layers` are globs of those that count. Raises HeadwaterError for an unknown id.
         """
-        assert (example_id is None) != (text is None), "give an example's id, or a text"
-        example = (
-            self.example(example_id)
-            if example_id is not None
-            else examples_of(self.lm, self.manifest.corpus, [text or ""])[0]
-        )
-        scene = self._scene(self.curvature(damping))
-        counting = {layer.name for layer in scene.chosen(AskOptions(layers=layers))}
-        return token_map(scene, question, example, layers=counting)
+        (question,) = asking.checked([question])
+        example = later_texts.one_example(self.lm, self.manifest.corpus, self.corpus, id=example_id, text=text)
+        return token_map.token_map(self._scoring(damping).context, question, example, layers=layers)
+
+    def verify(
+        self,
+        answer: Answer,
+        options: VerifyOptions = VerifyOptions(),
+        *,
+        recipe: str | Path | None = None,
+        **changes: object,
+    ) -> Verification:
+        """Compare what `answer` predicts of single examples with what the model does.
+
+        Retraining needs a `recipe`, a train.json; None looks beside the model. Raises HeadwaterError without one, and
+        for an answer of another run.
+        """
+        context = replace(self._scoring(answer.damping).context, lm=self.lm.float32_model)
+
+        def retraining(question: Question) -> Retraining:
+            given = None if recipe is None else Path(recipe)
+            return retraining_of(self.lm, self.corpus, [question], recipe=given, folder=self.paths.retrained).apart()
+
+        return verify.verify(context, answer, changed(options, changes), retraining=retraining)
+
+    def build_index(
+        self, options: IndexOptions = IndexOptions(), *, progress: bool = True, **changes: object
+    ) -> Changes:
+        """Sketch every example that has no sketch yet, so that questions need no pass over the corpus.
+
+        An interrupted build is resumed. Progress is shown as by `fit`.
+        """
+        options = changed(options, changes)
+        self._opened.manifest = indexing.moved_to(self.paths, self.manifest, options.store)
+        with visible(self.execution, progress) as execution:
+            scoring = self.using(**vars(execution))._scoring()
+            return indexing.build_index(self.paths, self.index, scoring, options=options)
+
+    def add(self, texts: str | Path) -> int:
+        """Append the examples of a file to the corpus; returns how many. `build_index` then sketches them.
+
+        The curvature stays that of the examples it was fitted on.
+        """
+        before = len(self.corpus)
+        self._opened.corpus = later_texts.add(self.path, self.corpus, self.lm, self.manifest.corpus, texts=texts)
+        return len(self.corpus) - before
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove examples from the corpus by their ids; returns how many. `build_index` then removes their rows."""
+        before = len(self.corpus)
+        self._opened.corpus = later_texts.remove(self.path, self.corpus, ids)
+        return before - len(self.corpus)
 
     def example(self, example_id: str) -> Example:
-        """The training example of that id. Raises HeadwaterError where there is none."""
-        if example_id not in self.corpus.position:
-            raise HeadwaterError(f"No example of this run has the id {example_id!r}.")
-        return self.corpus[self.corpus.position[example_id]]
+        """The training example with that id. Raises HeadwaterError for an unknown one."""
+        return later_texts.one_example(self.lm, self.manifest.corpus, self.corpus, id=example_id)
 
     def scan(
-        self,
-        questions: Sequence[Question],
-        output: str | Path,
-        *,
-        tokens: bool = False,
-        damping: str | float | None = None,
-        query_rank: int | None = None,
+        self, questions: Sequence[Question], output: str | Path, options: ScanOptions = ScanOptions(), **changes: object
     ) -> Path:
-        """Exact scores of the whole corpus for many queries, written to a Parquet file in constant memory.
+        """Exact scores of the whole corpus for many questions, written to a Parquet file in constant memory.
 
-        One row an example: `id`, and one float32 column a query, named by the query's id; with `tokens`, also
-        `<query id>.tokens`, the influence of every token. Interrupted, the same call goes on where it stopped.
-        `query_rank` reduces every query's gradient to that rank in each layer, which is cheaper where layers are wide.
+        One row an example: `id`, and a float32 column for each question, named by its id; with `tokens=True`, also
+        `<question id>.tokens`, the influence of every token. Interrupted, the same call resumes.
         """
-        exact_scores.scan(
-            self._whole(self.curvature(damping)), questions, Path(output), tokens=tokens, query_rank=query_rank
-        )
-        return Path(output)
+        options = changed(options, changes)
+        scoring = self._scoring(options.damping)
+        return exact_scores.scan(scoring, asking.checked(questions), Path(output), options=options)
 
     def scan_checkpoints(
         self,
@@ -454,84 +313,42 @@ class Run:
         output: str | Path,
         checkpoints: str | Path,
         *,
-        method: CheckpointMethod = "tracin",
-        damping: str | float | None = None,
-        query_rank: int | None = None,
+        options: CheckpointScanOptions = CheckpointScanOptions(),
+        **changes: object,
     ) -> Path:
-        """What every example did to many queries at each checkpoint of the training, written to a Parquet file.
+        """The effect of every example on many questions at each checkpoint of the training, written to a Parquet file.
 
         `checkpoints` is a folder of model folders named `step-<n>` or `checkpoint-<n>`, or revisions on the hub with
-        commas between (`org/model@step1000,org/model@step2000`). `method` adds up gradient products by the learning
-        rate (tracin), the same along Adam's steps (adam), influences by each checkpoint's own EK-FAC (ekfac, whose λ
-        `damping` sets), or segments of unrolled training (source); see training.lookback. One row an example: `id`,
-        one float32 column a query, the sum, and one a query and checkpoint, `<query id>@<step>`. Interrupted, the same
-        call goes on where it stopped; curvatures fitted at checkpoints are kept in the run. Raises HeadwaterError
-        where a checkpoint is another model's, or lacks what the method needs.
+        commas between (`org/model@step1000,org/model@step2000`). One row an example: `id`, a float32 column for each
+        question, the sum, and one for each checkpoint, `<id>@<step>`. Interrupted, the same call resumes. Raises
+        HeadwaterError where a checkpoint is of another model, or lacks what the method needs.
         """
-        if damping is not None and method != "ekfac":
-            raise HeadwaterError(f"--damping: {method} is not damped. Leave it out, or choose --method ekfac.")
-        made = self._whole(self.curvature(damping))
-        refit = Refit(self.curvature_path, self.corpus, self.engine, self.report)
-        at = partial(refit_at, refit, self.path / "checkpoints", made.scene.curvature.damping)
-        history = TrainingHistory(
-            lm=self.lm,
-            layers=made.scene.curvature.layers,
-            sequences=self.corpus.sequences(),
-            questions=questions,
-            checkpoints=read_checkpoints(checkpoints),
-            refit=at,
-        )
-        binding = made.asking(questions)
-        scan_checkpoints(
-            CheckpointScan(
-                corpus=self.corpus,
-                history=history,
-                method=method,
-                binding=binding,
-                query_rank=query_rank,
-                engine=self.engine,
-                report=self.report,
-            ),
-            Path(output),
-        )
-        return Path(output)
+        options = changed(options, changes)
+        scoring = self._scoring(options.damping)
+        refit = Refit(self.paths.curvature, self.corpus, self.execution)
+        made = history(scoring, asking.checked(questions), checkpoints, refit=refit, folder=self.paths.checkpoints)
+        return scan_checkpoints(scoring, made, Path(output), options=options)
 
     def rank(
-        self,
-        questions: Sequence[Question] | None = None,
-        *,
-        aggregate: Aggregate = "mean",
-        rank_by: RankBy = "influence",
-        lowest: bool = False,
-        damping: str | float | None = None,
-        query_rank: int | None = None,
+        self, questions: Sequence[Question] | None = None, options: RankOptions = RankOptions(), **changes: object
     ) -> Ranking:
-        """Every training example in the order of what it did to the questions; without any, of its self-influence.
+        """Every training example in the order of its effect on the questions; without any, of its self-influence.
 
-        An example's score is the mean, or the maximum, over the questions of I(q, z) / √I(q, q); `relative` divides it
-        by √I(z, z) too. Without questions it is I(z, z) a learned token: high where a text is unlike all others, or
-        wrong. `lowest` begins with the lowest. Scores are kept in the run, and an interrupted pass goes on where it
-        stopped. Raises HeadwaterError for an empty list of questions.
+        A score is the mean, or the maximum, over the questions of I(q, z) / √I(q, q); without questions, I(z, z) per
+        learned token, high for a text that is unlike all others, or wrong. Scores are cached in the run, and an
+        interrupted pass is resumed.
         """
-        made = self._whole(self.curvature(damping))
-        read = ReadOptions(**self.manifest.corpus.options)
-        if questions is None:
-            return Ranking(self.corpus, read, exact_scores.self_influence(made) / learned_tokens(self.corpus), lowest)
-        if not questions:
-            raise HeadwaterError("There is no question to rank the examples by.")
-        scores = exact_scores.aggregate(made, questions, aggregate, query_rank=query_rank)
-        if rank_by == "relative":
-            scores = exact_scores.relative(scores, exact_scores.self_influence(made))
-        return Ranking(self.corpus, read, scores, lowest)
+        options = changed(options, changes)
+        return rank(
+            self._scoring(options.damping), questions, later_texts.read_options(self.manifest.corpus), options=options
+        )
 
     def self_influence(self, curvature: Curvature) -> NDArray[Any]:
-        """[N] I(z, z) of every example; computed once for a curvature and damping, then kept."""
-        return exact_scores.self_influence(self._whole(curvature))
+        """[N] I(z, z) of every example; computed once for a curvature and damping, then cached."""
+        return exact_scores.self_influence(self._scoring(curvature))
 
-    def _whole(self, curvature: Curvature) -> ExactScoring:
-        """What exact scores of the whole corpus are made with."""
-        return ExactScoring(self._scene(curvature), self.path / "scores", read_metadata(self.curvature_path))
-
-
-def _binding_of(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: metadata.get(key, "") for key in ("model", "tokenizer", "corpus", "settings")}
+    def _scoring(self, chosen: Curvature | str | float | None = None) -> ExactScoring:
+        """What everything is computed with: the `chosen` curvature, or the run's own with the `chosen` damping."""
+        curvature = self.curvature(chosen) if chosen is None or isinstance(chosen, str | int | float) else chosen
+        context = AttributionContext(self.lm, self.corpus, curvature, self.execution)
+        return ExactScoring(context, self.paths.scores, fitting.binding_at(self.paths))

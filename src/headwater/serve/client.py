@@ -1,4 +1,4 @@
-"""Asking a run that `headwater serve` serves, here or elsewhere, as one asks a Run."""
+"""Client of `headwater serve`: the questions of a Run, sent over HTTP to a server on this machine or another."""
 
 from __future__ import annotations
 
@@ -8,45 +8,43 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
+import httpx2 as httpx
 from pydantic import TypeAdapter, ValidationError
 
-from headwater.attribution.answer import Answer, TokenMapAnswer
-from headwater.attribution.ask import AskOptions
-from headwater.attribution.attribution import Query, Scalar
-from headwater.attribution.question import Sampling, Span
+from headwater.attribution.answer import Answer, Query, Scalar, TokenMap
+from headwater.attribution.options import AskOptions, Sampling
+from headwater.attribution.question import Span
 from headwater.base.progress import Report, Step
+from headwater.base.version import __version__
 from headwater.errors import HeadwaterError
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 LONG_WAIT, SHORT_WAIT = 20.0, 0.25
-"""Seconds that one request waits for an answer: without anyone to tell of progress, and with."""
+"""Seconds that the server may hold a request for the state of a job: without a progress callback, and with one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleText:
-    """A training example, as far as the model read it."""
+    """A training example, up to where the model stopped reading."""
 
     id: str
     text: str
     tokens: list[str]
-    """They join to the text."""
+    """The text of each token. Joined, they are `text`."""
     source: str
-    """File and line it came from."""
+    """File and line that the example was read from."""
     metadata: dict[str, Scalar]
 
 
 class Client:
-    """A server's address, and what it takes to ask there.
+    """A client of one server.
 
-    Every method raises HeadwaterError: where no server answers, where it refuses, and where the question is wrong.
+    Every method raises HeadwaterError if no server answers, if the server refuses, or if the question is wrong.
     """
 
     def __init__(
@@ -57,17 +55,18 @@ class Client:
         *,
         patience: float = 300.0,
     ) -> None:
-        """`token` is what the server was started with, None that of the environment variable HEADWATER_TOKEN.
+        """Check the address of the server. Nothing is sent yet.
 
-        `timeout` is how many seconds a single request may stay unanswered; a long question is many of them.
-        `patience` is how many seconds are spent in all on coming again where the server's queue is full.
+        `token` is the token that the server was started with. Default: the environment variable HEADWATER_TOKEN.
+        `timeout` is the number of seconds that one request may stay unanswered. A long question sends many requests.
+        `patience` is the total number of seconds to wait between retries while the server's queue is full.
         """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise HeadwaterError(f"{url!r} is not the address of a server: write it as http://127.0.0.1:8321.")
         self.url = url.rstrip("/")
         self.timeout, self.patience = timeout, patience
         self._token = token or os.environ.get("HEADWATER_TOKEN") or None
-        self._opener = _opener(urlsplit(url).hostname in LOCAL)
+        self._http = _http_client(timeout, local=urlsplit(url).hostname in LOCAL)
 
     def ask(
         self,
@@ -83,7 +82,8 @@ class Client:
     ) -> Answer:
         """Which training examples made the model say `completion` after `prompt`? See Run.ask.
 
-        `on_progress` is told how far it is; `changes` are fields of AskOptions: `client.ask(prompt, k=5)`.
+        `on_progress` is called with every step of the work. `changes` are fields of AskOptions:
+        `client.ask(prompt, k=5)`.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         body = _question(prompt, completion, span, contrast=contrast, sampling=sampling) | asdict(options)
@@ -102,15 +102,16 @@ class Client:
         on_progress: Report | None = None,
         **changes: object,
     ) -> Verification:
-        """Does the model do what the answer to this question, `asked` so, predicts of single examples? See Run.verify.
+        """Does the model do what the answer predicts for single examples? See Run.verify.
 
-        `changes` are fields of VerifyOptions: `client.verify(prompt, completion, kind="pbrf", k=3)`.
+        `asked` are the options of the question. `changes` are fields of VerifyOptions:
+        `client.verify(prompt, completion, kind="pbrf", k=3)`.
         """
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         question = _question(prompt, completion, span, contrast=contrast, sampling=sampling) | asdict(asked)
         names = ("kind", "k", "random", "weight", "subset", "iterations", "seed")
         body = {"question": question} | {name: getattr(options, name) for name in names}
-        return _parsed(Verification, self._found("/v1/verifications", body, on_progress))
+        return _parsed(Verification, self._result("/v1/verifications", body, on_progress))
 
     def ask_against(
         self,
@@ -125,7 +126,7 @@ class Client:
         on_progress: Report | None = None,
         **changes: object,
     ) -> Answer:
-        """What would `texts`, which are not in the corpus, do if they were added to it? See Run.ask_against."""
+        """What would `texts`, which are not in the corpus, change if they were added to it? See Run.ask_against."""
         options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
         body = (
             _question(prompt, completion, span, contrast=contrast, sampling=sampling)
@@ -135,12 +136,12 @@ class Client:
         return self._answer(body, on_progress)
 
     def generate(self, prompt: str, sampling: Sampling = Sampling()) -> Query:
-        """What the model says after `prompt`, with the surprisal of every token."""
+        """The model's continuation of `prompt`, with the surprisal of every token."""
         body = {"prompt": prompt, "sampling": asdict(sampling)}
         return _parsed(Query, self._ask_for("POST", "/v1/generate", body))
 
     def describe(self, prompt: str, completion: str, *, span: Span | None = None, contrast: str | None = None) -> Query:
-        """The tokens of a question: the surprisal of each, and which are explained."""
+        """The tokens of a question, the surprisal of each, and which of them are explained."""
         body = {"prompt": prompt, "completion": completion, "span": span, "contrast": contrast}
         return _parsed(Query, self._ask_for("POST", "/v1/queries", body))
 
@@ -156,108 +157,113 @@ class Client:
         sampling: Sampling = Sampling(),
         damping: str | float | None = None,
         layers: tuple[str, ...] | None = None,
-    ) -> TokenMapAnswer:
-        """Token × token influence of the example of that id, or of a text. See Run.token_map."""
+    ) -> TokenMap:
+        """Token × token influence of the example with that id, or of a text. See Run.token_map."""
         body = _question(prompt, completion, span, contrast=contrast, sampling=sampling)
         body |= {"example": example, "text": text, "damping": damping, "layers": layers}
-        return _parsed(TokenMapAnswer, self._ask_for("POST", "/v1/tokens", body))
+        return _parsed(TokenMap, self._ask_for("POST", "/v1/tokens", body))
 
     def example(self, id: str) -> ExampleText:
-        """The training example of that id."""
-        return _parsed(ExampleText, self._ask_for("GET", f"/v1/examples/{quote(id, safe='')}"))
+        """The training example with that id."""
+        name = quote(id, safe="").replace(".", "%2E")  # httpx would resolve an id of dots as a step in the path
+        return _parsed(ExampleText, self._ask_for("GET", f"/v1/examples/{name}"))
 
     def info(self) -> dict[str, Any]:
-        """What is being asked: the model, its corpus, the curvature, the index, the server's limits."""
+        """Description of the run: the model, its corpus, the curvature, the index, the server's limits."""
         return json.loads(self._ask_for("GET", "/v1/run"))
 
     # -- jobs
 
     def _answer(self, body: dict[str, Any], on_progress: Report | None) -> Answer:
-        return Answer.from_json(self._found("/v1/influences", body, on_progress))
+        return Answer.from_json(self._result("/v1/influences", body, on_progress))
 
-    def _found(self, address: str, body: dict[str, Any], on_progress: Report | None) -> bytes:
-        """What the job found that a POST to `address` begins, as JSON."""
+    def _result(self, address: str, body: dict[str, Any], on_progress: Report | None) -> bytes:
+        """Start a job with a POST to `address`, wait until it ends, and return its result as JSON."""
         wait = LONG_WAIT if on_progress is None else SHORT_WAIT
         job = json.loads(self._ask_for("POST", address, body))
         path = f"/v1/jobs/{job['id']}"
-        told: Step | None = None
+        last: Step | None = None
         try:
             while job["state"] in ("queued", "running"):
                 job = json.loads(self._ask_for("GET", f"{path}?wait={wait}"))
                 step = Step(stage=job["stage"] or "", done=job["done"], total=job["total"], tokens=0, note=job["note"])
-                if on_progress is not None and step.stage and step != told:
+                if on_progress is not None and step.stage and step != last:
                     on_progress(step)
-                    told = step
-        except BaseException:  # interrupted, or on_progress raised: nobody waits for the answer any more
+                    last = step
+        except BaseException:  # interrupted, or on_progress raised: nobody needs the answer any more
             self._cancel(path)
             raise
         if job["state"] == "done":
             return json.dumps(job["answer"]).encode()
         if job["state"] == "failed":
-            raise HeadwaterError(_told(job["error"]))
+            raise HeadwaterError(_detail(job["error"]))
         raise HeadwaterError(f"The question was cancelled. {job['note']}".rstrip())
 
     def _cancel(self, path: str) -> None:
         try:
             self._ask_for("DELETE", path)
         except HeadwaterError:
-            return  # the error that led here says more
+            return  # the error that led here is the one to show
 
     # -- HTTP
 
     def _ask_for(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
-        """What the server sends back. Comes again, as long as patience lasts, where its queue is full."""
+        """The body of the server's response. Retries while the server's queue is full and patience lasts."""
         patience = self.patience
         while True:
             try:
-                return self._once(method, path, body)
-            except _Busy as busy:
+                return self._send(method, path, body)
+            except _BusyError as busy:
                 if busy.seconds > patience:
                     raise HeadwaterError(str(busy)) from None
                 patience -= busy.seconds
                 time.sleep(busy.seconds)
 
-    def _once(self, method: str, path: str, body: dict[str, Any] | None) -> bytes:
-        headers = {"Accept": "application/json"}
+    def _send(self, method: str, path: str, body: dict[str, Any] | None) -> bytes:
+        headers: dict[str, str] = {}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        data = None
+        content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
-            data = _json(body)
+            content = _json(body)
         try:
-            request = Request(self.url + path, data, headers, method=method)  # noqa: S310  # checked to be http
-            with self._opener.open(request, timeout=self.timeout) as response:
-                return response.read()
-        except HTTPError as refusal:
-            raise _refused(refusal, self.url) from None
-        except TimeoutError as error:
+            response = self._http.request(method, self.url + path, content=content, headers=headers)
+        except httpx.TimeoutException as error:
             raise HeadwaterError(f"{self.url} did not answer within {self.timeout:g} seconds.") from error
-        except (URLError, HTTPException, OSError) as error:
-            if isinstance(error, URLError) and isinstance(error.reason, TimeoutError):
-                raise HeadwaterError(f"{self.url} did not answer within {self.timeout:g} seconds.") from error
-            reason = error.reason if isinstance(error, URLError) else error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise HeadwaterError(
-                f"No server answers at {self.url} ({reason}). Start one: headwater serve RUN"
+                f"No server answers at {self.url} ({error}). Start one: headwater serve RUN"
             ) from error
+        if not response.is_success:
+            raise _refusal(response, self.url)
+        return response.content
 
 
-class _Busy(Exception):
+class _BusyError(Exception):
+    """The server's queue is full. It asks to wait for `seconds`."""
+
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.seconds = seconds
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """A redirect would carry the token to wherever it leads; it is an error like others."""
+def _http_client(timeout: float, *, local: bool) -> httpx.Client:
+    """An HTTP client that follows no redirect, because a redirect would carry the token to another address.
 
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        return None
-
-
-def _opener(local: bool) -> OpenerDirector:
-    """What opens URLs; a proxy of the environment is not asked for a server on this machine."""
-    return build_opener(_NoRedirects, *([ProxyHandler({})] if local else []))
+    It closes every connection after one response, so it never sends a question into a connection that the server has
+    just closed. For a server on this machine it ignores the proxies in the environment.
+    """
+    try:
+        return httpx.Client(
+            timeout=timeout,
+            follow_redirects=False,
+            trust_env=not local,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            headers={"Accept": "application/json", "User-Agent": f"headwater/{__version__}"},
+        )
+    except (ImportError, ValueError) as error:
+        raise HeadwaterError(f"The proxy that the environment names cannot be used: {error}") from error
 
 
 def _question(
@@ -279,15 +285,16 @@ def _json(body: dict[str, Any]) -> bytes:
         raise HeadwaterError(f"This question cannot be sent: {error}.") from error
 
 
-def _refused(refusal: HTTPError, url: str) -> Exception:
-    """What the problem document of a refusal says; a full queue may be asked again."""
+def _refusal(response: httpx.Response, url: str) -> Exception:
+    """The error for a response that is not a success, in the words of its problem document (RFC 9457)."""
     try:
-        found: Any = json.loads(refusal.read())
-        message = _told(found)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError):
-        return HeadwaterError(f"{url} answered {refusal.code} {refusal.reason}: it is no server of Headwater.")
-    if refusal.code == 429:
-        return _Busy(message, _seconds(refusal.headers.get("Retry-After")))
+        problem: Any = response.json()
+        message = _detail(problem)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        code = f"{response.status_code} {response.reason_phrase}".rstrip()
+        return HeadwaterError(f"{url} answered {code}: it is no server of Headwater.")
+    if response.status_code == 429:
+        return _BusyError(message, _seconds(response.headers.get("Retry-After")))
     return HeadwaterError(message)
 
 
@@ -299,8 +306,8 @@ def _seconds(retry_after: str | None) -> float:
     return max(1.0, seconds) if math.isfinite(seconds) else 1.0
 
 
-def _told(problem: dict[str, Any]) -> str:
-    """The detail of a problem document, or else its title."""
+def _detail(problem: dict[str, Any]) -> str:
+    """The detail of a problem document, or its title if it has no detail."""
     return str(problem.get("detail") or problem["title"])
 
 
@@ -310,4 +317,4 @@ def _parsed(kind: type[Any], text: bytes) -> Any:
     except ValidationError as error:
         mistake = error.errors(include_url=False)[0]
         where = ".".join(map(str, mistake["loc"]))
-        raise HeadwaterError(f"The server is of another version of Headwater: {where}: {mistake['msg']}.") from error
+        raise HeadwaterError(f"The server runs another version of Headwater: {where}: {mistake['msg']}.") from error

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from statistics import fmean
 
-from headwater.base.progress import silent
 from headwater.errors import HeadwaterError
 from headwater.runs.run import Run
 from headwater.serve.jobs import Cancelled, Ending, Job, Result
@@ -146,11 +145,7 @@ class Worker:
         start = time.monotonic()
         try:
             job.begin()
-            run.report = job.report
-            try:
-                result = job.work(run)
-            finally:
-                run.report = silent  # before anyone hears that the job is over
+            result = job.work(run.using(report=job.report))
         except Cancelled:
             self._end(job, "cancelled", note=STOPPED if self._closing else "")
         except HeadwaterError as mistake:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from headwater.base.progress import Report, silent
+from headwater.base.progress_bar import progress_bars, somebody_watches
 from headwater.corpus.batches import TokenSequence
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
@@ -47,3 +49,13 @@ class Execution:
 
 LOCAL = Execution()
 """In this process, silently."""
+
+
+@contextmanager
+def visible(execution: Execution, progress: bool = True) -> Iterator[Execution]:
+    """The execution with a progress bar, in a terminal or notebook; unchanged where it has a report of its own."""
+    if not progress or execution.report is not silent or not somebody_watches():
+        yield execution
+        return
+    with progress_bars() as report:
+        yield replace(execution, report=report)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,97 +16,117 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from headwater.attribution.exact_scores import ExactScoring
+from headwater.attribution.preconditioned import PreconditionedQueries
+from headwater.attribution.question import Question
 from headwater.attribution.scan import Scan, bound_to, check_query_ids, scan_corpus, undamaged
-from headwater.attribution.scores import of_rank
 from headwater.base.files import replacing
 from headwater.base.lock import exclusive
-from headwater.base.progress import Report, Step, silent
-from headwater.corpus.corpus import Corpus
+from headwater.base.progress import Step
 from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
 from headwater.curvature.refit import Refit
 from headwater.curvature.store import load_curvature
+from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep
-from headwater.training.checkpoints import Checkpoint
-from headwater.training.lookback import METHODS, CheckpointMethod, TrainingHistory, View, examined
+from headwater.training.checkpoints import Checkpoint, read_checkpoints
+from headwater.training.lookback import METHODS, TrainingHistory, View, examined
+from headwater.training.options import CheckpointScanOptions
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckpointScan:
-    """What is written: one row an example, `id`, one column a query, and `<query>@<step>` for every checkpoint."""
+@dataclass(frozen=True)
+class _Scan:
+    """What is written: one row an example, `id`, a column for each question, and `<question>@<step>` for each step."""
 
-    corpus: Corpus
+    scoring: ExactScoring
     history: TrainingHistory
-    method: CheckpointMethod
-    binding: Mapping[str, str]
-    """Fingerprints and settings that the scores depend on, but for those of the checkpoints."""
-    query_rank: int | None = None
-    engine: Engine = LOCAL_ENGINE
-    report: Report = silent
+    options: CheckpointScanOptions
 
     @property
     def query_ids(self) -> list[str]:
         return [question.id for question in self.history.questions]
 
     def columns(self, query: str) -> list[str]:
-        """The columns of a query that say what of it is due to each checkpoint."""
+        """The columns of a question that hold the part of each checkpoint."""
         return [f"{query}@{checkpoint.step}" for checkpoint in self.history.checkpoints]
 
     def schema(self, binding: str) -> Any:
-        shares = [column for query in self.query_ids for column in self.columns(query)]
-        check_query_ids([*self.query_ids, *shares])
-        fields = [pa.field(name, pa.float32()) for name in (*self.query_ids, *shares)]
+        parts = [column for query in self.query_ids for column in self.columns(query)]
+        check_query_ids([*self.query_ids, *parts])
+        fields = [pa.field(name, pa.float32()) for name in (*self.query_ids, *parts)]
         return pa.schema([pa.field("id", pa.string()), *fields], {"headwater": binding})
 
+    @property
+    def binding(self) -> str:
+        """What the scores depend on."""
+        checkpoints = self.history.checkpoints
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        seen = list(zip(steps, examined(self.history, self.options.method), strict=True))
+        rates = [(checkpoint.rate, checkpoint.reach) for checkpoint in checkpoints]
+        settings = {"method": self.options.method, "checkpoints": seen, "rates": rates, "rank": self.options.query_rank}
+        return json.dumps({**self.scoring.binding_of(self.history.questions), **settings}, sort_keys=True)
 
-def scan_checkpoints(scan: CheckpointScan, output: Path) -> None:
-    """Write what every checkpoint adds to the influence of every example on every query, and the sums, to `output`.
 
-    Finished checkpoints, and the finished shards of the one under way, wait beside it in `<output>.checkpoints/`; run
-    again after an interruption, only what is missing is computed. Where `output` already holds this very scan, nothing
-    is done. Raises HeadwaterError where a checkpoint lacks what the method needs, or two columns would share a name.
+def history(
+    scoring: ExactScoring, questions: Sequence[Question], checkpoints: str | Path, *, refit: Refit, folder: Path
+) -> TrainingHistory:
+    """The training of a run's model at its `checkpoints`; curvatures that are fitted there are kept in `folder`."""
+    context = scoring.context
+    return TrainingHistory(
+        lm=context.lm,
+        layers=context.curvature.layers,
+        sequences=context.corpus.sequences(),
+        questions=questions,
+        checkpoints=read_checkpoints(checkpoints),
+        refit=partial(refit_at, refit, folder, context.curvature.damping),
+    )
+
+
+def scan_checkpoints(
+    scoring: ExactScoring, history: TrainingHistory, output: Path, *, options: CheckpointScanOptions
+) -> Path:
+    """Write the part of each checkpoint in the influence of every example on every question, and the sums.
+
+    Finished checkpoints, and the finished shards of the current one, are kept in `<output>.checkpoints/`; run again
+    after an interruption, only what is missing is computed. If `output` already holds this scan, nothing is done.
+    Raises HeadwaterError where a checkpoint lacks what the method needs, or two columns would share a name.
     """
-    binding = _binding(scan)
-    schema = scan.schema(binding)
-    total = len(scan.corpus)
+    if options.damping is not None and options.method != "ekfac":
+        raise HeadwaterError(f"--damping: {options.method} is not damped. Leave it out, or choose --method ekfac.")
+    made = _Scan(scoring, history, options)
+    binding = made.binding
+    schema = made.schema(binding)
+    total = len(scoring.context.corpus)
     if bound_to(output, binding):
-        scan.report(Step(stage="scan", done=total, total=total, tokens=0))
-        return
+        scoring.context.execution.report(Step(stage="scan", done=total, total=total, tokens=0))
+        return output
     folder = output.with_name(output.name + ".checkpoints")
     with exclusive(folder):
-        factors = _scan_each(scan, folder, binding)
+        factors = _scan_each(made, folder, binding)
         with replacing(output) as whole, pq.ParquetWriter(whole, schema, write_page_checksum=True) as writer:
-            for table in _added_up(scan, folder, factors, schema=schema):
+            for table in _added_up(made, folder, factors, schema=schema):
                 writer.write_table(table)
     shutil.rmtree(folder)
+    return output
 
 
 def refit_at(refit: Refit, folder: Path, damping: Damping, checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
     """EK-FAC of the model at a checkpoint, fitted as the run's own curvature was, and kept in `folder`."""
 
     def report(step: Step) -> None:
-        refit.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
+        refit.execution.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
 
-    path = replace(refit, report=report).fit(lm, folder / f"step-{checkpoint.step}")
+    there = replace(refit, execution=replace(refit.execution, report=report))
+    path = there.fit(lm, folder / f"step-{checkpoint.step}")
     found = load_curvature(path, damping, str(lm.device))[0]
     assert isinstance(found, EigenCurvature)
     return found
 
 
-def _binding(scan: CheckpointScan) -> str:
-    steps = [checkpoint.step for checkpoint in scan.history.checkpoints]
-    seen = list(zip(steps, examined(scan.history, scan.method), strict=True))
-    rates = [(checkpoint.rate, checkpoint.reach) for checkpoint in scan.history.checkpoints]
-    return json.dumps(
-        {**scan.binding, "method": scan.method, "checkpoints": seen, "rates": rates, "rank": scan.query_rank},
-        sort_keys=True,
-    )
-
-
-def _scan_each(scan: CheckpointScan, folder: Path, binding: str) -> list[float]:
+def _scan_each(scan: _Scan, folder: Path, binding: str) -> list[float]:
     """Write ⟨R_q, ∇L(z)⟩ of every checkpoint to a file of its own; returns their factors, in their order."""
     factors: dict[int, float] = {}
+    context = scan.scoring.context
 
     def visit(view: View) -> None:
         step = view.checkpoint.step
@@ -113,24 +134,19 @@ def _scan_each(scan: CheckpointScan, folder: Path, binding: str) -> list[float]:
         path = _part(folder, step)
         if path.exists() and not undamaged(path):
             path.unlink()
-        weights = of_rank(view.weights, scan.query_rank)
         one = Scan(
-            corpus=scan.corpus,
+            corpus=context.corpus,
             query_ids=scan.query_ids,
-            preconditioned=weights,
+            preconditioned=PreconditionedQueries(view.preconditioned).of_rank(scan.options.query_rank),
             tokens=False,
             binding=f"step {step} of {binding}",
         )
-        sweep = Sweep(
-            stage=f"step {step:,}",
-            lm=view.lm,
-            layers=scan.history.layers,
-            sequences=scan.corpus.sequences(),
-            engine=scan.engine,
+        sweep = context.execution.sweep(
+            f"step {step:,}", view.lm, scan.history.layers, sequences=context.corpus.sequences()
         )
-        scan_corpus(one, sweep, path, report=scan.report)
+        scan_corpus(one, sweep, path, report=context.execution.report)
 
-    METHODS[scan.method](scan.history, visit)
+    METHODS[scan.options.method](scan.history, visit)
     return [factors[checkpoint.step] for checkpoint in scan.history.checkpoints]
 
 
@@ -138,7 +154,7 @@ def _part(folder: Path, step: int) -> Path:
     return folder / f"{step}.parquet"
 
 
-def _added_up(scan: CheckpointScan, folder: Path, factors: Sequence[float], *, schema: Any) -> Iterator[Any]:
+def _added_up(scan: _Scan, folder: Path, factors: Sequence[float], *, schema: Any) -> Iterator[Any]:
     """Tables of a shard each: the checkpoints' shares side by side, and their sums."""
     with ExitStack() as opened:
         paths = [_part(folder, checkpoint.step) for checkpoint in scan.history.checkpoints]

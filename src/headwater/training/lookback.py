@@ -84,7 +84,7 @@ def ekfac(history: TrainingHistory, visit: Visit) -> None:
 def source(history: TrainingHistory, visit: Visit) -> None:
     """Approximate unrolled differentiation (Bae et al. 2024, SOURCE), one segment of training a checkpoint.
 
-    In a segment of K steps at learning rate η the preconditioned contract along every eigenvector of EK-FAC by e^(−ηKσ), and
+    In a segment of K steps at learning rate η the weights contract along every eigenvector of EK-FAC by e^(−ηKσ), and
     an example moves them by (1 − e^(−ηKσ))/σ of its gradient. The query's gradient is taken back through the segments,
     the last first. Adam's step is longer than plain descent's by 1/√v: η is taken over the root of the layer's mean
     second moment, and σ for the mean loss a token, which is what was trained on.

@@ -23,7 +23,7 @@ from headwater.corpus.batches import TokenSequence
 from headwater.corpus.corpus import Corpus
 from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel, max_positions, wrap_model
-from headwater.sweep.sweep import LOCAL_ENGINE, Engine
+from headwater.sweep.engine import LOCAL_ENGINE, Engine
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import RECIPE_FILE, Recipe, read_recipe
 from headwater.training.train import fresh_model, reporting, train

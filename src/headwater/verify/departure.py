@@ -16,7 +16,7 @@ from torch import Tensor
 from headwater.corpus.batches import Batch, TokenSequence, make_batches
 from headwater.lm.head import Head
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import MOST_TOKENS
+from headwater.sweep.shard_gradients import MOST_TOKENS
 
 LOGITS_PER_CHUNK = 500_000
 """Numbers in one chunk of logits: few enough for a processor's cache, through which they pass many times."""

@@ -48,9 +48,10 @@ class VerifyOptions:
     jobs: Annotated[
         int,
         Option(
-            help="retrain: trainings at the same time. The command line's default is one per core.",
+            help="retrain: trainings at the same time.",
             minimum=1,
             cli_default=os.cpu_count() or 1,
+            shown="one per core",
             http=False,
         ),
     ] = 1

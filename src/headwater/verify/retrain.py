@@ -12,15 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions, AttributionContext
+from headwater.attribution.context import AttributionContext
+from headwater.attribution.options import AskOptions
+from headwater.attribution.preconditioned import precondition
 from headwater.attribution.question import Question
 from headwater.attribution.scores import Scores
 from headwater.corpus.corpus import Corpus
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.retrain import Retraining
 from headwater.verify.choose import not_shown, place_of, position_of, strongest
-from headwater.verify.comparison import Check, ExampleGroup
 from headwater.verify.options import VerifyOptions
+from headwater.verify.verification import Check, ExampleGroup
 
 NAMES = {"proponent": "that raised it most", "opponent": "that lowered it most"}
 
@@ -44,27 +46,27 @@ class Retrained:
 
 
 def retrain_without(
-    scene: AttributionContext, answer: Answer, as_asked: AskOptions, *, retraining: Retraining, options: VerifyOptions
+    context: AttributionContext, answer: Answer, as_asked: AskOptions, *, retraining: Retraining, options: VerifyOptions
 ) -> Retrained:
     """Predicted and measured changes of log p(query) without the `k` strongest of each end and without `k` others.
 
     The retraining's one question is the answer's. Near-duplicates that the answer folded into one of the examples go
     with it. Raises HeadwaterError where the run has not the answer's examples.
     """
-    sets = _sets(scene.corpus, answer, options)
+    sets = _sets(context.corpus, answer, options)
     tasks = [retraining.all(seed) for seed in range(options.seeds)]
     tasks += [retraining.without(taken.positions, seed) for taken in sets for seed in range(options.seeds)]
-    found = retraining.outcomes(tasks, options.jobs, scene.report)
+    found = retraining.outcomes(tasks, options.jobs, context.execution.report)
     losses = np.array([outcome.losses[0] for outcome in found]).reshape(len(sets) + 1, options.seeds)
     changes = losses[0] - losses[1:]  # of the same seed
-    predicted = _predicted(scene, retraining.questions, as_asked, sets=sets)
+    predicted = _predicted(context, retraining.questions, as_asked, sets=sets)
     checks = [
         Check(
             id=taken.name,
             group=taken.group,
-            predicted=-predicted[row] / len(scene.corpus),
+            predicted=-predicted[row] / len(context.corpus),
             measured=float(changes[row].mean()),
-            taken_out=[scene.corpus.ids[position] for position in taken.positions],
+            taken_out=[context.corpus.ids[position] for position in taken.positions],
             deviation=float(changes[row].std(ddof=1)) if options.seeds > 1 else None,
         )
         for row, taken in enumerate(sets)
@@ -92,14 +94,17 @@ def _sets(corpus: Corpus, answer: Answer, options: VerifyOptions) -> list[Taken]
 
 
 def _predicted(
-    scene: AttributionContext, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[Taken]
+    context: AttributionContext, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[Taken]
 ) -> list[float]:
     """Σ I(q, z) over every set, of the one question."""
-    weights = scene.weights(questions, as_asked)
+    preconditioned = precondition(context, questions, as_asked)
     positions = sorted({position for taken in sets for position in taken.positions})
     sweep = Sweep(
-        stage="predictions", lm=scene.lm, layers=scene.curvature.layers, sequences=scene.corpus.sequences(positions)
+        stage="predictions",
+        lm=context.lm,
+        layers=context.curvature.layers,
+        sequences=context.corpus.sequences(positions),
     )
-    influences = fold(sweep, lambda: Scores(weights)).values[:, 0].double().tolist()
+    influences = fold(sweep, lambda: Scores(preconditioned)).values[:, 0].double().tolist()
     by_position = dict(zip(positions, influences, strict=True))
     return [sum(by_position[position] for position in taken.positions) for taken in sets]

@@ -6,22 +6,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from headwater.attribution.answer import Answer
-from headwater.attribution.ask import AskOptions, AttributionContext
-from headwater.attribution.question import Question, describe, loss_gradients
+from headwater.attribution.context import AttributionContext
+from headwater.attribution.options import AskOptions
+from headwater.attribution.preconditioned import loss_gradients, precondition
+from headwater.attribution.question import Question, describe
 from headwater.base.progress import Step
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.solvers.vectors import dot, only, times
-from headwater.gradients.factored import Gradients, LowRank
+from headwater.gradients.factored import Gradients
 from headwater.training.retrain import Retraining
+from headwater.verify.agreement import correlation, slope, spearman
 from headwater.verify.asked import asked
 from headwater.verify.choose import chosen_examples, question_of, reference_positions, require_same_settings
-from headwater.verify.comparison import Check, ExampleGroup, correlation, slope, spearman
 from headwater.verify.minimise import LBFGSMemory, minimise
 from headwater.verify.options import VerifyOptions
 from headwater.verify.response import reference_set
 from headwater.verify.retrain import retrain_without
 from headwater.verify.step import step_change
-from headwater.verify.verification import Verification
+from headwater.verify.verification import Check, ExampleGroup, Verification
 
 TOLERANCE = 0.1
 """The part of the way, as the Hessian measures it, that may be left where a response counts as found. The
@@ -42,7 +44,7 @@ class CheckedExample:
 
 
 def verify(
-    scene: AttributionContext,
+    context: AttributionContext,
     answer: Answer,
     options: VerifyOptions = VerifyOptions(),
     *,
@@ -50,13 +52,13 @@ def verify(
 ) -> Verification:
     """Predicted and measured changes of log p(query), for the strongest examples of an answer and some random ones.
 
-    The scene's curvature must have the answer's damping. Predictions are made anew, as the answer made them.
+    The context's curvature must have the answer's damping. Predictions are made anew, as the answer made them.
     `retraining` says how the model is trained again, for that kind. Raises HeadwaterError where the answer is another
     model's or run's.
     """
     options.check()
-    require_same_settings(scene, answer)
-    question = question_of(scene.lm, answer)
+    require_same_settings(context, answer)
+    question = question_of(context.lm, answer)
     as_asked = AskOptions(
         layers=None if answer.layers is None else tuple(answer.layers),
         solver=answer.curvature.partition(" + ")[2] or "curvature",
@@ -64,31 +66,31 @@ def verify(
     retrained = None
     if options.kind == "retrain":
         assert retraining is not None, "who asks for a retraining says how"
-        retrained = retrain_without(scene, answer, as_asked, retraining=retraining(question), options=options)
+        retrained = retrain_without(context, answer, as_asked, retraining=retraining(question), options=options)
         checks = retrained.checks
     else:
-        chosen = chosen_examples(scene.corpus, answer, options.k, random=options.random, seed=options.seed)
-        moving = [layer.name for layer in scene.chosen(as_asked)]
-        subjects = _subjects(scene, question, as_asked, chosen=chosen, moving=moving)
+        chosen = chosen_examples(context.corpus, answer, options.k, random=options.random, seed=options.seed)
+        moving = [layer.name for layer in context.layers(as_asked.layers)]
+        subjects = _subjects(context, question, as_asked, chosen=chosen, moving=moving)
         measure = _steps if options.kind == "step" else _responses
-        checks = list(measure(scene, question, subjects, total=len(chosen), options=options, moving=moving))
+        checks = list(measure(context, question, subjects, total=len(chosen), options=options, moving=moving))
     return Verification(
         kind=options.kind,
-        query=describe(scene.lm, question),
+        query=describe(context.lm, question),
         checks=checks,
         slope=slope(checks),
         correlation=correlation(checks),
         spearman=spearman(checks),
         weight=options.weight if options.kind == "pbrf" else 1.0,
-        examples=len(scene.corpus),
-        subset=len(reference_positions(len(scene.corpus), options.subset, options.seed))
+        examples=len(context.corpus),
+        subset=len(reference_positions(len(context.corpus), options.subset, options.seed))
         if options.kind == "pbrf"
         else None,
         seed=options.seed,
         curvature=answer.curvature,
-        damping=scene.curvature.damping.describe(),
-        model=scene.lm.name,
-        contrast=None if question.contrast is None else describe(scene.lm, question.contrast),
+        damping=context.curvature.damping.describe(),
+        model=context.lm.name,
+        contrast=None if question.contrast is None else describe(context.lm, question.contrast),
         layers=answer.layers,
         seeds=None if retrained is None else options.seeds,
         likelihood=None if retrained is None else retrained.likelihood,
@@ -96,7 +98,7 @@ def verify(
 
 
 def _subjects(
-    scene: AttributionContext,
+    context: AttributionContext,
     question: Question,
     as_asked: AskOptions,
     *,
@@ -104,18 +106,21 @@ def _subjects(
     moving: list[str],
 ) -> Iterator[CheckedExample]:
     """The chosen examples one by one, so that no more than one gradient is held."""
-    weights = scene.weights([question], as_asked)
-    R = {name: weight.dense() if isinstance(weight, LowRank) else weight for name, weight in weights.items()}
+    preconditioned = precondition(context, [question], as_asked).dense()
     for position, group in chosen:
-        example = scene.corpus[position]
-        gradient = only(loss_gradients(scene.lm, scene.curvature.layers, [example.sequence]), moving)
+        example = context.corpus[position]
+        gradient = only(loss_gradients(context.lm, context.curvature.layers, [example.sequence]), moving)
         yield CheckedExample(
-            id=example.id, group=group, sequence=example.sequence, gradient=gradient, influence=dot(R, gradient)
+            id=example.id,
+            group=group,
+            sequence=example.sequence,
+            gradient=gradient,
+            influence=dot(preconditioned, gradient),
         )
 
 
 def _steps(
-    scene: AttributionContext,
+    context: AttributionContext,
     question: Question,
     subjects: Iterator[CheckedExample],
     *,
@@ -123,17 +128,17 @@ def _steps(
     options: VerifyOptions,
     moving: list[str],
 ) -> Iterator[Check]:
-    query, examples = asked(scene.lm, question), len(scene.corpus)
+    query, examples = asked(context.lm, question), len(context.corpus)
     for done, subject in enumerate(subjects, start=1):
-        measured = step_change(query, subject.gradient, scene.curvature.precondition(subject.gradient))
+        measured = step_change(query, subject.gradient, context.curvature.precondition(subject.gradient))
         yield Check(
             id=subject.id, group=subject.group, predicted=subject.influence / examples, measured=measured / examples
         )
-        scene.report(Step(stage="steps", done=done, total=total, tokens=0))
+        context.execution.report(Step(stage="steps", done=done, total=total, tokens=0))
 
 
 def _responses(
-    scene: AttributionContext,
+    context: AttributionContext,
     question: Question,
     subjects: Iterator[CheckedExample],
     *,
@@ -141,18 +146,18 @@ def _responses(
     options: VerifyOptions,
     moving: list[str],
 ) -> Iterator[Check]:
-    query, examples = asked(scene.lm, question), len(scene.corpus)
-    scene.report(Step(stage="responses", done=0, total=total, tokens=0))
+    query, examples = asked(context.lm, question), len(context.corpus)
+    context.execution.report(Step(stage="responses", done=0, total=total, tokens=0))
     positions = reference_positions(examples, options.subset, options.seed)
     others = reference_set(
-        scene.lm, scene.curvature, scene.corpus.sequences(positions)[:], total=examples, moving=moving
+        context.lm, context.curvature, context.corpus.sequences(positions)[:], total=examples, moving=moving
     )
-    history = LBFGSMemory(lambda gradient: only(scene.curvature.precondition(gradient), moving))
+    history = LBFGSMemory(lambda gradient: only(context.curvature.precondition(gradient), moving))
     for done, subject in enumerate(subjects, start=1):
 
         def progress(iteration: int, remaining: float, done: int = done) -> None:
             note = f"iteration {iteration}, gradient {remaining:.2g}"
-            scene.report(Step(stage="responses", done=done - 1, total=total, tokens=0, note=note))
+            context.execution.report(Step(stage="responses", done=done - 1, total=total, tokens=0, note=note))
 
         found = minimise(
             others.without(subject.sequence, options.weight),
@@ -171,4 +176,4 @@ def _responses(
             iterations=found.iterations,
             remaining=found.remaining,
         )
-        scene.report(Step(stage="responses", done=done, total=total, tokens=0))
+        context.execution.report(Step(stage="responses", done=done, total=total, tokens=0))

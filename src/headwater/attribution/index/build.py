@@ -24,7 +24,7 @@ from headwater.attribution.index.table import (
     table_rows,
     table_schema,
 )
-from headwater.base.progress import Report, Step, silent
+from headwater.base.progress import Step
 from headwater.corpus.batches import Batch
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.base import Curvature
@@ -32,7 +32,9 @@ from headwater.curvature.truncated import TruncatedCurvature
 from headwater.gradients.factored import numbers_at_a_time
 from headwater.gradients.reducer import LayerGradients
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Shard, Sweep, each_shard
+from headwater.sweep.execution import LOCAL, Execution
+from headwater.sweep.shards import Shard
+from headwater.sweep.sweep import each_shard
 
 COARSE_BYTES = 1024
 """Of every sketch, so many bytes are looked at first."""
@@ -94,8 +96,7 @@ class IndexWork:
     url: str
     binding: str
     """Fingerprints and settings; a table bound to others is made anew."""
-    report: Report = silent
-    engine: Engine = LOCAL_ENGINE
+    execution: Execution = LOCAL
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,9 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     for stretch in work.corpus.stretches:
         _add_stretch(work, table, stretch, there=there)
     if len(missing) or len(gone) or not table.has_words:
-        work.report(Step(stage="full-text index", done=0, total=1, tokens=0))
+        work.execution.report(Step(stage="full-text index", done=0, total=1, tokens=0))
         table.tidy()
-        work.report(Step(stage="full-text index", done=1, total=1, tokens=0))
+        work.execution.report(Step(stage="full-text index", done=1, total=1, tokens=0))
     return Changes(len(missing), len(gone), stale)
 
 
@@ -147,19 +148,13 @@ def _add_stretch(work: IndexWork, table: Table, stretch: tuple[int, int], *, the
     missing = ~np.isin(keys, there)
     if not missing.any():
         return
-    sweep = Sweep(
-        stage="index",
-        lm=work.lm,
-        layers=work.curvature.layers,
-        sequences=work.corpus.sequences(positions),
-        engine=work.engine,
-    )
+    sweep = work.execution.sweep("index", work.lm, work.curvature.layers, sequences=work.corpus.sequences(positions))
 
     def finished(shard: Shard) -> bool:
         return not missing[shard.start : shard.stop].any()
 
     make = partial(Sketches, work.curvature, work.sketch)  # and nothing else, since an engine may send it elsewhere
-    for shard, reducer in each_shard(sweep, make, finished, report=work.report):
+    for shard, reducer in each_shard(sweep, make, finished, report=work.execution.report):
         wanted = np.flatnonzero(missing[shard.start : shard.stop])
         table.append(_rows(work, table, positions[shard.start : shard.stop], sketches=reducer, wanted=wanted))
 

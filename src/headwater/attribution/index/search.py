@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.attribution import RankBy
 from headwater.attribution.index.kernels import look_up
 from headwater.attribution.index.sketch import Sketch
 from headwater.attribution.index.table import Table, byte_rows
+from headwater.attribution.options import RankBy
 from headwater.base.compiled import in_parallel
 from headwater.corpus.corpus import Corpus
+from headwater.curvature.base import Curvature
+from headwater.curvature.truncated import project, truncated
+from headwater.gradients.factored import Gradients
 
 MEMORY_SHARE = 0.5
 """Of the machine's free memory, so much may hold sketches."""
@@ -113,6 +116,17 @@ class SketchQuery:
     """[D] its whitened gradient."""
     partial: bool = False
     """Whether the sketches see a part of its influence alone."""
+
+
+def make_sketch_query(curvature: Curvature, preconditioned: Gradients, directions: int = 0) -> SketchQuery:
+    """What sketches are compared with, for one question with R_q {layer name: [1, O, I]}.
+
+    `directions` is how many of each layer's inputs and outputs the sketches keep; 0 is all.
+    """
+    if not directions:
+        return SketchQuery(curvature.whitened_from(preconditioned)[0].float().cpu().numpy())
+    vectors = project(curvature, truncated(curvature, directions), preconditioned)
+    return SketchQuery(vectors[0].float().cpu().numpy(), partial=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""Pictures of a run and of what it answers.
+"""Pictures of a run and of its answers.
 
-Each is a value with `figure()`, a matplotlib Figure; `save(path)`, which writes an SVG, PNG or PDF; and `meaning`,
-what it shows in plain words. A notebook shows it. matplotlib comes with `pip install "headwater[plots]"`.
+Each picture has `figure()`, a matplotlib Figure; `save(path)`, which writes an SVG, PNG or PDF; and `meaning`, which
+says what it shows. A notebook draws it. matplotlib comes with `pip install "headwater[plots]"`.
 """
 
 from headwater.render.plots.by_layer import Layers, layers

@@ -1,4 +1,4 @@
-"""Through which layers the influence of the strongest examples came: for one question, or for several."""
+"""Layers that the influence of the strongest examples comes through, for one question or several."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from headwater.render.plots.sheet import LIGHT, LINE, QUIET, SMALL, TEXT, Pictur
 from headwater.render.visible import one_line, shorten
 
 MANY = 24
-"""Layers, beyond which their shares are not written into the picture."""
+"""Maximum number of layers whose shares are written into the picture."""
 MOST_QUESTIONS = 60
-"""Questions that are drawn in one picture."""
+"""Maximum number of questions in one picture."""
 KINDS = (LIGHT.raises_ink, LIGHT.raises, LIGHT.lowers_ink, LIGHT.lowers, LIGHT.ink, QUIET)
 """Colours of the layers of a block."""
 
@@ -30,7 +30,7 @@ class Layer:
 
     name: str
     block: int | None
-    """Depth: which block of the model it is in; None where its name has no number."""
+    """Number of the block of the model that it is in; None where its name has no number."""
     kind: str
     """Its name within the block."""
 
@@ -40,7 +40,7 @@ class Layers(Picture):
     """Shares of the influence by layer, of one question or several."""
 
     subjects: list[str]
-    """[Q] what was asked."""
+    """[Q] the questions."""
     layers: list[Layer]
     """[L] in the order of the model."""
     examples: list[NDArray[np.float64]]
@@ -48,7 +48,7 @@ class Layers(Picture):
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """[Q, L] the part of the proponents' influence together that came through each layer; a row sums to 1."""
+        """[Q, L] the part of the proponents' summed influence that comes through each layer; a row sums to 1."""
         sums = np.stack([parts.sum(axis=0) for parts in self.examples])
         return sums / sums.sum(axis=1, keepdims=True)
 
@@ -59,20 +59,22 @@ class Layers(Picture):
         who = "the strongest proponent" if count == 1 else f"the {count} strongest proponents"
         mean = shares.mean(axis=0)
         most = int(mean.argmax())
-        words = f"Of what {who} did, {mean[most]:.0%} came through {self.layers[most].name}. {self._by_depth(mean)}"
+        words = (
+            f"{mean[most]:.0%} of the influence of {who} comes through {self.layers[most].name}. {self._by_depth(mean)}"
+        )
         if len(self.subjects) > 1:
-            words = f"On average over {len(self.subjects)} questions: {words[:1].lower()}{words[1:]}"
+            words = f"Mean of {len(self.subjects)} questions: {words}"
         if len(self.subjects) > 1:
             blocks = np.array([layer.block or 0 for layer in self.layers])
             late = shares[:, blocks > (blocks.max() + blocks.min()) / 2].sum(axis=1)
             if len(set(blocks.tolist())) > 1:
                 words += (
-                    f" The later half of the blocks carried from {late.min():.0%} to {late.max():.0%}, by question."
+                    f" The later half of the blocks carries from {late.min():.0%} to {late.max():.0%}, by question."
                 )
         return words
 
     def _by_depth(self, mean: NDArray[np.float64]) -> str:
-        """The parts of the first, middle and last third of the blocks; of each block where they are few."""
+        """The parts of the first, middle and last third of the blocks, or of each block where there are up to three."""
         blocks = sorted({layer.block for layer in self.layers if layer.block is not None})
         if len(blocks) < 2 or any(layer.block is None for layer in self.layers):
             return ""
@@ -88,9 +90,9 @@ class Layers(Picture):
         return self._one() if len(self.subjects) == 1 else self._several()
 
     def _one(self) -> Any:
-        """Bars by layer, with a dot for each example."""
+        """Bars by layer, with a dot per example."""
         width = min(14.0, max(7.2, 1.2 + 0.3 * len(self.layers)))
-        figure = sheet(f"Which layers it came through: {self.subjects[0]}", self.meaning, width, height=3.4)
+        figure = sheet(f"Influence by layer: {self.subjects[0]}", self.meaning, width, height=3.4)
         axes = figure.subplots()
         own = self.examples[0] / self.examples[0].sum(axis=1, keepdims=True)
         kinds = list(dict.fromkeys(layer.kind for layer in self.layers))
@@ -105,7 +107,7 @@ class Layers(Picture):
         axes.grid(axis="y")
         axes.set_xlim(-0.7, len(self.layers) - 0.3)
         self._name_layers(axes)
-        axes.set_ylabel("share of the influence, %\n(bar: together, dots: one each)")
+        axes.set_ylabel("share of the influence, %\n(bar: all, dots: one example each)")
         if 1 < len(kinds) <= len(KINDS):
             axes.legend(loc="upper left", ncols=3)
             low, high = axes.get_ylim()
@@ -113,13 +115,11 @@ class Layers(Picture):
         return figure
 
     def _several(self) -> Any:
-        """A row a question, a column a layer."""
+        """A row per question, a column per layer."""
         shares = 100 * self.shares
         rows, columns = shares.shape
         width = min(14.0, max(7.2, 3.4 + 0.34 * columns))
-        figure = sheet(
-            f"Which layers it came through, for {rows} questions", self.meaning, width, height=0.8 + 0.27 * rows
-        )
+        figure = sheet(f"Influence by layer, for {rows} questions", self.meaning, width, height=0.8 + 0.27 * rows)
         axes = figure.subplots()
         full = max(1.0, float(np.abs(shares).max()))
         for q, row in enumerate(shares):
@@ -139,7 +139,7 @@ class Layers(Picture):
         return figure
 
     def _name_layers(self, axes: Any) -> None:
-        """Ticks by block where all layers have one, else by name."""
+        """Ticks by block where all layers are in one, else by name."""
         blocks = [layer.block for layer in self.layers]
         if any(block is None for block in blocks):
             axes.set_xticks(range(len(blocks)), [shorten(layer.name, 28) for layer in self.layers], rotation=90)
@@ -156,12 +156,12 @@ class Layers(Picture):
 
 
 def layers(answers: Sequence[Answer], k: int = 10) -> Layers:
-    """Layers of the k strongest proponents of each answer.
+    """Influence by layer of the k strongest proponents of each answer.
 
-    Raises HeadwaterError where an answer has no proponent, they are of different layers, or too many.
+    Raises HeadwaterError where an answer has no proponent, the answers have different layers, or there are too many.
     """
     if not 1 <= len(answers) <= MOST_QUESTIONS:
-        raise HeadwaterError(f"{len(answers)} questions: a picture of layers takes from 1 to {MOST_QUESTIONS} of them.")
+        raise HeadwaterError(f"{len(answers)} questions: a picture of layers takes from 1 to {MOST_QUESTIONS}.")
     subjects = [shorten(one_line(answer.query.prompt + answer.query.completion), 90) for answer in answers]
     names: list[str] | None = None
     for subject, answer in zip(subjects, answers, strict=True):
@@ -169,7 +169,7 @@ def layers(answers: Sequence[Answer], k: int = 10) -> Layers:
             raise HeadwaterError(f"Nothing raised “{subject}”, so there are no layers to draw.")
         found = list(answer.proponents[0].layers)
         if names is not None and found != names:
-            raise HeadwaterError(f"The answer to “{subject}” is about other layers than the ones before it.")
+            raise HeadwaterError(f"The answer to “{subject}” has other layers than the answers before it.")
         names = found
     parts = [np.array([list(e.layers.values()) for e in answer.proponents[:k]], np.float64) for answer in answers]
     return Layers(subjects, [_placed(name) for name in names or []], parts)

@@ -1,4 +1,4 @@
-"""How the influence is distributed over the examples: its size against its rank, at both ends."""
+"""How influence is distributed over the examples: its size against its rank, at both ends."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from headwater.render.plots.sheet import LIGHT, QUIET, SMALL, Picture, numbered,
 from headwater.render.visible import one_line, shorten
 
 SHARE = 100
-"""The strongest examples, one in so many, whose share of the whole is told."""
+"""The share of the strongest 1/SHARE of the examples is reported."""
 EVERY, DRAWN = 40, 60
-"""So many of the strongest are all drawn, and so many of the others, evenly along the axis."""
+"""The EVERY strongest examples are all drawn, and DRAWN of the others, evenly along the axis."""
 DECADES = 4
-"""Of size that are drawn; below that lies nothing worth looking at."""
+"""Decades of size that are drawn, from the largest down."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Tail(Picture):
     """The influences of all N examples on one query, by size."""
 
     subject: str
-    """What was asked."""
+    """The question."""
     raised: NDArray[np.float64]
-    """The positive ones, the largest first."""
+    """The positive influences, the largest first."""
     lowered: NDArray[np.float64]
-    """The sizes of the negative ones, the largest first."""
+    """The sizes of the negative influences, the largest first."""
     examples: int
     """N"""
 
     @property
     def top_percent(self) -> int:
-        """How many examples are a hundredth of all."""
+        """Number of examples in the strongest 1%."""
         return max(1, self.examples // SHARE)
 
     @cached_property
     def law(self) -> PowerLaw | None:
-        """The power law that fits the positive tail best; None where there are too few of them."""
+        """The power law that fits the positive tail best; None where it has too few numbers."""
         return fit_power_law(self.raised)
 
     @property
@@ -53,8 +53,8 @@ class Tail(Picture):
         held = self.raised[: self.top_percent].sum() / self.raised.sum()
         one = "the strongest one holds" if self.top_percent == 1 else f"the strongest 1% ({self.top_percent:,}) hold"
         words = (
-            f"Half of all positive influence comes from {fewest_for_half(self.raised):,} of {self.examples:,} examples; "
-            f"{one} {held:.0%} of it."
+            f"Half of all positive influence comes from {fewest_for_half(self.raised):,} of {self.examples:,} "
+            f"examples; {one} {held:.0%} of it."
         )
         if len(self.lowered):
             words += f" Half of all negative influence comes from {fewest_for_half(self.lowered):,}."
@@ -63,7 +63,7 @@ class Tail(Picture):
     def _law_in_words(self) -> str:
         law = self.law
         if law is None:
-            return "They are too few to ask whether the tail follows a power law."
+            return "They are too few to test for a power law."
         if not law.plausible:
             if law.p >= PLAUSIBLE:
                 return "The tail is too short to tell a power law from an exponential, so no exponent is given."
@@ -109,7 +109,7 @@ class Tail(Picture):
 
     @staticmethod
     def _mark(axes: Any, rank: int, words: str, *, line: int) -> None:
-        """A line at a rank, its words at the top, one `line` below another."""
+        """A line at a rank, with its words at the top, `line` lines down."""
         axes.axvline(rank, color=QUIET, lw=0.9, ls=":")
         axes.annotate(
             words,
@@ -132,21 +132,21 @@ class Tail(Picture):
 
 
 def tail(scores: Sequence[float] | NDArray[Any], subject: str = "one query") -> Tail:
-    """The tail of the scores [N] of a whole corpus on one query. Raises HeadwaterError for infinite or missing ones."""
+    """The tail of the scores [N] of a whole corpus on one query. Raises HeadwaterError for infinite or NaN scores."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values) or not np.isfinite(values).all():
-        raise HeadwaterError("There is nothing to draw: the scores are none, or some of them are infinite or NaN.")
+        raise HeadwaterError("There is nothing to draw: there are no scores, or some of them are infinite or NaN.")
     raised, lowered = np.sort(values[values > 0])[::-1], np.sort(-values[values < 0])[::-1]
     return Tail(shorten(one_line(subject), 90), raised, lowered, len(values))
 
 
 def fewest_for_half(falling: NDArray[Any]) -> int:
-    """The fewest of the numbers, the largest first, that add up to half of all."""
+    """The smallest number of the largest values that add up to half of the sum of `falling`."""
     return int(np.searchsorted(np.cumsum(falling), falling.sum() / 2)) + 1
 
 
 def drawn_ranks(count: int) -> NDArray[np.int64]:
-    """Which ranks from 1 to `count` are drawn: the first all, the others evenly on a logarithmic axis."""
+    """The ranks from 1 to `count` that are drawn: all of the first, the others evenly on a logarithmic axis."""
     if count <= EVERY + DRAWN:
         return np.arange(1, count + 1)
     others = np.geomspace(EVERY, count, DRAWN, dtype=np.float64).round().astype(np.int64)

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 50
-"""Of a tail with fewer numbers an exponent says nothing."""
+"""Fewest numbers in a tail that an exponent is fitted to."""
 CUTS, DRAWS = 60, 200
-"""Beginnings of the tail that are tried; worlds in which the law holds that the fit is compared with."""
+"""Beginnings of the tail that are tried, and samples from the fitted law that the fit is compared with."""
 PLAUSIBLE = 0.1
-"""Below this share of such worlds that fit as badly, the authors rule the law out."""
+"""The law is ruled out if fewer than this share of the samples fit as badly (the authors' threshold)."""
 SIGNIFICANT = 1.64
-"""Standard deviations: five in a hundred lie above by chance."""
+"""Standard deviations: 5% lie above by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,28 +26,28 @@ class PowerLaw:
     start: float
     """Where the tail begins."""
     tail: int
-    """How many numbers it holds."""
+    """Number of values in the tail."""
     p: float
-    """Share of worlds in which the law holds whose numbers depart from it as far as these."""
+    """Share of samples from the law that depart from it at least as far as the values do."""
     heavier: float
-    """How far the tail is likelier under the law than under an exponential, in standard deviations (Vuong 1989)."""
+    """Log-likelihood ratio of the law to an exponential, in standard deviations (Vuong 1989)."""
 
     @property
     def plausible(self) -> bool:
-        """Whether the law is not ruled out and a thin tail is; it may be that another heavy one would do as well."""
+        """Whether the law is not ruled out and a thin tail is. Another heavy-tailed law may fit as well."""
         return self.p >= PLAUSIBLE and self.heavier >= SIGNIFICANT
 
     @property
     def slope(self) -> float:
-        """Of the numbers over their ranks on logarithmic axes: the r-th largest is about r^slope."""
+        """Slope of the values over their ranks on logarithmic axes: the r-th largest is about r^slope."""
         return -1 / (self.alpha - 1)
 
 
 def fit_power_law(values: NDArray[Any], seed: int = 0) -> PowerLaw | None:
-    """The law that fits positive `values` [n] best, or None where there are too few, or all the same.
+    """The law that fits positive `values` [n] best; None where there are too few, or all are equal.
 
-    α by maximum likelihood, the beginning of the tail where the distance of Kolmogorov and Smirnov is smallest; p from
-    worlds drawn with that law in the tail and the numbers as they are below it, each fitted in the same way.
+    α is fitted by maximum likelihood. The tail begins where the Kolmogorov–Smirnov distance is smallest. p comes from
+    samples drawn from the law in the tail and from the values below it, each fitted in the same way.
     """
     falling = np.sort(values[values > 0])[::-1].astype(np.float64)
     if len(falling) < FEWEST:
@@ -79,7 +79,7 @@ def _heavier(tail: NDArray[np.float64], alpha: float) -> float:
 
 
 def _best(falling: NDArray[np.float64]) -> tuple[float, float, int]:
-    """(distance, α, numbers in the tail) of the tail that fits best; `falling` are the numbers, the largest first."""
+    """(distance, α, size of the tail) of the tail that fits best; `falling` are the values, the largest first."""
     tails = np.unique(np.geomspace(min(FEWEST, len(falling)), len(falling), CUTS).astype(int))
     logs = np.log(falling)
     sums = np.cumsum(logs)
@@ -90,7 +90,7 @@ def _best(falling: NDArray[np.float64]) -> tuple[float, float, int]:
 def _fit(logs: NDArray[np.float64], sums: NDArray[np.float64], tail: int) -> tuple[float, float, int]:
     excess = sums[tail - 1] - tail * logs[tail - 1]
     if excess <= 0:
-        return np.inf, np.inf, tail  # all are the same number
+        return np.inf, np.inf, tail  # all values are equal
     alpha = 1 + tail / excess
     above = np.exp((1 - alpha) * (logs[:tail] - logs[tail - 1]))  # the law's share of larger numbers
     ranks = np.arange(tail)

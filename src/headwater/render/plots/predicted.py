@@ -14,7 +14,7 @@ from headwater.render.visible import one_line, shorten
 from headwater.verify.verification import GROUPS, Verification
 
 MOST_PANELS = 4
-"""Verifications side by side."""
+"""Maximum number of verifications side by side."""
 SHAPES = {"circle": "o", "square": "s", "cross": "x"}
 """matplotlib's name of each shape of a mark."""
 INKS = {"raises": LIGHT.raises_ink, "lowers": LIGHT.lowers_ink, "quiet": QUIET}
@@ -32,7 +32,7 @@ class Verified(Picture):
             return verdict(self.verifications[0])
         parts = [f"{_what(found)}: {_agreement(found)}" for found in self.verifications]
         said = "; ".join(parts)
-        return f"A mark on the dashed line came out as predicted. {said[:1].upper()}{said[1:]}."
+        return f"On the dashed line, the measured change is as predicted. {said[:1].upper()}{said[1:]}."
 
     def _drawn(self) -> Any:
         count = len(self.verifications)
@@ -85,7 +85,7 @@ def _what(found: Verification) -> str:
         return "a small step"
     if found.kind == "retrain":
         return "training again"
-    return "taken out whole" if found.weight == 1 else f"{found.weight:.0%} of it taken out"
+    return "removal of the example" if found.weight == 1 else f"removal of {found.weight:.0%} of the example"
 
 
 def _agreement(found: Verification) -> str:
@@ -95,7 +95,7 @@ def _agreement(found: Verification) -> str:
 
 
 def verified(verifications: Sequence[Verification]) -> Verified:
-    """A panel each. Raises HeadwaterError for none, or more than fit side by side."""
+    """One panel per verification. Raises HeadwaterError for none, or for more than fit side by side."""
     if not 1 <= len(verifications) <= MOST_PANELS:
         raise HeadwaterError(f"{len(verifications)} verifications: from 1 to {MOST_PANELS} stand side by side.")
     return Verified(list(verifications))

@@ -1,4 +1,4 @@
-"""Exact scores of a whole corpus to draw: computed by a run, or read from what `headwater scan` wrote."""
+"""Exact scores of a whole corpus to draw, computed by a run or read from a file of `headwater scan`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def exact_scores(run: Run, questions: Sequence[Question], damping: str | float |
 
 
 def scanned(path: Path, query: str | None = None) -> tuple[str, NDArray[np.float64]]:
-    """(query id, [N] scores) of one query of a file that `headwater scan` wrote; the only one where none is named.
+    """(query id, [N] scores) of one query in a file that `headwater scan` wrote; by default of its only query.
 
-    Raises HeadwaterError where the file is no such file, holds no such query, or several and none is named.
+    Raises HeadwaterError where it is no such file, does not hold the query, or holds several and none is named.
     """
     try:
         columns: list[Any] = list(pq.read_schema(path))
@@ -43,6 +43,6 @@ def scanned(path: Path, query: str | None = None) -> tuple[str, NDArray[np.float
         query = str(queries[0])
     if query is None or query not in queries:
         some = ", ".join(queries[:8]) + (", …" if len(queries) > 8 else "")
-        asked = "Say which query of" if query is None else f"There is no query {query!r} in"
-        raise HeadwaterError(f"{asked} {path}. It has {len(queries):,}: {some}. Choose one with --query.")
+        problem = "holds several queries" if query is None else f"holds no query {query!r}"
+        raise HeadwaterError(f"{path} {problem}. It has {len(queries):,}: {some}. Choose one with --query.")
     return query, pq.read_table(path, columns=[query])[query].to_numpy().astype(np.float64)

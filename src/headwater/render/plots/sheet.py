@@ -1,6 +1,6 @@
-"""What all pictures share: a title, a sentence that says what is seen, the house's colours, and files that reproduce.
+"""What all pictures share: a title, a sentence that says what they show, the colours, and reproducible files.
 
-matplotlib is imported when a picture is drawn and not before, so that numbers can be had without it.
+matplotlib is imported when a picture is drawn: the numbers are available without it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from headwater.render.palette import PALETTES, blend
 FORMATS = (".svg", ".png", ".pdf")
 LIGHT = PALETTES["light"]
 QUIET = blend(LIGHT.background, LIGHT.ink, 0.66)
-"""For what is read second: the sentence, labels, lines of reference."""
+"""Colour of the sentence, of labels and of lines of reference."""
 LINE = blend(LIGHT.background, LIGHT.ink, 0.14)
-"""Of grids."""
+"""Colour of grids."""
 TITLE, TEXT, SMALL = 12.0, 9.0, 8.0
-"""Sizes of letters, in points."""
+"""Font sizes, in points."""
 LINE_HEIGHT = 0.19
-"""Of a line of the sentence, in inches."""
+"""Height of a line of the sentence, in inches."""
 LETTERS = 14.2
-"""Of the sentence, so many stand in an inch."""
+"""Letters of the sentence per inch."""
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "headwater",
-    "font.family": "DejaVu Sans",  # matplotlib brings it along, so that a picture is the same everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a picture is the same everywhere
     "font.size": TEXT,
-    "text.parse_math": False,  # a $ of a corpus is a dollar
+    "text.parse_math": False,  # a $ in a corpus is a dollar
     "text.color": LIGHT.ink,
     "axes.labelcolor": LIGHT.ink,
     "axes.edgecolor": QUIET,
@@ -55,20 +55,20 @@ STYLE: dict[str, Any] = {
     "figure.dpi": 110,
 }
 UNDATED: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
-"""Metadata without which the same numbers are the same bytes."""
+"""Metadata that is left out, so that the same numbers give the same bytes."""
 
 
 class Picture(ABC):
-    """Numbers that can be drawn: `figure()` is a matplotlib Figure, `meaning` says in plain words what it shows."""
+    """Numbers that can be drawn: `figure()` is a matplotlib Figure, `meaning` says what it shows."""
 
     @property
     @abstractmethod
     def meaning(self) -> str:
-        """One or two sentences; they stand in the picture too."""
+        """One or two sentences, which are also in the picture."""
 
     @abstractmethod
     def _drawn(self) -> Any:
-        """The Figure, made where STYLE holds."""
+        """The Figure; called while STYLE applies."""
 
     def figure(self) -> Any:
         """A new matplotlib Figure. Raises HeadwaterError where matplotlib is not installed."""
@@ -76,7 +76,7 @@ class Picture(ABC):
             return self._drawn()
 
     def save(self, path: str | Path) -> Path:
-        """Write an SVG, PNG or PDF by the name's ending, whole or not at all; the same numbers give the same bytes.
+        """Write an SVG, PNG or PDF, whole or not at all. The same numbers give the same bytes.
 
         Raises HeadwaterError for another ending, or where matplotlib is not installed.
         """
@@ -98,20 +98,22 @@ def can_draw() -> bool:
 def require_matplotlib() -> None:
     """Raises HeadwaterError where matplotlib is not installed."""
     if not can_draw():
-        raise HeadwaterError('Pictures are drawn by matplotlib. Install it: pip install "headwater[plots]"')
+        raise HeadwaterError(
+            'Pictures need matplotlib, which is not installed. Install it: pip install "headwater[plots]"'
+        )
 
 
 def picture_path(path: str | Path) -> Path:
-    """`path`, of which the ending says the format. Raises HeadwaterError where it is none that can be written."""
+    """`path`, whose ending is the format. Raises HeadwaterError for a format that cannot be written."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise HeadwaterError(f"{path}: a picture is written as {', '.join(FORMATS)}. Let its name end in one of them.")
+        raise HeadwaterError(f"{path}: the name of a picture has to end in {', '.join(FORMATS)}.")
     return path
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """STYLE, while a figure is made or written; letters that the font lacks are drawn as boxes without a word."""
+    """Apply STYLE while a figure is made or written. Letters that the font lacks are drawn as boxes."""
     require_matplotlib()
     from matplotlib import rc_context
 
@@ -130,7 +132,7 @@ def save_figure(figure: Any, path: Path) -> Path:
 
 
 def sheet(title: str, meaning: str, width: float = 7.2, *, height: float = 4.0) -> Any:
-    """A Figure with its title and sentence at the top and `height` inches below them for the axes."""
+    """A Figure with its title and sentence at the top, and `height` inches for the axes below them."""
     from matplotlib.figure import Figure
 
     titles = textwrap.wrap(title, int(width * LETTERS * TEXT / TITLE * 0.93)) or [""]
@@ -155,7 +157,7 @@ def numbered(axis: Any) -> None:
 
 
 def plain(value: float) -> str:
-    """A number as a tick says it: "1,000", "0.01", and "10⁻⁵" where that would be long."""
+    """A number as the label of a tick: "1,000", "0.01", or "10⁻⁵" where that would be long."""
     if value == 0 or 1e-3 <= abs(value) < 1e7:
         return f"{value:,.10g}".replace("-", "−")
     base, _, power = f"{value:e}".partition("e")

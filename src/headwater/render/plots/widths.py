@@ -1,4 +1,4 @@
-"""Bytes of sketch against what an index finds of the exactly strongest examples, measured on a run."""
+"""Recall of an index against its bytes per example, measured on a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.attribution.options import AskOptions
 from headwater.attribution.index.recall import Found, found_by, sketched
 from headwater.attribution.index.rescore import Budget
 from headwater.attribution.index.search import SketchQuery
 from headwater.attribution.index.sketch import sketch_of_width
+from headwater.attribution.options import AskOptions
 from headwater.attribution.preconditioned import question_gradients
 from headwater.attribution.question import Question
 from headwater.base.byte_sizes import in_bytes
@@ -24,15 +24,15 @@ from headwater.runs.run import Run
 
 WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 PROMPT, COMPLETION = 20, 8
-"""Where no question is given: so many tokens of an example are the prompt, and so many after them the completion."""
+"""Tokens of an example that become the prompt and the completion of a question, where no question is given."""
 
 
 @dataclass(frozen=True)
 class Recall(Picture):
-    """What sketches of several widths find, for every question."""
+    """Recall of sketches of several widths, for every question."""
 
     widths: list[int]
-    """[W] bytes an example."""
+    """[W] bytes per example."""
     found: list[list[Found]]
     """[W][Q]"""
     k: int
@@ -46,7 +46,7 @@ class Recall(Picture):
 
     @property
     def asked(self) -> NDArray[np.float64]:
-        """[W, Q] recall of the k that `ask` shows, after the likeliest are scored exactly."""
+        """[W, Q] recall of the k that `ask` shows, after the best candidates are scored exactly."""
         return np.array([[one.recall for one in row] for row in self.found])
 
     @property
@@ -55,14 +55,14 @@ class Recall(Picture):
         width, alone, asked = self.widths[enough], self.alone[enough].mean(), self.asked[enough].mean()
         scored = np.mean([one.scored for one in self.found[enough]])
         return (
-            f"At {width:,} bytes an example ({in_bytes(width * self.examples)} for all {self.examples:,}) the sketches "
-            f"alone name {alone:.0%} of the {self.k} exactly strongest at both ends; with the likeliest scored exactly "
-            f"(about {scored:.0f} of them), as headwater ask does, {asked:.1%} are shown. Mean of "
-            f"{len(self.found[0])} questions; dots are single ones."
+            f"At {width:,} bytes per example ({in_bytes(width * self.examples)} for all {self.examples:,}) sketches "
+            f"alone find {alone:.0%} of the exact top {self.k} of both ends. headwater ask scores the best candidates "
+            f"exactly (about {scored:.0f}) and finds {asked:.1%}. Mean of {len(self.found[0])} questions; a dot is one "
+            "question."
         )
 
     def _enough(self) -> int:
-        """The narrowest width that finds, to a hundredth, as much as any."""
+        """The narrowest width whose recall is within 0.01 of the best."""
         means = self.asked.mean(axis=1)
         return int(np.argmax(means >= means.max() - 0.01))
 
@@ -70,7 +70,7 @@ class Recall(Picture):
         figure = sheet(f"Bytes of sketch against the exact top {self.k}", self.meaning)
         axes = figure.subplots()
         lines = (
-            (self.asked, "o", LIGHT.raises_ink, -1, "the likeliest scored exactly, as headwater ask does"),
+            (self.asked, "o", LIGHT.raises_ink, -1, "best candidates scored exactly, as by headwater ask"),
             (self.alone, "s", LIGHT.lowers_ink, 1, "the sketches alone"),
         )
         for values, marker, colour, side, label in lines:
@@ -82,8 +82,8 @@ class Recall(Picture):
         axes.set_xticks(self.widths, [f"{width:,}\n{in_bytes(width * self.examples)}" for width in self.widths])
         axes.minorticks_off()
         axes.axhline(100, color=QUIET, lw=0.6)
-        axes.set(ylim=(0, 104), xlabel="bytes of sketch an example, and for the whole corpus")
-        axes.set_ylabel(f"of the exact top {self.k} of both ends, found, %")
+        axes.set(ylim=(0, 104), xlabel="bytes of sketch per example, and for the whole corpus")
+        axes.set_ylabel(f"recall of the exact top {self.k} of both ends, %")
         axes.grid()
         axes.legend(loc="lower right")
         return figure
@@ -92,7 +92,7 @@ class Recall(Picture):
 def recall(run: Run, questions: Sequence[Question], k: int = 10, *, widths: Sequence[int] = WIDTHS) -> Recall:
     """Sketch the corpus in every width, in memory, and compare what each finds with exact scores.
 
-    Two passes over the corpus; the run's own index is neither needed nor changed. Raises HeadwaterError where the
+    Takes two passes over the corpus; the run's own index is neither needed nor changed. Raises HeadwaterError where the
     corpus has fewer than 2 k examples, or there is no question.
     """
     if not questions or len(run.corpus) < 2 * k:
@@ -112,9 +112,9 @@ def recall(run: Run, questions: Sequence[Question], k: int = 10, *, widths: Sequ
 
 
 def own_questions(run: Run, count: int, seed: int = 0) -> list[Question]:
-    """Pieces of the corpus as questions: the first 20 tokens of an example the prompt, the next 8 the completion.
+    """Questions made from the corpus: the first 20 tokens of an example are the prompt, the next 8 the completion.
 
-    A seeded choice among the examples that are long enough. Raises HeadwaterError where there are none.
+    The examples are a seeded choice among those that are long enough. Raises HeadwaterError where there are none.
     """
     order = np.random.default_rng(seed).permutation(len(run.corpus)).tolist()
     questions: list[Question] = []
@@ -126,5 +126,7 @@ def own_questions(run: Run, count: int, seed: int = 0) -> list[Question]:
             completion = "".join(pieces[PROMPT : PROMPT + COMPLETION])
             questions.append(run.question("".join(pieces[:PROMPT]), completion))
     if not questions:
-        raise HeadwaterError("The corpus's examples are too short to make questions of. Give some with --queries FILE.")
+        raise HeadwaterError(
+            "The examples of the corpus are too short to make questions from. Give questions with --queries FILE."
+        )
     return questions

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { announce, put } from "./dom.js";
-import { go, read } from "./state.js";
+import { go, read, useOptions } from "./state.js";
 import "./parts/ask.js";
 import "./parts/drawer.js";
 import "./parts/facts.js";
@@ -58,6 +58,7 @@ async function start() {
     trouble.show(problem, start);
     return;
   }
+  useOptions(info.options);
   document.querySelector("hw-facts").show(info);
   addEventListener("popstate", show);
   addEventListener("headwater:state", show);
@@ -86,7 +87,7 @@ document.querySelector("[data-skip]").addEventListener("click", (event) => {
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.('a[href^="#"]:not([data-skip])');
-  if (!link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+  if (!info || !link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
   event.preventDefault();
   go(read(link.getAttribute("href")));
 });

@@ -1,16 +1,41 @@
-// What is being looked at. It lives in the address, so that every view can be shared, kept and gone back to.
+// What the page shows. It is in the address, so that every view can be shared, kept and gone back to.
 
 const TEXTS = ["prompt", "completion", "contrast", "contains", "where", "damping", "example", "text"];
 const FLAGS = ["exact", "cg", "own", "numbers", "glyphs"]; // `own`: every card is shaded on a scale of its own
 
 const KINDS = ["step", "pbrf"]; // of verifying an answer
-const NUMBERS = { k: 5, random: 5, weight: 1, subset: 512, iterations: 40, seed: 0 };
-/** How an answer is verified, unless something else is chosen. */
-export const CHECK = { kind: "step", ...NUMBERS };
 
+let options = { influences: {}, sampling: {}, verifications: {} };
+
+/** Take the options of requests from the server, with defaults and limits: `options` of GET /v1/run. */
+export function useOptions(told) {
+  options = told;
+}
+
+/** Default of an option of a kind of request. */
+export const usual = (kind, name) => options[kind][name]?.default;
+
+/** Attributes of a field in which an option's number is given. */
+export function field(kind, name) {
+  const { minimum, maximum, help } = options[kind][name];
+  return { min: minimum, max: maximum, title: help };
+}
+
+/** How an answer is verified, unless something else is chosen. */
+export function usualCheck() {
+  return { kind: usual("verifications", "kind"), ...numbers() };
+}
+
+/** The numbers that say how an answer is verified, with their defaults. */
+function numbers() {
+  const all = Object.entries(options.verifications).map(([name, option]) => [name, option.default]);
+  return Object.fromEntries(all.filter(([, value]) => typeof value === "number"));
+}
+
+const RANKINGS = ["influence", "relative"];
 const VIEWS = ["ask", "results", "what-if", "method"];
 
-/** The state that an address tells of. */
+/** The state that an address describes. */
 export function read(hash = location.hash) {
   const [view, query = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
   const given = new URLSearchParams(query);
@@ -19,37 +44,39 @@ export function read(hash = location.hash) {
   for (const name of FLAGS) state[name] = given.has(name);
   const span = /^(\d+)-(\d+)$/.exec(given.get("span") ?? "");
   state.span = span ? [Number(span[1]), Number(span[2])] : null;
-  state.k = Math.max(1, Number.parseInt(given.get("k"), 10) || 10);
-  state.rank = given.get("rank") === "relative" ? "relative" : "influence";
+  state.k = Math.max(1, Number.parseInt(given.get("k"), 10) || usual("influences", "k"));
+  state.rank = RANKINGS.includes(given.get("rank")) ? given.get("rank") : usual("influences", "rank_by");
   state.layers = given.getAll("layer");
   state.verify = checkOf(given);
   return state;
 }
 
-/** How the answer is verified, or null where it is not. */
+/** How the answer is verified, or null if it is not. */
 function checkOf(given) {
   const kind = given.get("verify");
   if (!KINDS.includes(kind)) return null;
   const check = { kind };
-  for (const [name, usual] of Object.entries(NUMBERS)) {
-    const number = Number.parseFloat(given.get(`check-${name}`));
-    check[name] = Number.isFinite(number) ? number : usual;
+  for (const [name, number] of Object.entries(numbers())) {
+    const other = Number.parseFloat(given.get(`check-${name}`));
+    check[name] = Number.isFinite(other) ? other : number;
   }
   return check;
 }
 
-/** The address that tells of a state. */
+/** The address of a state. */
 export function address(state) {
   const query = new URLSearchParams();
   for (const name of TEXTS) if (state[name]) query.set(name, state[name]);
   for (const name of FLAGS) if (state[name]) query.set(name, "1");
   if (state.span) query.set("span", state.span.join("-"));
-  if (state.k !== 10) query.set("k", state.k);
-  if (state.rank !== "influence") query.set("rank", state.rank);
+  if (state.k !== usual("influences", "k")) query.set("k", state.k);
+  if (state.rank !== usual("influences", "rank_by")) query.set("rank", state.rank);
   for (const layer of state.layers) query.append("layer", layer);
   if (state.verify) {
     query.set("verify", state.verify.kind);
-    for (const name in NUMBERS) if (state.verify[name] !== NUMBERS[name]) query.set(`check-${name}`, state.verify[name]);
+    for (const [name, number] of Object.entries(numbers())) {
+      if (state.verify[name] !== number) query.set(`check-${name}`, state.verify[name]);
+    }
   }
   const told = query.toString();
   return `#${state.view}${told ? `?${told}` : ""}`;
@@ -89,16 +116,16 @@ export function request(state) {
     layers: state.layers.length ? state.layers : null,
     exact: state.exact || Boolean(state.damping), // an index serves one damping
     damping: state.damping || null,
-    solver: state.cg ? "cg" : "curvature",
+    solver: state.cg ? "cg" : usual("influences", "solver"),
   };
 }
 
-/** The request for the verification of the answer, or null where none is asked for. */
+/** The request to verify the answer, or null if the state asks for none. */
 export function verification(state) {
   return state.verify && { question: request(state), ...state.verify };
 }
 
-/** What is only a matter of looks. */
+/** What changes only the looks. */
 export function looks(state) {
   return { numbers: state.numbers, glyphs: state.glyphs, own: state.own };
 }

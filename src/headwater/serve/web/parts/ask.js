@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import { announce, debounce, h, put, tell } from "../dom.js";
-import { go, question, read } from "../state.js";
+import { field, go, question, read, usual } from "../state.js";
 import { oneLine, shorten } from "../words.js";
 import "./question.js";
 import "./results.js";
@@ -77,13 +77,13 @@ class Ask extends HTMLElement {
   }
 
   #writer() {
-    const number = (id, label, value, attributes) => [
+    const number = (id, label, name, attributes) => [
       h("label", { for: id }, label),
-      h("input", { id, type: "number", value, ...attributes }),
+      h("input", { id, name, type: "number", value: usual("sampling", name), ...field("sampling", name), ...attributes }),
     ];
-    this.length = number("length", "Tokens", 24, { min: 1, max: 256 });
-    this.temperature = number("temperature", "Temperature (0: the likeliest)", 0, { min: 0, max: 5, step: "0.1" });
-    this.seed = number("seed", "Seed", 0, { min: 0, max: 4294967295 });
+    this.length = number("length", "Tokens", "max_new_tokens");
+    this.temperature = number("temperature", "Temperature (0: the likeliest)", "temperature", { step: "0.1" });
+    this.seed = number("seed", "Seed", "seed");
     this.write = h("button", { type: "button", onclick: () => this.#generate() }, "Generate");
     return h("div", { class: "row" }, this.write,
       h("details", { class: "inline" }, h("summary", {}, "How it is written"),
@@ -91,11 +91,9 @@ class Ask extends HTMLElement {
   }
 
   async #generate() {
-    const sampling = {
-      max_new_tokens: this.length[1].valueAsNumber || 24,
-      temperature: this.temperature[1].valueAsNumber || 0,
-      seed: this.seed[1].valueAsNumber || 0,
-    };
+    const inputs = [this.length, this.temperature, this.seed].map(([, input]) => input);
+    const chosen = ({ name, valueAsNumber }) => [name, Number.isNaN(valueAsNumber) ? usual("sampling", name) : valueAsNumber];
+    const sampling = Object.fromEntries(inputs.map(chosen));
     this.write.disabled = true;
     this.trouble.wait("The model is writing …");
     try {

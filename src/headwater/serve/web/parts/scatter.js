@@ -1,4 +1,4 @@
-// Predicted against measured changes as a scatter plot. The counterpart of render/scatter.py: tests compare the two.
+// Predicted against measured changes as a scatter plot. The counterpart of render/scatter.py and scatter_parts.py: tests compare them.
 
 import { h, svg } from "../dom.js";
 import { oneLine, shorten, signed } from "../words.js";

@@ -1,14 +1,14 @@
-// Verifying an answer: what it predicts of single examples against what they do to the model.
+// Verifying an answer: its predictions for single examples, compared with their effect on the model.
 
 import * as api from "../api.js";
 import { announce, h, put, tell } from "../dom.js";
-import { address, CHECK, go, read, verification } from "../state.js";
+import { address, field, go, read, usualCheck, verification } from "../state.js";
 import { count, oneLine, shorten, signed } from "../words.js";
 import { NAMES, numbers, scatter } from "./scatter.js";
 
 const KINDS = {
-  step: ["A small step on each", "Trains a little more on each example and sees whether the likelihood moves as predicted: it checks gradients and arithmetic, in a second or so."],
-  pbrf: ["Taking each out", "Finds where the weights settle when an example is taken out and all else is held fast: it checks the curvature too, and takes about half a minute an example with a small model, while other questions wait."],
+  step: ["A small step on each", "Trains a little more on each example and compares the change of the likelihood with the prediction. It checks gradients and arithmetic, in about a second."],
+  pbrf: ["Removing each", "Finds where the weights settle without the example, if predictions for a reference set stay the same. It checks the curvature too, and takes about half a minute per example with a small model, while other questions wait."],
 };
 const STAGES = { step: "steps", pbrf: "responses" };
 
@@ -23,7 +23,7 @@ class Verify extends HTMLElement {
     this.details = h("details", {}, h("summary", { "data-key": "verify" }, "Verify: does the model do what this predicts?"),
       h("div", { class: "verify" }, this.#form(), this.trouble, this.result));
     this.append(this.details);
-    this.#fill(CHECK);
+    this.#fill(usualCheck());
     addEventListener("pagehide", () => this.stop()); // nobody would wait for it
     addEventListener("pageshow", (event) => event.persisted && dispatchEvent(new CustomEvent("headwater:state")));
   }
@@ -94,16 +94,17 @@ class Verify extends HTMLElement {
       h("input", { type: "radio", name: "verify-kind", value: name, "data-key": `verify-${name}`, onchange: () => this.#arrange() }),
       h("b", {}, title), h("span", { class: "quiet" }, told));
     const number = (name, label, attributes) => {
-      const input = h("input", { type: "number", name, required: true, "data-key": `verify-${name}`, ...attributes });
+      const limits = field("verifications", name);
+      const input = h("input", { type: "number", name, required: true, "data-key": `verify-${name}`, ...limits, ...attributes });
       return [name, h("label", {}, label, input), input];
     };
     const all = [
-      number("k", "Of each end", { min: 0, max: 50 }),
-      number("random", "At random", { min: 0, max: 100 }),
-      number("weight", "Part taken out", { min: -1, max: 1, step: "any" }),
-      number("subset", "Held fast", { min: 1, max: 4096 }),
-      number("iterations", "Iterations", { min: 1, max: 100 }),
-      number("seed", "Seed", { min: 0, max: 4294967295 }),
+      number("k", "Of each end"),
+      number("random", "At random"),
+      number("weight", "Part removed", { step: "any" }),
+      number("subset", "Reference set"),
+      number("iterations", "Iterations"),
+      number("seed", "Seed"),
     ];
     this.inputs = Object.fromEntries(all.map(([name, , input]) => [name, input]));
     const labels = Object.fromEntries(all.map(([name, label]) => [name, label]));
@@ -127,7 +128,7 @@ class Verify extends HTMLElement {
     return this.form.elements["verify-kind"].value;
   }
 
-  /** Numbers that a step does not ask for are away. */
+  /** Hide the numbers that a step does not need. */
   #arrange() {
     for (const label of this.responses) {
       label.hidden = this.#kind !== "pbrf";
@@ -137,7 +138,7 @@ class Verify extends HTMLElement {
 
   #submit(event) {
     event.preventDefault();
-    const check = { ...CHECK, kind: this.#kind };
+    const check = { ...usualCheck(), kind: this.#kind };
     for (const [name, input] of Object.entries(this.inputs)) if (!input.disabled) check[name] = input.valueAsNumber;
     const before = location.hash;
     go({ verify: check });

@@ -1,0 +1,40 @@
+"""Write docs/tree.md, the source tree with a line for each file, from the docstrings; with --check, only compare."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+from generated import keep
+
+SOURCE = Path(__file__).parents[1] / "src" / "headwater"
+HEAD = """# Source tree
+
+Made from the first sentence of each module. What a package is for, and how they work together, is in
+[Design](design.md).
+
+"""
+
+
+def tree(folder: Path, depth: int = 0) -> list[str]:
+    """A line for each file below `folder`: files first, then folders, by name."""
+    lines: list[str] = []
+    for file in sorted(folder.glob("*.py")):
+        if said := first_sentence(file):
+            lines.append(f"{'    ' * depth}- `{file.name}` {said}")
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.py"))):
+        lines += [f"{'    ' * depth}- **{inner.name}/**", *tree(inner, depth + 1)]
+    return lines
+
+
+def first_sentence(file: Path) -> str:
+    """Of the module's docstring, on one line, without its stop; empty where there is none."""
+    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"(?<=\.)\s|\n\n", said, maxsplit=1)[0]
+    return " ".join(sentence.split()).removesuffix(".")
+
+
+if __name__ == "__main__":
+    sys.exit(keep("tree.md", HEAD + "\n".join(tree(SOURCE)) + "\n", sys.argv[1:]))

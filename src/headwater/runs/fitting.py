@@ -1,0 +1,61 @@
+"""The curvature of a run: fitting it, and loading what was fitted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from headwater.base.files import read_metadata
+from headwater.base.lock import exclusive
+from headwater.corpus.corpus import Corpus
+from headwater.curvature.damping import parse_damping
+from headwater.curvature.fit import Workbench, chosen_examples, labels_of, settings_of, write_curvature
+from headwater.curvature.options import FitOptions
+from headwater.curvature.store import curvature_files
+from headwater.lm.layers import choose_layers
+from headwater.lm.load import LanguageModel
+from headwater.runs.manifest import Manifest
+from headwater.runs.paths import RunPaths
+from headwater.sweep.execution import Execution
+
+
+def fit_curvature(
+    paths: RunPaths, manifest: Manifest, lm: LanguageModel, *, corpus: Corpus, options: FitOptions, execution: Execution
+) -> Manifest:
+    """Fit the curvature of a run, unless all of it is there with these settings. Interrupted, it is resumed.
+
+    Returns the manifest with the damping that was asked for, written. Raises HeadwaterError where another process works
+    on the run.
+    """
+    parse_damping(options.damping)
+    layers = choose_layers(lm.model, options.layers)
+    binding = manifest.binding() | {"settings": settings_of(options, [layer.name for layer in layers])}
+    if not is_fitted(paths, binding):
+        sequences = corpus.base.sequences(chosen_examples(options, corpus.counts.examples))
+        labels = labels_of(options.fisher, options.seed)
+        sweep = execution.sweep("curvature", lm, layers, sequences=sequences, labels=labels)
+        bench = Workbench(paths.curvature_folder, json.dumps(binding, sort_keys=True), execution.report)
+        with exclusive(paths.folder):
+            write_curvature(paths.curvature, options, sweep, bench=bench, binding=binding)
+    if options.damping == manifest.damping:
+        return manifest
+    changed = replace(manifest, damping=options.damping)
+    changed.write(paths.folder)
+    return changed
+
+
+def is_fitted(paths: RunPaths, binding: dict[str, str]) -> bool:
+    """Whether all of the curvature is there, with the fingerprints and settings of `binding`."""
+    if not paths.curvature.exists() or binding_of(read_metadata(paths.curvature)) != binding:
+        return False
+    return all(file.exists() for file in curvature_files(paths.curvature))
+
+
+def binding_of(metadata: dict[str, str]) -> dict[str, str]:
+    """What a curvature was fitted on: fingerprints and settings."""
+    return {key: metadata.get(key, "") for key in ("model", "tokenizer", "corpus", "settings")}
+
+
+def binding_at(paths: RunPaths) -> dict[str, str]:
+    """What the fitted curvature of a run was fitted on."""
+    return binding_of(read_metadata(paths.curvature))

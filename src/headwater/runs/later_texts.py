@@ -1,0 +1,84 @@
+"""Texts that come after a run was made, read and cut as its corpus was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from headwater.base.lock import exclusive
+from headwater.corpus.changes import add_examples, remove_examples
+from headwater.corpus.chat import renderer
+from headwater.corpus.corpus import Corpus
+from headwater.corpus.options import ReadOptions
+from headwater.corpus.read import Record, read_records
+from headwater.corpus.store import Example, write_corpus
+from headwater.corpus.tokenize import tokenize
+from headwater.errors import HeadwaterError
+from headwater.lm.load import LanguageModel
+from headwater.runs.manifest import CorpusEntry
+
+
+def read_options(entry: CorpusEntry) -> ReadOptions:
+    """How the corpus of a run was read."""
+    return ReadOptions(**entry.options)
+
+
+def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
+    """All records of a file. Raises CorpusError for a bad one."""
+    options = replace(read_options(entry), limit=None, skip_bad=False, stream=False)
+    return read_records(texts, options, render=renderer(lm.tokenizer, options))
+
+
+def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Sequence[str]) -> tuple[list[Example], str]:
+    """The texts of a file, or given texts, as examples; and what they are called in an answer.
+
+    Raises HeadwaterError where a text is too short to learn from, or there is no such file.
+    """
+    if isinstance(texts, str | Path):
+        if "://" not in str(texts) and not Path(texts).expanduser().exists():
+            raise HeadwaterError(
+                f"There is no file {str(texts)[:100]!r}. Give the path of a file of texts, or a list of texts: "
+                'ask_against(question, ["…"]).'
+            )
+        records, name = records_of(lm, entry, texts), f"texts of {texts}"
+    else:
+        for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
+            if len(tokenized.input_ids) < 2:
+                raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
+        named = enumerate(texts, start=1)
+        records = (Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in named)
+        name = "texts given with the question"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "texts.arrow"
+        write_corpus(path, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
+        corpus = Corpus(path)
+        return list(corpus.read(range(len(corpus)))), name
+
+
+def one_example(
+    lm: LanguageModel, entry: CorpusEntry, corpus: Corpus, *, id: str | None = None, text: str | None = None
+) -> Example:
+    """The training example with that id, or a text as an example. Raises HeadwaterError for an unknown id."""
+    if (id is None) == (text is None):
+        raise HeadwaterError("Give exactly one of the two: the id of a training example, or a text.")
+    if text is not None:
+        (example,), _ = examples_of(lm, entry, [text])
+        return example
+    if id not in corpus.position:
+        raise HeadwaterError(f"No example of this run has the id {id!r}.")
+    return corpus[corpus.position[id]]
+
+
+def add(folder: Path, corpus: Corpus, lm: LanguageModel, entry: CorpusEntry, *, texts: str | Path) -> Corpus:
+    """The corpus of the run in `folder` with the examples of a file appended."""
+    records = records_of(lm, entry, texts)
+    with exclusive(folder):
+        return add_examples(corpus, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
+
+
+def remove(folder: Path, corpus: Corpus, ids: Sequence[str]) -> Corpus:
+    """The corpus of the run in `folder` without the examples with these ids."""
+    with exclusive(folder):
+        return remove_examples(corpus, ids)
