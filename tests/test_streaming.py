@@ -23,7 +23,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from headwater.base.progress import Step
+from headwater.base.progress import Step, silent
 from headwater.cli import app
 from headwater.corpus import catalogue, formats, row_access, store
 from headwater.corpus.batches import TokenSequence
@@ -39,6 +39,7 @@ from headwater.runs.check import check_run
 from headwater.runs.info import describe_run
 from headwater.runs.run import Run
 from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -115,7 +116,7 @@ def memory() -> Iterator[Any]:
 def streamed(path: Path, lm: LanguageModel, source: str | Path, report: Any = None, **options: Any) -> Run:
     cut = {name: options.pop(name) for name in ("max_tokens", "long_texts") if name in options}
     made = CorpusOptions(ReadOptions(stream=True, **options), **cut)
-    return Run.create(path, lm, source, options=made, **({"report": report} if report else {}))
+    return Run.create(path, lm, source, options=made, execution=Execution(report=report or silent))
 
 
 def copied(path: Path, lm: LanguageModel, source: str | Path, **options: Any) -> Run:

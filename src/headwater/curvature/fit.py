@@ -27,9 +27,11 @@ from headwater.gradients import aligned_rows
 from headwater.gradients.reducer import R
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
+from headwater.sweep.checkpoint import SweepCheckpoint
 from headwater.sweep.checkpoint_policy import CheckpointPolicy
+from headwater.sweep.engine import Engine
 from headwater.sweep.gradient_cache import GradientCache, open_gradient_cache
-from headwater.sweep.sweep import Engine, Sweep, SweepCheckpoint, fold
+from headwater.sweep.sweep import Sweep, fold
 
 _GRADIENTS = "gradients-"
 """Begins the names of folders of kept gradients."""

@@ -16,7 +16,8 @@ from headwater.curvature.options import FitOptions
 from headwater.curvature.store import layers_of
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
-from headwater.sweep.sweep import LOCAL_ENGINE, Engine, Sweep
+from headwater.sweep.engine import LOCAL_ENGINE, Engine
+from headwater.sweep.sweep import Sweep
 
 
 @dataclass(frozen=True)

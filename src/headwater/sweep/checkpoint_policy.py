@@ -1,4 +1,4 @@
-"""When a state is worth saving: not so soon that long work would be mostly saving."""
+"""When to save the state of unfinished work, so that saving does not take most of the time."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 QUICK = 0.5
-"""Seconds that saving a state may always take."""
+"""Seconds. A state that takes less to save is always saved."""
 BYTES_A_SECOND = 1 << 30
-"""What a disk is taken to write, checksum included."""
+"""Assumed writing speed of a disk, checksum included."""
 WORK_TO_SAVING = 4
-"""A state that takes longer is saved after so many times as much work, which is what a kill costs at most."""
+"""A larger state is saved after this many times the work that saving takes. An interruption loses no more work."""
 
 
 @dataclass
 class CheckpointPolicy:
-    """Says whether a state is due, from how long the work since the last one took, and how long saving it will."""
+    """Decides whether to save, from the time since the last save and the estimated time of the next."""
 
     since: float = field(default_factory=time.monotonic)
-    """When the last saving ended, or else the work began."""
+    """When the last save ended, or the work began."""
 
     def is_due(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether to save `state` now."""
         takes = bytes_of(state) / BYTES_A_SECOND
         return takes < QUICK or time.monotonic() - self.since > WORK_TO_SAVING * takes
 
     def saved(self) -> None:
+        """Note that the state has just been saved."""
         self.since = time.monotonic()
 
 
 def bytes_of(state: Mapping[str, Tensor]) -> int:
+    """Bytes of all tensors together."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())

@@ -1,7 +1,6 @@
-"""Captured gradients kept on disk, so that a second sweep over the same examples needs no model.
+"""Captured gradients on disk, so that a second sweep over the same examples needs no model.
 
-EK-FAC reads its examples twice: for the covariances, and for the eigenvalues in the basis they give. What the first
-sweep has caught is as good as new for the second.
+EK-FAC reads its examples twice: for the covariances, and for the eigenvalues in the basis that the covariances give.
 """
 
 from __future__ import annotations
@@ -19,34 +18,34 @@ from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
 from headwater.lm.capture import Captured
 
-MOST_BYTES = 8 << 30
-"""What is kept takes at most so much room, and at most a quarter of what is free."""
+LARGEST_CACHE = 8 << 30
+"""Most bytes of a cache. It also takes at most a quarter of the free disk space."""
 
 
 @dataclass(frozen=True)
 class GradientCache:
-    """The captured gradients of some batches of a sweep, one file each."""
+    """The captured gradients of batches of a sweep, one file per batch."""
 
     folder: Path
-    """Of this sweep's settings alone: what is found in it is believed."""
+    """Belongs to one setting of the sweep: every file in it is taken to match."""
     limit: int
-    """Bytes of all files together; batches beyond are not kept, and are computed again."""
+    """Most bytes of all files together. Batches beyond are computed again."""
 
     def load(self, shard: int, batch: Batch, device: torch.device) -> Captured | None:
-        """What was caught of a batch, or None where it is not kept."""
+        """The captured gradients of a batch, or None if they are not kept."""
         path = self._path(shard, batch)
         if not path.exists():
             return None
         try:
             tensors = load_tensors(path, str(device))
-        except HeadwaterError:  # damaged: as good as not kept
+        except HeadwaterError:  # damaged: computed again
             return None
         activations = {name.removeprefix("a "): x for name, x in tensors.items() if name.startswith("a ")}
         gradients = {name.removeprefix("g "): x for name, x in tensors.items() if name.startswith("g ")}
         return Captured(tensors["losses"], activations, gradients)
 
     def save(self, shard: int, batch: Batch, captured: Captured) -> None:
-        """Keep what was caught of a batch, where there is room for it."""
+        """Keep the captured gradients of a batch if there is room."""
         tensors = {f"a {name}": x for name, x in captured.activations.items()}
         tensors |= {f"g {name}": x for name, x in captured.output_gradients.items()}
         size = sum(x.numel() * x.element_size() for x in tensors.values())
@@ -56,15 +55,15 @@ class GradientCache:
 
     @property
     def bytes(self) -> int:
-        """Of all that is kept."""
+        """Bytes of all files together."""
         return sum(file.stat().st_size for file in self.folder.glob("*"))
 
     def _path(self, shard: int, batch: Batch) -> Path:
-        """A batch is known by its first example and how many follow it by length."""
+        """Batches are sorted by length, so the first example and their number identify a batch of a shard."""
         return self.folder / f"{shard:06d}-{batch.rows[0]:06d}-{len(batch.rows)}.safetensors"
 
 
 def open_gradient_cache(folder: Path) -> GradientCache:
-    """Room for captured gradients in `folder`, as much as the disk can spare."""
+    """A cache in `folder`, as large as the disk can spare."""
     folder.mkdir(parents=True, exist_ok=True)
-    return GradientCache(folder, min(MOST_BYTES, shutil.disk_usage(folder).free // 4))
+    return GradientCache(folder, min(LARGEST_CACHE, shutil.disk_usage(folder).free // 4))
