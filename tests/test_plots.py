@@ -309,7 +309,7 @@ def test_without_matplotlib_it_is_said_how_to_get_it(run: Run, monkeypatch: pyte
 def test_what_cannot_be_drawn_is_refused_in_words(run: Run, scan: Path, tmp_path: Path) -> None:
     queries, nothing = run.path.parent / "queries.jsonl", tmp_path / "nothing.json"
     nothing.write_text("{}", encoding="utf-8")
-    assert "tail.jpg: has to end in .svg, .png, .pdf" in refusal("tail", run.path, "-o", "tail.jpg")
+    assert "has to end in .svg, .png, .pdf" in refusal("tail", run.path, "-o", "tail.jpg")
     assert "Say what is asked" in refusal("tail", run.path)
     assert "holds several queries" in refusal("tail", scan)
     assert "It has 2: q1, q2" in refusal("tail", scan, "--query", "q3")

@@ -258,13 +258,13 @@ def test_an_answer_of_another_model_or_run_is_refused(run: Run, answer: Answer) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "guess"}, "give step, pbrf or retrain"),
+        ({"kind": "guess"}, "must be .step. or .pbrf. or .retrain."),
         ({"kind": "retrain", "k": 0}, "leaves out at least one example"),
-        ({"kind": "retrain", "seeds": 0}, "at least once"),
+        ({"kind": "retrain", "seeds": 0}, "seeds must be a whole number of at least 1"),
         ({"k": 0, "random": 0}, "at least one example"),
-        ({"weight": 0.0}, "--weight 0"),
-        ({"subset": 0}, "--subset 0"),
-        ({"iterations": 0}, "--iterations 0"),
+        ({"weight": 0.0}, "weight=0"),
+        ({"subset": 0}, "subset=0"),
+        ({"iterations": 0}, "iterations=0"),
     ],
 )
 def test_numbers_that_ask_for_nothing_are_refused(change: dict[str, Any], message: str) -> None:
