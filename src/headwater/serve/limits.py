@@ -46,7 +46,7 @@ LIMITS = Limits()
 LARGEST_INTEGER = 2**31 - 1
 """Maximum of a whole number that has no tighter limit."""
 OPTION_LIMITS: Mapping[type, Mapping[str, float]] = {
-    AskOptions: {"k": LIMITS.k, "candidates": LIMITS.candidates, "iterations": LIMITS.iterations, "seed": LIMITS.seed},
+    AskOptions: {"k": LIMITS.k, "candidates": LIMITS.candidates, "iterations": LIMITS.iterations},
     Sampling: {"max_new_tokens": LIMITS.new_tokens, "temperature": LIMITS.temperature, "seed": LIMITS.seed},
     VerifyOptions: {
         "k": LIMITS.k,
