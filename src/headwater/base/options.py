@@ -52,6 +52,8 @@ class Option:
     """Whether the command line writes None as 0."""
     cli_default: Any = None
     """Default of the command line where it differs from that in Python."""
+    shown: str | None = None
+    """Default of the command line in words, where the value depends on the machine."""
     also: tuple[str, ...] = ()
     """Names that other tools use for it; an error about an unknown option suggests this one."""
     cli: bool = True
