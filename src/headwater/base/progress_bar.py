@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -46,5 +47,6 @@ class _Stage:
 
 
 def somebody_watches() -> bool:
-    """Whether a person sees standard error: in a terminal or a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    """Whether a person sees standard error: in a terminal or a notebook, unless HEADWATER_QUIET is set."""
+    quiet = os.environ.get("HEADWATER_QUIET", "") not in ("", "0")
+    return not quiet and (sys.stderr.isatty() or "ipykernel" in sys.modules)
