@@ -15,7 +15,7 @@ import torch
 from headwater.attribution.answer import Answer
 from headwater.attribution.options import AskOptions
 from headwater.attribution.question import Question
-from headwater.base.progress import Step
+from headwater.base.progress import Report, Step, silent
 from headwater.runs.run import Run
 from headwater.serve.app import create_app
 from headwater.serve.server import Server, address_of, listen
@@ -94,13 +94,20 @@ class Gate:
     """Stands in for `run.ask`: reports batch after batch, and answers once it is opened."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.ask = run, run.ask
+        self.ask = run.ask
         self.entered, self.opened = threading.Event(), threading.Event()
+        self.report: Report = silent
+
+        def using(**changes: Any) -> Run:  # the server asks a view of the run, which has the job's report
+            self.report = changes["report"]
+            return Run.using(run, **changes)
+
+        vars(run)["using"] = using
 
     def __call__(self, question: Question, options: AskOptions = AskOptions()) -> Answer:
         self.entered.set()
         batch = 0
         while not self.opened.wait(0.005):
             batch += 1
-            self.run.report(Step(stage="batches", done=batch, total=1_000_000, tokens=0))
+            self.report(Step(stage="batches", done=batch, total=1_000_000, tokens=0))
         return self.ask(question, options=options)

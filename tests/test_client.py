@@ -144,8 +144,12 @@ def test_mistakes_and_refusals_are_said(client: Client, url: str) -> None:
         client.example("..")
     with pytest.raises(HeadwaterError, match="Bring the server's token"):
         Client(url).info()
-    with pytest.raises(HeadwaterError, match="cannot be sent"):
+    with pytest.raises(HeadwaterError, match="There is no option 'top'"):
+        client.ask(PROMPT, COMPLETION, top=5)
+    with pytest.raises(HeadwaterError, match="damping=nan"):
         client.ask(PROMPT, COMPLETION, damping=float("nan"))
+    with pytest.raises(HeadwaterError, match="cannot be sent"):
+        client.token_map(PROMPT, COMPLETION, text="A key.", damping=float("nan"))
     with pytest.raises(HeadwaterError, match="is not the address of a server"):
         Client("localhost:8321")
 

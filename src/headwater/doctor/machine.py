@@ -22,7 +22,6 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "ray": (("ray",), "--engine ray: work shared on a cluster"),
     "peft": (("peft",), "LoRA adapters"),
     "large": (("accelerate", "bitsandbytes"), "--device-map, --dtype int8 and nf4"),
-    "runpod": (("runpod",), "a Runpod serverless worker"),
     "plots": (("matplotlib",), "headwater plot: pictures"),
 }
 """Extra -> the packages it is made of, and what they are for."""

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from headwater.attribution.answer import Answer, Query, Scalar, TokenMap
 from headwater.attribution.options import AskOptions, Sampling
 from headwater.attribution.question import Span
+from headwater.base.options import changed
 from headwater.base.progress import Report, Step
 from headwater.base.version import __version__
 from headwater.errors import HeadwaterError
@@ -85,7 +86,7 @@ class Client:
         `on_progress` is called with every step of the work. `changes` are fields of AskOptions:
         `client.ask(prompt, k=5)`.
         """
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        options = changed(options, changes)
         body = _question(prompt, completion, span, contrast=contrast, sampling=sampling) | asdict(options)
         return self._answer(body, on_progress)
 
@@ -107,7 +108,7 @@ class Client:
         `asked` are the options of the question. `changes` are fields of VerifyOptions:
         `client.verify(prompt, completion, kind="pbrf", k=3)`.
         """
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        options = changed(options, changes)
         question = _question(prompt, completion, span, contrast=contrast, sampling=sampling) | asdict(asked)
         names = ("kind", "k", "random", "weight", "subset", "iterations", "seed")
         body = {"question": question} | {name: getattr(options, name) for name in names}
@@ -127,7 +128,7 @@ class Client:
         **changes: object,
     ) -> Answer:
         """What would `texts`, which are not in the corpus, change if they were added to it? See Run.ask_against."""
-        options = replace(options, **changes)  # pyright: ignore[reportArgumentType]
+        options = changed(options, changes)
         body = (
             _question(prompt, completion, span, contrast=contrast, sampling=sampling)
             | asdict(options)
