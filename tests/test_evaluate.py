@@ -88,7 +88,7 @@ def test_a_weight_counts_a_subset_as_often_as_repeating_it() -> None:
         np.testing.assert_allclose(row, correlations(scores, members[again], losses[again])[0], atol=1e-12)
 
 
-def test_a_constant_score_foretells_nothing() -> None:
+def test_a_constant_score_predicts_nothing() -> None:
     rng = np.random.default_rng(0)
     members, losses = halves(rng, 12, 20), rng.normal(size=(12, 3))
     assert correlations(np.full((20, 3), 0.1), members, losses).tolist() == [[0, 0, 0]]

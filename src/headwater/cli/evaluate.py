@@ -43,7 +43,7 @@ METHODS = (
     "planted",
     "random",
 )
-"""Our own, said without loading them; plugins may bring more."""
+"""Built-in methods, named without loading them; plugins may add more."""
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 DEFAULT_METRICS = ("lds", "trace")
 
@@ -101,9 +101,9 @@ def evaluate(
     seed: SeedOption = 0,
     engine: EngineOptions = EngineOptions(),
 ) -> None:
-    """See which attribution method foretells what retraining the model on other data does.
+    """Compare how well attribution methods predict what retraining the model on other data does.
 
-    [b]lds[/]: rank correlation of what a method foretells for random halves of the corpus with what models trained on
+    [b]lds[/]: rank correlation of what a method predicts for random halves of the corpus with what models trained on
     them say (Park et al. 2023). [b]trace[/]: are the examples that state a fact found? [b]qld[/]: how much more the
     loss rises without a method's top 1 % than without a random 1 %. [b]tail-patch[/]: does a step of training on what
     it found help? [b]brittleness[/]: how many removals flip the completion? Stop it at any time; the same command goes

@@ -155,7 +155,7 @@ def cost(
     results: Annotated[Path, typer.Argument(metavar="RUN|RESULTS", help="A run, or its evaluate/results.parquet.")],
     output: OutputOption = Path("cost.svg"),
 ) -> None:
-    """What methods of attribution cost, and how well they foretell retraining, after `headwater evaluate`."""
+    """Cost of attribution methods against how well they predict retraining, after `headwater evaluate`."""
     from headwater.render import plots
 
     _check(output)

@@ -29,21 +29,21 @@ class Scored:
     scores: NDArray[np.float64]
     """[N, Q]"""
     cpu_seconds: float
-    """That fitting what it needs and scoring took."""
+    """CPU seconds of scoring, and of fitting what it needs."""
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """How one method did."""
+    """What was measured of one method."""
 
     method: Method
     cpu_seconds: float
     found: Mapping[str, Found] = field(default_factory=dict[str, Found])
-    """Name of a column -> what was found."""
+    """Name of a column -> what was measured."""
 
 
 def score(context: EvaluationContext, method: Method) -> Scored:
-    """The method's scores, kept in `work` under its name and read from there the next time."""
+    """The method's scores, cached in `work` under its name."""
     path = context.work / "scores" / f"{_file_name(method)}.safetensors"
     metadata = read_metadata(context.run.paths.curvature)
     binding = json.dumps(
