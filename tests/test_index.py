@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from headwater.cli import app
 from headwater.corpus.options import CorpusOptions
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -55,16 +55,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_shards() -> Iterator[None]:
-    """Shards of ten examples, so that the sixty stories make six."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
-        yield
+TENS = Execution(shard_examples=10)
+"""Shards of ten examples, so that the sixty stories make six."""
 
 
 def fitted(place: Path, name: str, model: Any = None) -> Run:
-    run = Run.create(place / name, model or str(place / "model"), place / "corpus.jsonl")
+    run = Run.create(place / name, model or str(place / "model"), place / "corpus.jsonl", execution=TENS)
     run.fit()
     return run
 
@@ -132,8 +128,16 @@ def test_the_index_answers_conjugate_gradients_too(run: Run) -> None:
     plain = run.ask(*QUERY, exact=True, k=60, fold=False)
     by_id = {e.id: e.influence for e in plain.proponents + plain.opponents}
     assert exact.proponents[0].influence != pytest.approx(by_id[exact.proponents[0].id], rel=1e-2)
-    with pytest.raises(HeadwaterError, match="at least one example"):
+    with pytest.raises(HeadwaterError, match="subset must be a whole number of at least 1"):
         run.ask(*QUERY, solver="cg", subset=0)
+
+
+def test_the_seed_chooses_the_examples_of_the_solver(run: Run) -> None:
+    first, again, other = (
+        run.ask(*QUERY, solver="cg", iterations=2, subset=5, seed=seed, exact=True, k=3).proponents[0].influence
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
 
 
 def test_fewer_candidates_are_scored_and_the_answer_says_so(run: Run) -> None:
@@ -168,9 +172,9 @@ def test_conditions_and_words_choose_among_the_examples(run: Run) -> None:
         ({"where": "colour = 'red'"}, "No field named colour.*Columns: id, text, location, kind, year, key_, tokens"),
         ({"where": "kind ="}, "cannot be used"),
         ({"contains": "…"}, "no word to look for"),
-        ({"k": 0}, "at least one"),
-        ({"candidates": 0}, "at least one"),
-        ({"query_rank": 0}, "--query-rank 0"),
+        ({"k": 0}, "k must be a whole number of at least 1"),
+        ({"candidates": 0}, "candidates must be a whole number of at least 1"),
+        ({"query_rank": 0}, "query_rank=0"),
     ],
 )
 def test_a_question_that_cannot_be_answered_is_refused(run: Run, options: Any, message: str) -> None:

@@ -80,6 +80,7 @@ class AskOptions:
             zero_is_none=True,
         ),
     ] = 1024
+    seed: Annotated[int, Option(help="Seed of the solver's random choice of examples.", minimum=0)] = 0
 
     def check(self) -> None:
         """Raises HeadwaterError for a value of a wrong type or outside its limits, and for an unknown solver."""

@@ -50,7 +50,7 @@ def precondition(
         gradients = question_gradients(context.lm, context.curvature.layers, questions, curvature=context.curvature)
     else:
         given = {} if options.iterations is None else {"iterations": options.iterations}
-        gradients = solve(context, questions, options.solver, subset=options.subset, given=given, seed=0)
+        gradients = solve(context, questions, options.solver, subset=options.subset, given=given, seed=options.seed)
     counted = {layer.name for layer in context.layers(options.layers)}
     for name in gradients.keys() - counted:
         gradients[name] = torch.zeros_like(gradients[name])
