@@ -9,15 +9,13 @@ from pathlib import Path
 
 from headwater.base.files import read_metadata
 from headwater.base.lock import exclusive
-from headwater.base.progress import Report, silent
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.fit import Workbench, chosen_examples, labels_of, write_curvature
 from headwater.curvature.options import FitOptions
 from headwater.curvature.store import layers_of
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
-from headwater.sweep.engine import LOCAL_ENGINE, Engine
-from headwater.sweep.sweep import Sweep
+from headwater.sweep.execution import LOCAL, Execution
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,7 @@ class Refit:
 
     own: Path
     corpus: Corpus
-    engine: Engine = LOCAL_ENGINE
-    report: Report = silent
+    execution: Execution = LOCAL
 
     def fit(
         self,
@@ -53,15 +50,13 @@ class Refit:
         if not path.exists() or not binding.items() <= read_metadata(path).items():
             sequences = self.corpus.base.sequences(chosen_examples(options, self.corpus.counts.examples))
             labels = labels_of(options.fisher, options.seed)
-            sweep = Sweep(
-                stage="curvature", lm=lm, layers=tracked, sequences=sequences, labels=labels, engine=self.engine
-            )
+            sweep = self.execution.sweep("curvature", lm, tracked, sequences=sequences, labels=labels)
             with exclusive(folder):
                 write_curvature(
                     path,
                     options,
                     sweep,
-                    bench=Workbench(folder, json.dumps(binding, sort_keys=True), self.report),
+                    bench=Workbench(folder, json.dumps(binding, sort_keys=True), self.execution.report),
                     binding=binding,
                 )
         return path
