@@ -44,7 +44,7 @@ from headwater.training.make import Design, make_model
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Task, retraining_of
 from headwater.verify.agreement import correlation, slope, spearman
-from headwater.verify.asked import asked
+from headwater.verify.measured_question import measured_question
 from headwater.verify.minimise import LBFGSMemory, minimise
 from headwater.verify.options import VerifyOptions
 from headwater.verify.response import ProximalBregman, reference_set
@@ -129,7 +129,7 @@ def test_a_small_removal_responds_as_the_damped_gauss_newton_matrix_says(curvatu
     assert float((away - expected).norm() / expected.norm()) < 0.02
     query = loss_gradients(LM, LAYERS, [QUESTION.sequence])
     predicted = -float(_flat(query)[0] @ expected)
-    assert asked(LM, QUESTION).change(found.point) == pytest.approx(predicted, rel=0.03)
+    assert measured_question(LM, QUESTION).change(found.point) == pytest.approx(predicted, rel=0.03)
     own = -float(_flat(_gradient())[0] @ expected)  # without it, it is less likely
     assert own < 0
 
@@ -244,11 +244,11 @@ def test_responses_follow_the_predictions_and_are_the_same_every_time(run: Run, 
 def test_an_answer_of_another_model_or_run_is_refused(run: Run, answer: Answer) -> None:
     query, best = answer.query, answer.proponents[0]
     for wrong, message in (
-        (replace(answer, query=replace(query, loss=query.loss + 1)), "another model's"),
+        (replace(answer, query=replace(query, loss=query.loss + 1)), "comes from another model"),
         (replace(answer, query=replace(query, tokens=query.tokens[1:])), "other tokens"),
-        (replace(answer, proponents=[replace(best, id="nowhere")]), "no example 'nowhere'"),
+        (replace(answer, proponents=[replace(best, id="nowhere")]), "shows example 'nowhere'"),
         (replace(answer, proponents=[replace(best, text="Another.")]), "another text"),
-        (replace(answer, curvature="kfac"), "made with curvature kfac"),
+        (replace(answer, curvature="kfac"), "made with the curvature kfac"),
         (replace(answer, added=True), "not in the corpus"),
     ):
         with pytest.raises(HeadwaterError, match=message):
@@ -427,8 +427,8 @@ def test_what_cannot_be_retrained_is_refused(run: Run, trained: Run, answer: Ans
         run.verify(answer, kind="retrain", k=1, random=0, seeds=1)
     best = told.proponents[0]
     for wrong, message in (
-        (replace(best, id="nowhere"), "no example 'nowhere'"),
-        (replace(best, duplicates=["nowhere"]), "no example 'nowhere'"),
+        (replace(best, id="nowhere"), "shows example 'nowhere'"),
+        (replace(best, duplicates=["nowhere"]), "shows example 'nowhere'"),
         (replace(best, text="Another."), "another text"),
     ):
         with pytest.raises(HeadwaterError, match=message):

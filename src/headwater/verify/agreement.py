@@ -1,6 +1,6 @@
-"""How well predicted and measured changes agree: slope, Pearson's and Spearman's correlation.
+"""Slope, Pearson's and Spearman's correlation of predicted and measured changes.
 
-scipy.stats takes most of a second to import, so it is imported when a correlation is computed.
+scipy.stats takes most of a second to import, so the functions that need it import it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from headwater.verify.verification import Check
 
 
 def slope(checks: Sequence[Check]) -> float | None:
-    """Least squares of measured on predicted changes through the origin: no example, no change."""
+    """Least-squares slope of measured on predicted changes through the origin; None if all predictions are 0."""
     predicted, measured = _columns(checks)
     size = float(predicted @ predicted)
     return float(predicted @ measured) / size if size > 0 else None
 
 
 def correlation(checks: Sequence[Check]) -> float | None:
-    """Pearson's correlation of predicted and measured changes; None where either does not vary."""
+    """Pearson's correlation of predicted and measured changes; None if either does not vary."""
     return _number(pearson(*_columns(checks)))
 
 
 def spearman(checks: Sequence[Check]) -> float | None:
-    """Spearman's rank correlation of predicted and measured changes; None where either does not vary."""
+    """Spearman's rank correlation of predicted and measured changes; None if either does not vary."""
     return _number(rank_correlation(*_columns(checks)))
 
 
 def pearson(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """Pearson's correlation of [..., M] and [..., M] along the last axis; NaN where either side does not vary."""
+    """Pearson's correlation of [..., M] and [..., M] along the last axis; NaN where either does not vary."""
     from scipy import stats
 
     if one.shape[-1] < 2:
@@ -46,7 +46,7 @@ def pearson(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """Spearman's correlation along the last axis: Pearson's of the ranks, ties at the mean of their ranks."""
+    """Spearman's correlation along the last axis: Pearson's of the ranks. Ties share the mean of their ranks."""
     from scipy.stats import rankdata
 
     return pearson(rankdata(one, axis=-1), rankdata(other, axis=-1))

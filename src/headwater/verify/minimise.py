@@ -1,7 +1,7 @@
-"""Minimising a smooth function of the tracked weights: L-BFGS with a fitted curvature as its first inverse Hessian.
+"""L-BFGS over the tracked weights, with a fitted curvature as the initial inverse Hessian.
 
-The first step is the curvature's own answer; the later ones also know what the gradient has done since (Nocedal &
-Wright 2006, algorithm 7.4). Nothing is random.
+The first step is that of the curvature alone. Later steps also use how the gradient changed along earlier steps
+(Nocedal & Wright 2006, algorithm 7.4). Nothing is random.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from headwater.curvature.solvers.vectors import dot, plus, times
 from headwater.gradients.factored import Gradients
 
 Objective = Callable[[Gradients], tuple[float, Gradients]]
-"""From a point {layer: [1, O, I]} to the value there and the gradient."""
+"""Maps a point {layer: [1, O, I]} to the value and the gradient there."""
 REMEMBERED, REMEMBERED_NUMBERS = 40, 250_000_000
-"""Steps remembered with what they did to the gradient, and how many numbers they may take (1 GB)."""
+"""Maximum number of remembered steps and gradient changes, and of the numbers in them (1 GB)."""
 SUFFICIENT = 1e-4
-"""Of what the slope promises, the part that a step must bring (Armijo's condition)."""
+"""Share of the decrease predicted by the slope that a step must reach (Armijo's condition)."""
 SHORTENINGS = 12
-"""A step that does not bring it is tried shorter so many times."""
+"""Maximum number of shorter steps tried when a step does not reach it."""
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the minimisation ended."""
+    """The result of a minimisation."""
 
     point: Gradients
     remaining: float
-    """√(what the next step promises / what was gained so far): about the part of the way, as the Hessian measures
-    it, that is left."""
+    """√(decrease predicted for the next step / decrease so far): about the remaining share of the distance in the norm
+    of the Hessian."""
     iterations: int
     converged: bool
-    """Whether `remaining` is within the tolerance."""
+    """Whether `remaining` is at most the tolerance."""
 
 
 @dataclass
 class LBFGSMemory:
-    """What earlier steps have told about the Hessian, the oldest first. It serves every function of like curvature."""
+    """Earlier steps and their gradient changes, oldest first. Functions with nearly the same Hessian can share it."""
 
     precondition: Callable[[Gradients], Gradients]
     steps: deque[tuple[Gradients, Gradients, float]] = field(default_factory=lambda: deque())
     """(step, change of the gradient, their dot product)"""
     scale: float = 1.0
-    """By which the last step found the curvature's inverse too small."""
+    """Factor by which the curvature's inverse was too small along the last step."""
 
     def add(self, step: Gradients, change: Gradients) -> None:
         product = dot(step, change)
-        if product <= 0:  # the function is not convex here, and the pair would spoil the direction
+        if product <= 0:  # not convex here: the pair would make the approximation indefinite
             return
         self.steps.append((step, change, product))
         self.scale = product / dot(change, self.precondition(change))
@@ -58,7 +58,7 @@ class LBFGSMemory:
             self.steps.popleft()
 
     def direction(self, gradient: Gradients) -> Gradients:
-        """The way down: minus the inverse Hessian, as far as it is known, times the gradient."""
+        """The search direction: minus the approximate inverse Hessian times the gradient."""
         found, shares = gradient, list[float]()
         for step, change, product in reversed(self.steps):
             shares.append(dot(step, found) / product)
@@ -78,10 +78,10 @@ def minimise(
     tolerance: float,
     progress: Callable[[int, float], None] = lambda done, remaining: None,
 ) -> Minimum:
-    """From `start` down to where less than `tolerance` of the way is left, in at most so many iterations.
+    """Minimise from `start` until `Minimum.remaining` is at most `tolerance`, in at most `iterations` iterations.
 
-    An iteration costs one evaluation where its first step length will do, which is nearly always. `history` is used
-    and added to.
+    An iteration costs one evaluation if its first step length is accepted, which is nearly always. `history` is read
+    and extended.
     """
     point = start
     first, gradient = objective(point)
@@ -94,20 +94,20 @@ def minimise(
         progress(done, remaining)
         if remaining <= tolerance or done == iterations:
             break
-        taken = _step(objective, point, value, slope=slope, direction=direction)
-        if taken is None:
+        accepted = _step(objective, point, value, slope=slope, direction=direction)
+        if accepted is None:
             break
         done += 1
-        new, value, steeper = taken
-        history.add(plus(new, point, -1.0), plus(steeper, gradient, -1.0))
-        point, gradient = new, steeper
+        new, value, new_gradient = accepted
+        history.add(plus(new, point, -1.0), plus(new_gradient, gradient, -1.0))
+        point, gradient = new, new_gradient
     return Minimum(point, remaining, done, remaining <= tolerance)
 
 
 def _step(
     objective: Objective, point: Gradients, value: float, *, slope: float, direction: Gradients
 ) -> tuple[Gradients, float, Gradients] | None:
-    """The first point along `direction` that lies enough lower, its value and gradient; None where none does."""
+    """The first tried point along `direction` that meets Armijo's condition, with its value and gradient, or None."""
     length = 1.0
     for _ in range(SHORTENINGS):
         new = plus(point, direction, length)
@@ -115,7 +115,8 @@ def _step(
         if math.isfinite(reached):
             if reached <= value + SUFFICIENT * length * slope:
                 return new, reached, gradient
-            lowest = -slope * length**2 / (2 * (reached - value - slope * length))  # of the parabola through both
+            # the minimum of the parabola through both points
+            lowest = -slope * length**2 / (2 * (reached - value - slope * length))
             length = min(max(lowest, 0.1 * length), 0.5 * length)
         else:
             length *= 0.1

@@ -1,4 +1,4 @@
-"""Options of verifying an answer: which of its examples are checked, and how. Loads neither torch nor numpy."""
+"""Options of `verify`, declared once. Loads neither torch nor numpy."""
 
 from __future__ import annotations
 

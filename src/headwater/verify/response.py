@@ -1,15 +1,16 @@
-"""The proximal Bregman response: where the weights go when one example is taken out and all else is held fast.
+"""The proximal Bregman response: the weights after one example is removed and the reference set keeps its predictions.
 
 It is the minimum over the tracked weights θ of
 
     (1/N) Σ_i KL(p_s(·|z_i) ‖ p_θ(·|z_i)) + ½ Σ_l λ_l ‖θ_l − θ_s,l‖² + ε L(z, θ),    ε = −w/N,
 
-the divergence summed over an example's tokens (Bae et al. 2022; Grosse et al. 2023, section 2.1.1). ε = 1/N would
-learn the example once more; −w/N takes the part w of it away. The influence is this response to first order: the
+with the divergence summed over an example's tokens (Bae et al. 2022; Grosse et al. 2023, section 2.1.1). ε = 1/N would
+train on the example once more; ε = −w/N removes the share w of it. The influence is this response to first order. The
 Hessian of the first two terms at θ_s is the damped Gauss–Newton matrix, so θ − θ_s → (w/N) (H + λI)⁻¹ ∇L(z) and log
-p(query) changes by −w I(q, z)/N. What the response has beyond it is the true matrix instead of EK-FAC's, and the curve.
+p(query) changes by −w I(q, z)/N. The response differs from the influence in two ways: it uses the true matrix instead
+of EK-FAC's, and it includes higher orders.
 
-The sum over i runs over a subset of the corpus, which stands for all examples but z; z itself counts with its own 1/N.
+The sum over i runs over a subset of the corpus, which represents all examples except z. z counts with its own 1/N.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Capture
 from headwater.lm.layers import stepped
 from headwater.lm.load import LanguageModel
-from headwater.verify.departure import Anchored, anchored, departure
+from headwater.verify.prediction_change import ReferenceBatch, prediction_change, reference_batches
 
 
 @dataclass(frozen=True)
 class Term:
-    """A batch, and how much every one of its `n` predicted tokens counts."""
+    """A batch with the weights of its `n` predicted tokens in the objective."""
 
-    anchor: Anchored
+    reference: ReferenceBatch
     divergence: Tensor
     """[n] weight of the token's divergence."""
     loss: Tensor
@@ -44,7 +45,7 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class ProximalBregman:
-    """The objective of one example, as a function of how far the tracked weights have moved."""
+    """The objective of one example, as a function of the change of the tracked weights."""
 
     lm: LanguageModel
     curvature: Curvature
@@ -55,7 +56,7 @@ class ProximalBregman:
     """layer -> λ_l"""
 
     def __call__(self, moved: Gradients) -> tuple[float, Gradients]:
-        """Value, less what it is at θ_s, and gradient at θ_s + `moved` {layer: [1, O, I]}; sums in float64."""
+        """Value relative to θ_s, and gradient, at θ_s + `moved` {layer: [1, O, I]}. Sums are in float64."""
         value = sum(0.5 * self.damping[name] * float(part.double().square().sum()) for name, part in moved.items())
         gradient = {name: self.damping[name] * part for name, part in moved.items()}
         with (
@@ -67,37 +68,39 @@ class ProximalBregman:
         return value, only(gradient, self.moving)
 
     def _add(self, capture: Capture, term: Term, total: Gradients) -> float:
-        anchor = term.anchor
-        forward = capture.forward(anchor.batch)
-        states = forward.hidden.detach()[:, :-1][anchor.predicts]
-        away = departure(states, anchor, self.lm.head, divergence_weights=term.divergence, loss_weights=term.loss)
-        (gradients,) = forward.weight_gradients([away.gradient])
+        reference = term.reference
+        forward = capture.forward(reference.batch)
+        states = forward.hidden.detach()[:, :-1][reference.predicts]
+        change = prediction_change(
+            states, reference, self.lm.head, divergence_weights=term.divergence, loss_weights=term.loss
+        )
+        (gradients,) = forward.weight_gradients([change.gradient])
         for name in self.moving:
             total[name][0] += gradients[name]
-        return float((away.divergences.double() * term.divergence + away.losses.double() * term.loss).sum())
+        return float((change.divergences.double() * term.divergence + change.losses.double() * term.loss).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Others:
-    """The examples that are held fast, with what the fitted weights make of them: the same for every removal."""
+class ReferenceSet:
+    """The examples whose predictions the response keeps. It is computed once and shared by all removals."""
 
     lm: LanguageModel
     curvature: Curvature
-    anchors: list[Anchored]
+    batches: list[ReferenceBatch]
     total: int
     """N"""
     moving: Sequence[str]
 
     def without(self, removed: TokenSequence, weight: float) -> ProximalBregman:
-        """The objective whose minimum is the response to taking out the part `weight` of an example."""
-        counted = sum(sum(id != removed.id for id in anchor.batch.ids) for anchor in self.anchors)
+        """The objective whose minimum is the response to removing the share `weight` of an example."""
+        counted = sum(sum(id != removed.id for id in reference.batch.ids) for reference in self.batches)
         share = (1 - 1 / self.total) / max(1, counted)
         terms: list[Term] = []
-        for anchor in self.anchors:
-            others = torch.tensor([share if id != removed.id else 0.0 for id in anchor.batch.ids], dtype=torch.float64)
-            weights = others.to(anchor.rows.device)[anchor.rows]
-            terms.append(Term(anchor, weights, torch.zeros_like(weights)))
-        (own,) = anchored(self.lm, [removed])
+        for reference in self.batches:
+            shares = [share if id != removed.id else 0.0 for id in reference.batch.ids]
+            weights = torch.tensor(shares, dtype=torch.float64).to(reference.rows.device)[reference.rows]
+            terms.append(Term(reference, weights, torch.zeros_like(weights)))
+        (own,) = reference_batches(self.lm, [removed])
         ones = torch.ones(len(own.rows), dtype=torch.float64, device=own.rows.device)
         terms.append(Term(own, ones / self.total, -weight * ones / self.total))
         damping = {layer.name: self.curvature.damping_of(layer.name) for layer in self.curvature.layers}
@@ -106,13 +109,15 @@ class Others:
 
 def reference_set(
     lm: LanguageModel, curvature: Curvature, others: Sequence[TokenSequence], *, total: int, moving: Sequence[str]
-) -> Others:
-    """Run the fitted model over `others`, the subset that stands for the corpus of `total` examples.
+) -> ReferenceSet:
+    """Run the fitted model over `others`, the subset that represents the corpus of `total` examples.
 
-    It keeps H numbers a token of theirs. Raises HeadwaterError where a layer that moves has no damping.
+    It stores H numbers per token. Raises HeadwaterError if a layer whose weights move has no damping.
     """
     if min(curvature.damping_of(name) for name in moving) <= 0:
         raise HeadwaterError(
-            "A response needs a damping above zero: without it nothing holds the weights. Set --damping."
+            "A response needs a damping above zero in every layer. Ask again with a damping: headwater ask … --json "
+            "--damping 0.1*mean"
         )
-    return Others(lm=lm, curvature=curvature, anchors=anchored(lm, others), total=total, moving=moving)
+    batches = reference_batches(lm, others)
+    return ReferenceSet(lm=lm, curvature=curvature, batches=batches, total=total, moving=moving)

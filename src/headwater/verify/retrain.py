@@ -1,7 +1,7 @@
-"""Training the model again without the top examples of an answer, and without random ones.
+"""Retraining without the top examples of an answer, and without random examples.
 
-What no approximation can argue with, at the price of trainings; and one training differs from the next by chance alone,
-so that each is done from several seeds, with and without.
+Retraining approximates nothing, and it is expensive. Trainings differ by chance, so each set is removed under several
+seeds, and each result is compared with training on everything under the same seed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headwater.attribution.scores import Scores
 from headwater.corpus.corpus import Corpus
 from headwater.sweep.sweep import Sweep, fold
 from headwater.training.retrain import Retraining
-from headwater.verify.choose import not_shown, place_of, position_of, strongest
+from headwater.verify.from_answer import position_by_id, positions_not_shown, shown_position, top_examples
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Check, ExampleGroup
 
@@ -28,8 +28,8 @@ NAMES = {"proponent": "that raised it most", "opponent": "that lowered it most"}
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Examples that are taken out together."""
+class RemovedSet:
+    """Examples that are removed together."""
 
     name: str
     group: ExampleGroup
@@ -38,7 +38,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Retrained:
-    """What the retrainings came to."""
+    """The result of the retrainings."""
 
     checks: list[Check]
     likelihood: float
@@ -48,57 +48,56 @@ class Retrained:
 def retrain_without(
     context: AttributionContext, answer: Answer, as_asked: AskOptions, *, retraining: Retraining, options: VerifyOptions
 ) -> Retrained:
-    """Predicted and measured changes of log p(query) without the `k` strongest of each end and without `k` others.
+    """Predicted and measured changes of log p(query) without the top `k` examples of each end, and without `k` others.
 
-    The retraining's one question is the answer's. Near-duplicates that the answer folded into one of the examples go
-    with it. Raises HeadwaterError where the run has not the answer's examples.
+    The retraining has one question, that of the answer. Near-duplicates that the answer folded into an example are
+    removed with it. Raises HeadwaterError if the run does not have the answer's examples.
     """
     sets = _sets(context.corpus, answer, options)
     tasks = [retraining.all(seed) for seed in range(options.seeds)]
-    tasks += [retraining.without(taken.positions, seed) for taken in sets for seed in range(options.seeds)]
+    tasks += [retraining.without(removed.positions, seed) for removed in sets for seed in range(options.seeds)]
     found = retraining.outcomes(tasks, options.jobs, context.execution.report)
     losses = np.array([outcome.losses[0] for outcome in found]).reshape(len(sets) + 1, options.seeds)
-    changes = losses[0] - losses[1:]  # of the same seed
+    changes = losses[0] - losses[1:]  # row by row under the same seed
     predicted = _predicted(context, retraining.questions, as_asked, sets=sets)
     checks = [
         Check(
-            id=taken.name,
-            group=taken.group,
+            id=removed.name,
+            group=removed.group,
             predicted=-predicted[row] / len(context.corpus),
             measured=float(changes[row].mean()),
-            taken_out=[context.corpus.ids[position] for position in taken.positions],
+            taken_out=[context.corpus.ids[position] for position in removed.positions],
             deviation=float(changes[row].std(ddof=1)) if options.seeds > 1 else None,
         )
-        for row, taken in enumerate(sets)
+        for row, removed in enumerate(sets)
     ]
     return Retrained(checks, -float(losses[0].mean()))
 
 
-def _sets(corpus: Corpus, answer: Answer, options: VerifyOptions) -> list[Taken]:
-    sets: list[Taken] = []
-    for group, end in strongest(answer, options.k).items():
-        positions = [
-            position
-            for example in end
-            for position in (position_of(corpus, example), *(place_of(corpus, id) for id in example.duplicates))
-        ]
+def _sets(corpus: Corpus, answer: Answer, options: VerifyOptions) -> list[RemovedSet]:
+    sets: list[RemovedSet] = []
+    for group, end in top_examples(answer, options.k).items():
+        positions: list[int] = []
+        for example in end:
+            positions.append(shown_position(corpus, example))
+            positions += [position_by_id(corpus, id) for id in example.duplicates]
         if end:
-            sets.append(Taken(f"the {len(end)} {NAMES[group]}", group, positions))
-    rest = not_shown(corpus, answer)
+            sets.append(RemovedSet(f"the {len(end)} {NAMES[group]}", group, positions))
+    rest = positions_not_shown(corpus, answer)
     rng = np.random.default_rng([options.seed, 1])
     size = min(options.k, len(rest))
     for number in range(options.random if size else 0):
         positions = rng.choice(rest, size, replace=False).tolist()
-        sets.append(Taken(f"{size} at random, set {number + 1}", "random", sorted(positions)))
+        sets.append(RemovedSet(f"{size} at random, set {number + 1}", "random", sorted(positions)))
     return sets
 
 
 def _predicted(
-    context: AttributionContext, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[Taken]
+    context: AttributionContext, questions: Sequence[Question], as_asked: AskOptions, *, sets: Sequence[RemovedSet]
 ) -> list[float]:
-    """Σ I(q, z) over every set, of the one question."""
+    """Σ I(q, z) over every set, for the one question."""
     preconditioned = precondition(context, questions, as_asked)
-    positions = sorted({position for taken in sets for position in taken.positions})
+    positions = sorted({position for removed in sets for position in removed.positions})
     sweep = Sweep(
         stage="predictions",
         lm=context.lm,
@@ -107,4 +106,4 @@ def _predicted(
     )
     influences = fold(sweep, lambda: Scores(preconditioned)).values[:, 0].double().tolist()
     by_position = dict(zip(positions, influences, strict=True))
-    return [sum(by_position[position] for position in taken.positions) for taken in sets]
+    return [sum(by_position[position] for position in removed.positions) for removed in sets]

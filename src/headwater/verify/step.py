@@ -1,31 +1,33 @@
-"""A small step on one example: does the query move by its influence? It checks gradients and plumbing, to first order.
+"""A small training step on one example, which should change the query by the example's influence.
 
-Training a little more on z moves the weights by `δ = −s (H + λI)⁻¹ ∇L(z)/N`, and log p(query) by `s I(q, z)/N`
-(Koh & Liang 2017). The step is taken forwards and backwards, and half the difference counts, in which whatever is
-quadratic in s cancels.
+It checks gradients and code to first order. A little more training on z moves the weights by
+`δ = −s (H + λI)⁻¹ ∇L(z)/N`, and log p(query) by `s I(q, z)/N` (Koh & Liang 2017). The step is made forwards and
+backwards; half the difference is the result, in which terms quadratic in s cancel.
 """
 
 from __future__ import annotations
 
 from headwater.curvature.solvers.vectors import dot, times
 from headwater.gradients.factored import Gradients
-from headwater.verify.asked import MeasuredQuestion
+from headwater.verify.measured_question import MeasuredQuestion
 
 OWN_CHANGE = 0.3
-"""A step is as long as is predicted to lower the example's own loss by so many nats: a small part of a loss of a nat
-or so a token, whatever the example and the curvature. On the demo's model in float32 the measured changes of the
-strongest examples are within 0.03 % of the predicted ones from a third of this to three times as much; at a thirtieth
-rounding makes it 0.3 %, beyond 3 % it is the curve that would."""
+"""Predicted decrease of the example's own loss by the step, in nats. It sets the length of the step.
+
+It is a small part of a loss of about a nat per token, for any example and curvature. Measured on the demo's model in
+float32, for the strongest examples: between a third of this and three times this, measured changes are within 0.03 % of
+the predicted ones. At a thirtieth of it, rounding makes the difference 0.3 %. Much longer steps show higher orders."""
 
 
-def step_change(asked: MeasuredQuestion, gradient: Gradients, preconditioned: Gradients) -> float:
-    """Change of log p(query) in nats by a step on one example, over s/N: the measured I(q, z).
+def step_change(question: MeasuredQuestion, gradient: Gradients, preconditioned: Gradients) -> float:
+    """Change of log p(query) in nats by a step on one example, divided by s/N: the measured I(q, z).
 
-    `gradient` is ∇L(z), `preconditioned` (H + λI)⁻¹ of it, {layer: [1, O, I]}; zero in layers that do not count.
+    `gradient` is ∇L(z) and `preconditioned` (H + λI)⁻¹ ∇L(z), both {layer: [1, O, I]}, zero in layers that do not
+    count.
     """
     own = dot(gradient, preconditioned)
-    if own <= 0:  # an example without a gradient moves nothing
+    if own <= 0:  # an example without a gradient changes nothing
         return 0.0
     length = OWN_CHANGE / own
-    forwards, backwards = (asked.change(times(sign * length, preconditioned)) for sign in (-1, 1))
+    forwards, backwards = (question.change(times(sign * length, preconditioned)) for sign in (-1, 1))
     return (forwards - backwards) / (2 * length)

@@ -1,4 +1,4 @@
-"""Is what an answer predicts about single examples true of the model?"""
+"""Verification of an answer: predicted against measured effects of single examples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from headwater.curvature.solvers.vectors import dot, only, times
 from headwater.gradients.factored import Gradients
 from headwater.training.retrain import Retraining
 from headwater.verify.agreement import correlation, slope, spearman
-from headwater.verify.asked import asked
-from headwater.verify.choose import chosen_examples, question_of, reference_positions, require_same_settings
+from headwater.verify.from_answer import (
+    answered_question,
+    examples_to_check,
+    reference_positions,
+    require_same_settings,
+)
+from headwater.verify.measured_question import measured_question
 from headwater.verify.minimise import LBFGSMemory, minimise
 from headwater.verify.options import VerifyOptions
 from headwater.verify.response import reference_set
@@ -25,20 +30,20 @@ from headwater.verify.retrain import retrain_without
 from headwater.verify.step import step_change
 from headwater.verify.verification import Check, ExampleGroup, Verification
 
-TOLERANCE = 0.1
-"""The part of the way, as the Hessian measures it, that may be left where a response counts as found. The
-objective is then within about a hundredth of its fall."""
+RESPONSE_TOLERANCE = 0.1
+"""A response counts as found when `Minimum.remaining` is at most this. The objective is then within about 1 % of its
+total decrease."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedExample:
-    """One example to be checked."""
+    """One example to check."""
 
     id: str
     group: ExampleGroup
     sequence: TokenSequence
     gradient: Gradients
-    """∇L(z), layer -> [1, O, I]; zero in layers that do not count."""
+    """∇L(z), layer -> [1, O, I], zero in layers that do not count."""
     influence: float
     """I(q, z)"""
 
@@ -50,26 +55,26 @@ def verify(
     *,
     retraining: Callable[[Question], Retraining] | None = None,
 ) -> Verification:
-    """Predicted and measured changes of log p(query), for the strongest examples of an answer and some random ones.
+    """Predicted and measured changes of log p(query), for the top examples of an answer and some random ones.
 
-    The context's curvature must have the answer's damping. Predictions are made anew, as the answer made them.
-    `retraining` says how the model is trained again, for that kind. Raises HeadwaterError where the answer is another
-    model's or run's.
+    The context's curvature must have the answer's damping. Predictions are computed again, in the way of the answer.
+    `retraining` is needed by that kind alone; it makes the trainings of a question. Raises HeadwaterError if the answer
+    comes from another model or run.
     """
     options.check()
     require_same_settings(context, answer)
-    question = question_of(context.lm, answer)
+    question = answered_question(context.lm, answer)
     as_asked = AskOptions(
         layers=None if answer.layers is None else tuple(answer.layers),
         solver=answer.curvature.partition(" + ")[2] or "curvature",
     )
     retrained = None
     if options.kind == "retrain":
-        assert retraining is not None, "who asks for a retraining says how"
+        assert retraining is not None, "the kind `retrain` needs `retraining`"
         retrained = retrain_without(context, answer, as_asked, retraining=retraining(question), options=options)
         checks = retrained.checks
     else:
-        chosen = chosen_examples(context.corpus, answer, options.k, random=options.random, seed=options.seed)
+        chosen = examples_to_check(context.corpus, answer, options.k, random=options.random, seed=options.seed)
         moving = [layer.name for layer in context.layers(as_asked.layers)]
         subjects = _subjects(context, question, as_asked, chosen=chosen, moving=moving)
         measure = _steps if options.kind == "step" else _responses
@@ -105,7 +110,7 @@ def _subjects(
     chosen: list[tuple[int, ExampleGroup]],
     moving: list[str],
 ) -> Iterator[CheckedExample]:
-    """The chosen examples one by one, so that no more than one gradient is held."""
+    """The chosen examples one by one, so that only one gradient is in memory."""
     preconditioned = precondition(context, [question], as_asked).dense()
     for position, group in chosen:
         example = context.corpus[position]
@@ -128,7 +133,7 @@ def _steps(
     options: VerifyOptions,
     moving: list[str],
 ) -> Iterator[Check]:
-    query, examples = asked(context.lm, question), len(context.corpus)
+    query, examples = measured_question(context.lm, question), len(context.corpus)
     for done, subject in enumerate(subjects, start=1):
         measured = step_change(query, subject.gradient, context.curvature.precondition(subject.gradient))
         yield Check(
@@ -146,10 +151,10 @@ def _responses(
     options: VerifyOptions,
     moving: list[str],
 ) -> Iterator[Check]:
-    query, examples = asked(context.lm, question), len(context.corpus)
+    query, examples = measured_question(context.lm, question), len(context.corpus)
     context.execution.report(Step(stage="responses", done=0, total=total, tokens=0))
     positions = reference_positions(examples, options.subset, options.seed)
-    others = reference_set(
+    reference = reference_set(
         context.lm, context.curvature, context.corpus.sequences(positions)[:], total=examples, moving=moving
     )
     history = LBFGSMemory(lambda gradient: only(context.curvature.precondition(gradient), moving))
@@ -160,11 +165,11 @@ def _responses(
             context.execution.report(Step(stage="responses", done=done - 1, total=total, tokens=0, note=note))
 
         found = minimise(
-            others.without(subject.sequence, options.weight),
+            reference.without(subject.sequence, options.weight),
             history,
             times(0.0, subject.gradient),
             iterations=options.iterations,
-            tolerance=TOLERANCE,
+            tolerance=RESPONSE_TOLERANCE,
             progress=progress,
         )
         yield Check(

@@ -1,8 +1,8 @@
-"""How far moved weights have taken the model's predictions from those of the fitted ones.
+"""Change of the model's predictions between the fitted weights and moved weights.
 
-The changes looked for are small differences of large losses, so losses are never subtracted: the logits change by
-`d = (h − h_s) Wᵀ`, and all else follows from `d` and the fitted model's own `p_s`. Float32 then loses nothing but what
-it loses in the hidden states.
+The changes are small differences of large losses, so losses are never subtracted. The logits change by
+`d = (h − h_s) Wᵀ`, and the rest follows from `d` and the fitted model's probabilities `p_s`. The only rounding error in
+float32 is that of the hidden states.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from headwater.lm.load import LanguageModel
 from headwater.sweep.shard_gradients import MOST_TOKENS
 
 LOGITS_PER_CHUNK = 500_000
-"""Numbers in one chunk of logits: few enough for a processor's cache, through which they pass many times."""
+"""Numbers in one chunk of logits. A chunk is read many times and fits into the CPU cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anchored:
-    """A batch, and what the fitted weights make of its `n` predicted tokens."""
+class ReferenceBatch:
+    """A batch with the hidden states that the fitted weights compute for its `n` predicted tokens."""
 
     batch: Batch
     predicts: Tensor
@@ -34,31 +34,31 @@ class Anchored:
     labels: Tensor
     """[n] the predicted tokens."""
     states: Tensor
-    """[n, H] h_s, the final hidden states that predict them."""
+    """[n, H] h_s, the final hidden states of the fitted weights at these tokens."""
 
 
 @dataclass(frozen=True)
-class Departure:
-    """What moved weights have changed for `n` predicted tokens."""
+class PredictionChange:
+    """Divergence and change of loss at `n` predicted tokens."""
 
     divergences: Tensor
     """[n] KL(p_s ‖ p) in nats: the Bregman divergence of the cross-entropy (Grosse et al. 2023, section 2.1.1)."""
     losses: Tensor
     """[n] change of −log p(label) in nats."""
     gradient: Tensor
-    """[n, H] gradient of the weighted sum of both with respect to the hidden states."""
+    """[n, H] gradient with respect to the hidden states of the weighted sum of divergences and losses."""
 
 
 @torch.no_grad()
-def anchored(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> list[Anchored]:
-    """The sequences in batches, with their hidden states under the weights that the model has now."""
-    found: list[Anchored] = []
+def reference_batches(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> list[ReferenceBatch]:
+    """The sequences in batches, with the hidden states of the model's current weights."""
+    found: list[ReferenceBatch] = []
     for batch in make_batches(sequences, MOST_TOKENS):
         input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
         predicts = torch.from_numpy(batch.targets[:, 1:]).to(lm.device)
         states = lm.hidden_states(input_ids)[:, :-1][predicts]
         found.append(
-            Anchored(
+            ReferenceBatch(
                 batch=batch,
                 predicts=predicts,
                 rows=predicts.nonzero()[:, 0],
@@ -70,26 +70,26 @@ def anchored(lm: LanguageModel, sequences: Sequence[TokenSequence]) -> list[Anch
 
 
 @torch.no_grad()
-def departure(
-    hidden: Tensor, anchor: Anchored, head: Head, *, divergence_weights: Tensor, loss_weights: Tensor
-) -> Departure:
-    """Divergences and loss changes of hidden states [n, H], chunk by chunk; the weights [n] are for the gradient.
+def prediction_change(
+    hidden: Tensor, reference: ReferenceBatch, head: Head, *, divergence_weights: Tensor, loss_weights: Tensor
+) -> PredictionChange:
+    """Divergences and loss changes of hidden states [n, H], chunk by chunk; the weights [n] enter the gradient only.
 
-    With respect to the logits the gradient of the divergence is p − p_s, that of the loss p − onehot(label).
+    The gradient with respect to the logits is p − p_s for the divergence and p − onehot(label) for the loss.
     """
     divergences, losses = hidden.new_empty(len(hidden)), hidden.new_empty(len(hidden))
     gradient = torch.empty_like(hidden)
     chunk = max(32, LOGITS_PER_CHUNK // len(head.weight))
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
-        states, labels = anchor.states[part], anchor.labels[part, None]
+        states, labels = reference.states[part], reference.labels[part, None]
         fitted = head.logits(states).softmax(dim=1)
         moved = (hidden[part] - states) @ head.weight.t() * head.scale
         mean = (fitted * moved).sum(dim=1, keepdim=True)
         losses[part] = mean[:, 0] - moved.gather(1, labels)[:, 0]
         moved -= mean
         grown = moved.expm1()
-        # Σ p_s d is zero about its mean, so taking d away changes nothing but the rounding.
+        # Σ p_s d is 0 after the mean is subtracted, so subtracting d here changes only the rounding.
         surplus = (fitted * (grown - moved)).sum(dim=1, keepdim=True)
         divergences[part] = surplus[:, 0].log1p()
         losses[part] += divergences[part]
@@ -99,4 +99,4 @@ def departure(
         seed = shift * (by_divergence + by_loss) + fitted * by_loss
         seed.scatter_add_(1, labels, -by_loss)
         gradient[part] = seed @ head.weight * head.scale
-    return Departure(divergences, losses, gradient)
+    return PredictionChange(divergences, losses, gradient)
