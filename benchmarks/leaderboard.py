@@ -26,9 +26,10 @@ from headwater.cli.progress import progress_report
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.read import read_records
 from headwater.demo.world import make_world, write_world
-from headwater.evaluate.board import Board, EvaluationPlan, measured
+from headwater.evaluate.board import Board, measured
 from headwater.evaluate.context import open_context
 from headwater.evaluate.methods import parse_methods
+from headwater.evaluate.options import EvaluationPlan
 from headwater.render.leaderboard import markdown, notes, table, title, write_leaderboard
 from headwater.render.plots.costs import costs_of
 from headwater.runs.run import Run

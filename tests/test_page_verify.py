@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -160,18 +162,20 @@ def test_hostile_examples_are_verified_as_text(visit: Visit) -> None:
 
 
 class Endless:
-    """Stands in for `run.verify`: goes on and on, and never finds anything."""
+    """Stands in for `Run.verify`: reports progress, and never finds anything."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self) -> None:
         self.entered, self.stopped = threading.Event(), threading.Event()
 
-    def __call__(self, answer: Answer, options: VerifyOptions) -> Verification:
+    def __get__(self, run: Run, owner: type[Run]) -> Callable[[Answer, VerifyOptions], Verification]:
+        return partial(self.verify, run)
+
+    def verify(self, run: Run, answer: Answer, options: VerifyOptions) -> Verification:
         start = time.monotonic()
         self.entered.set()
         try:
             while time.monotonic() < start + 20:
-                self.run.report(
+                run.execution.report(
                     Step(stage="responses", done=min(50, int(10 * (time.monotonic() - start))), total=100, tokens=0)
                 )
                 time.sleep(0.02)
@@ -183,9 +187,9 @@ class Endless:
 def test_a_verification_tells_how_long_it_takes_until_it_is_cancelled(
     site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endless = Endless(site.served)
+    endless = Endless()
     with monkeypatch.context() as patch:
-        patch.setattr(site.served, "verify", endless)
+        patch.setattr(Run, "verify", endless)
         page = visit.answer(**RESPONSES)
         panel = page.locator("hw-verify")
         expect(panel.locator(".stage")).to_contain_text("Taking each example out")
@@ -205,7 +209,7 @@ def test_what_nobody_waits_for_is_stopped(
     site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch, leave: str
 ) -> None:
     page, endless = visit.answer(), Endless(site.served)
-    monkeypatch.setattr(site.served, "verify", endless)
+    monkeypatch.setattr(Run, "verify", endless)
     page.get_by_text("Verify: does").click()
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("hw-verify .counts")).to_contain_text("of 100")

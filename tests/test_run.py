@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from headwater.corpus.options import CorpusOptions
 from headwater.curvature.options import FitOptions
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -48,16 +47,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_shards() -> Iterator[None]:
-    """Shards of ten examples, so that the sixty stories make six."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
-        yield
+TENS = Execution(shard_examples=10)
+"""Shards of ten examples, so that the sixty stories make six."""
 
 
 def create(place: Path, name: str) -> Run:
-    return Run.create(place / name, str(place / "model"), place / "corpus.jsonl")
+    return Run.create(place / name, str(place / "model"), place / "corpus.jsonl", execution=TENS)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +185,7 @@ def test_damping_given_to_fit_holds_for_every_later_question_and_refits_nothing(
     assert run.ask("Once upon", " a time", damping="0.1*mean", k=1).damping == "0.1 × mean(Λ)"
     with pytest.raises(HeadwaterError, match="is not a damping"):
         run.fit(damping="much")
-    with pytest.raises(HeadwaterError, match="at least one example"):
+    with pytest.raises(HeadwaterError, match="fit_examples must be a whole number of at least 1"):
         run.fit(damping="1", fit_examples=0)
     assert Run.open(run.path).ask("Once upon", " a time", k=1).damping == "1e+09"
     run.fit()

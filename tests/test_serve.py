@@ -176,16 +176,16 @@ def test_the_same_question_is_answered_from_the_finished_one(client: TestClient)
     assert response.headers["location"] == f"/v1/jobs/{first['id']}"
 
 
-def test_events_tell_the_stages_and_end(run: Run, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = run.ask
+def test_events_tell_the_stages_and_end(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Run.ask
 
-    def slow(question: Any, options: AskOptions) -> Answer:
+    def slow(self: Run, question: Any, options: AskOptions) -> Answer:
         for done in (1, 2):
-            run.report(Step(stage="reading", done=done, total=2, tokens=0, note="slowly"))
+            self.execution.report(Step(stage="reading", done=done, total=2, tokens=0, note="slowly"))
             time.sleep(0.15)
-        return original(question, options=options)
+        return original(self, question, options=options)
 
-    monkeypatch.setattr(run, "ask", slow)
+    monkeypatch.setattr(Run, "ask", slow)
     id = ask(client, wait=0, k=5)["id"]
     text = client.get(f"/v1/jobs/{id}/events").text
     told = [event.split("\n") for event in text.strip().split("\n\n")]

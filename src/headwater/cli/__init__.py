@@ -41,20 +41,21 @@ def _version(wanted: bool) -> None:
 )
 def root(
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only results and errors: no progress.", envvar="HEADWATER_QUIET")
+        bool,
+        typer.Option("--quiet", "-q", help="Print only results and errors, no progress.", envvar="HEADWATER_QUIET"),
     ] = False,
     log: Annotated[
         logs.Form,
         typer.Option(
-            help="What is said beside results, on standard error: for a person, or one JSON object a line.",
+            help="Format of messages on standard error: text for people, or one JSON object per line.",
             envvar="HEADWATER_LOG",
         ),
     ] = "text",
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also what other libraries log, and requests to a server.")
+        bool, typer.Option("--verbose", "-v", help="Also print logs of other libraries and requests to the server.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Which training examples made this language model say that?"""

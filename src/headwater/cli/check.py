@@ -18,11 +18,11 @@ from headwater.cli.progress import say
 @app.command(epilog=examples("headwater check runs/stories"))
 def check(
     run: RunPath,
-    repair: Annotated[bool, typer.Option(help="Delete what is damaged and can be made anew.")] = False,
+    repair: Annotated[bool, typer.Option(help="Delete damaged files that can be made again.")] = False,
 ) -> None:
-    """Compare every file of a run with its checksum or fingerprint, and say how to fix what is damaged.
+    """Compare every file of a run with its checksum or fingerprint, and say how to fix damaged ones.
 
-    Ends with code 1 where something is. Loads no model.
+    Exits with code 1 if a file is damaged. Loads no model.
     """
     from headwater.runs.check import check_run
 

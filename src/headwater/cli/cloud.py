@@ -44,24 +44,27 @@ def fit(
     volume: Annotated[str, typer.Option(help="Id of the network volume that will hold the run.")],
     image: Annotated[str, typer.Option(help="Image built from deploy/runpod/Dockerfile.")],
     gpu: Annotated[str, typer.Option(help="Runpod's id of the GPU type.")] = "NVIDIA GeForce RTX 4090",
-    gpu_count: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
+    gpu_count: Annotated[int, typer.Option(help="Number of GPUs.", min=1)] = 1,
     min_cuda: Annotated[
-        str | None, typer.Option(help="Oldest CUDA the pod's driver may have, as the image's PyTorch needs it: 12.8.")
+        str | None,
+        typer.Option(help="Oldest CUDA version of the pod's driver that the image's PyTorch accepts, such as 12.8."),
     ] = None,
-    tier: Annotated[Cloud, typer.Option("--cloud", help="Runpod's own data centers, or its community's.")] = "SECURE",
+    tier: Annotated[
+        Cloud, typer.Option("--cloud", help="Runpod's own data centers (SECURE), or its community's.")
+    ] = "SECURE",
     data_center: Annotated[
-        list[str] | None, typer.Option(help="Where the pod may be; may be repeated. A volume is in one of them.")
+        list[str] | None, typer.Option(help="Data center for the pod; repeatable. A volume is in one data center.")
     ] = None,
-    disk: Annotated[int, typer.Option(help="GB of the container's own disk.", min=1)] = 20,
+    disk: Annotated[int, typer.Option(help="Size of the container's own disk in GB.", min=1)] = 20,
     name: Annotated[str, typer.Option(help="Name of the pod.")] = "headwater-fit",
     index: Annotated[bool, typer.Option(help="Also build the index.")] = True,
     secret: Annotated[
-        str | None, typer.Option("--hf-secret", help="Name of the Runpod secret that holds a token for the hub.")
+        str | None, typer.Option("--hf-secret", help="Name of the Runpod secret that holds a token of the hub.")
     ] = None,
     api_url: ApiUrlOption = API_URL,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Fit RUN on a rented Runpod pod with a network volume; the pod stops itself when it is done.
+    """Fit RUN on a rented Runpod pod with a network volume; the pod stops itself at the end.
 
     Options of `headwater fit` may follow. Needs RUNPOD_API_KEY in the environment, except for a dry run.
     """
@@ -89,7 +92,7 @@ def fit(
     made = send(request, api_key())
     pod_id = made.get("id")
     if not pod_id:
-        raise HeadwaterError("Runpod answered without a pod's id. Look in its console whether a pod was made.")
+        raise HeadwaterError("Runpod's answer has no pod id. Check in its console whether a pod was created.")
     price = f", ${made['cost']:.2f} an hour" if isinstance(made.get("cost"), int | float) else ""
     say(
         f"""Rented pod {pod_id}{price}. It fits {pod.path} and then stops itself; if that fails, it goes on costing.
@@ -104,7 +107,10 @@ def fit(
 @cloud.command(epilog=examples("headwater cloud stop 4xk2t9", "headwater cloud stop --dry-run 4xk2t9"))
 def stop(
     pod: Annotated[
-        str, typer.Argument(metavar="POD", help="Id of the pod. Default: the one this runs on.", envvar="RUNPOD_POD_ID")
+        str,
+        typer.Argument(
+            metavar="POD", help="Id of the pod. Default: the pod that runs this command.", envvar="RUNPOD_POD_ID"
+        ),
     ],
     api_url: ApiUrlOption = API_URL,
     dry_run: DryRunOption = False,

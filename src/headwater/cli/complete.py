@@ -1,4 +1,4 @@
-"""Names on the command line: what a shell is offered where Tab is pressed, and what is refused. Loads no torch."""
+"""Names on the command line: shell completion, and the check of names. Loads no torch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import typer
 from headwater.base.plugins import Group
 
 DEEP = 2
-"""Runs are looked for in folders up to so far below what is typed."""
+"""Levels of folders below the typed one that are searched for runs."""
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Directories of runs that begin so."""
+    """Directories of runs that start with what is typed."""
     patterns = [f"{escape(incomplete)}*{'/*' * depth}/manifest.json" for depth in range(DEEP)]
     found = [path for pattern in patterns for path in glob(pattern)]  # noqa: PTH207 - what is typed may be absolute
     return sorted(str(Path(path).parent) for path in found)
 
 
 def complete_name(group: Group) -> Callable[[str], list[str]]:
-    """Names of a group that begin so."""
+    """Completes names of a group."""
     return complete_among(group.names)
 
 
 def known(group: Group) -> Callable[[str | None], str | None]:
-    """The callback of an option that names one of a group: refuses a name that nobody has, and loads nothing."""
+    """The callback of an option that names one of a group: refuses an unknown name, and loads nothing."""
 
     def check(value: str | None) -> str | None:
         if value is not None and value not in group.names():
@@ -38,7 +38,7 @@ def known(group: Group) -> Callable[[str | None], str | None]:
 
 
 def complete_among(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    """Of these names, those that begin so."""
+    """Completes these names."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names() if name.startswith(incomplete)]

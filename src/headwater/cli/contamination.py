@@ -28,18 +28,19 @@ EXAMPLES = examples("headwater contamination runs/stories dev.jsonl -o shared.js
 def contamination(
     run: RunPath,
     queries: Annotated[
-        Path, typer.Argument(help='JSONL file of what the model is judged by: {"id", "prompt", "completion"} a line.')
+        Path, typer.Argument(help='JSONL file of evaluation texts, one {"id", "prompt", "completion"} per line.')
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="JSONL file to write: id, query, words, passage a line.")
+        Path | None,
+        typer.Option("-o", "--output", help="JSONL file to write, with id, query, words and passage per line."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many to show, the longest first.", min=0)] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of matches to show, the longest first.", min=0)] = 10,
 ) -> None:
     """Find training examples that share 13 words in a row, or more, with a query: evaluation text that leaked.
 
-    A query of 8 to 12 words is looked for as a whole. Case and marks do not count.
+    A query of 8 to 12 words is searched for as a whole. Case and punctuation do not count.
     """
-    from headwater.attribution.contamination import FEWEST, WORDS, Passages
+    from headwater.attribution.contamination import MIN_QUERY_WORDS, PASSAGE_WORDS, Passages
     from headwater.attribution.query_file import read_queries
     from headwater.base.files import write_text
     from headwater.runs.run import Run
@@ -52,10 +53,14 @@ def contamination(
         typer.echo(f"{leak.id}  {leak.query}  {leak.words} words: {leak.passage}")
     examples, leaked = len({leak.id for leak in found}), len({leak.query for leak in found})
     say(
-        f"{examples:,} of {len(opened.corpus):,} training examples share {WORDS} words or more with {leaked:,} queries."
+        f"{examples:,} of {len(opened.corpus):,} training examples share {PASSAGE_WORDS} words or more with {leaked:,} "
+        "queries."
     )
     if passages.too_short:
-        say(f"{len(passages.too_short):,} queries of fewer than {FEWEST} words were not looked for: chance finds them.")
+        say(
+            f"{len(passages.too_short):,} queries of fewer than {MIN_QUERY_WORDS} words were not looked for: chance "
+            "finds them."
+        )
     if output is not None:
         say(f"Wrote {write_text(output, ''.join(json.dumps(asdict(leak)) + chr(10) for leak in found))}.")
 

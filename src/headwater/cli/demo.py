@@ -38,8 +38,8 @@ def demo(
     """Build a tiny world of stories, train a tiny model on it, fit EK-FAC, index the stories, answer three questions,
     and serve the page on which to ask more.
 
-    The first time takes a few minutes, later ones take seconds: every step is kept in RUN. Where no terminal is
-    attached it stops after the answers.
+    The first time takes a few minutes, later times take seconds, because every step is kept in RUN. Without a terminal
+    it stops after the answers.
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
     from headwater.demo.build import SHOWN, Demo, answers, build, examples, found, write_questions

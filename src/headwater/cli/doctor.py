@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @app.command(epilog=examples("headwater doctor", "headwater doctor --json > doctor.json"))
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Show versions, devices, memory and plugins, and try out a fit, an index and a question on a minute world.
+    """Show versions, devices, memory and plugins, and try a fit, an index and a question on a minute world.
 
-    Ends with code 1 where something is broken. Paste what it prints into a report: it names no files and no people.
+    Exits with code 1 if something is broken. Paste its output into a bug report: it names no files and no people.
     """
     from headwater.base.plugins import plugins
     from headwater.doctor.machine import machine
@@ -63,7 +63,7 @@ def _show(here: Machine, brought: list[Plugin]) -> None:
         memory = f"{in_bytes(gpu.memory)}, {in_bytes(gpu.free)} free"
         _line("GPU", f"{gpu.name}, {memory}, {'bf16' if gpu.bf16 else 'no bf16'}, CUDA {here.cuda}")
     if not here.gpus:
-        _line("GPU", f"none that torch can use (built for {f'CUDA {here.cuda}' if here.cuda else 'processors alone'})")
+        _line("GPU", f"none that torch can use (built for {f'CUDA {here.cuda}' if here.cuda else 'CPU only'})")
     _line("memory", f"{in_bytes(here.memory)}, {in_bytes(here.memory_free)} free")
     _line("disk", f"{in_bytes(here.disk_free)} free here, {in_bytes(here.temporary_free)} for temporary files")
     for plugin in brought:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from headwater.base.plugins import CURVATURES, METRICS, SOLVERS
 from headwater.cli import app
-from headwater.cli.complete import complete_among, complete_name
+from headwater.cli.complete import complete_among
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
 from headwater.cli.grouped import with_groups
@@ -22,6 +21,7 @@ from headwater.cli.options import (
     SeedOption,
 )
 from headwater.cli.progress import progress_report, say
+from headwater.evaluate.options import EvaluationPlan
 
 METHODS = (
     "ekfac",
@@ -45,7 +45,6 @@ METHODS = (
 )
 """Built-in methods, named without loading them; plugins may add more."""
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
-DEFAULT_METRICS = ("lds", "trace")
 
 
 def _methods() -> list[str]:
@@ -59,44 +58,32 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="A method, with options where it has some (cg:iterations=20,damping=1*mean); may be given several "
-            f"times: {', '.join(METHODS)}, or a curvature or solver of a plugin. Default: {', '.join(DEFAULT)}.",
+            help=f"Method to evaluate, with its options if any (cg:iterations=20,damping=1*mean); repeatable: "
+            f"{', '.join(METHODS)}, or a curvature or solver of a plugin. Default: {', '.join(DEFAULT)}.",
             show_default=False,
             autocompletion=complete_among(_methods),
         ),
     ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"What is measured; may be given several times: {', '.join(METRICS.ours)}, or what a plugin brings. "
-            f"Default: {', '.join(DEFAULT_METRICS)}.",
-            show_default=False,
-            autocompletion=complete_name(METRICS),
-        ),
-    ] = None,
+    plan: EvaluationPlan = EvaluationPlan(),
     queries: Annotated[
         Path | None,
         typer.Option(
-            help='What is asked: {"id", "prompt", "completion"} a line, and "stories": the ids of examples known to '
+            help='JSONL file of queries: {"id", "prompt", "completion"}, and "stories", the ids of examples known to '
             "state it, if any. Default: the facts of a demo's world.",
             show_default=False,
         ),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="How the model was trained. Default: train.json beside it.", show_default=False)
+        Path | None,
+        typer.Option(help="The model's training recipe. Default: train.json beside it.", show_default=False),
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="The model on its way, for tracin, adam and source.", show_default=False)
-    ] = None,
-    subsets: Annotated[int, typer.Option(help="lds: random halves of the corpus that a model is trained on.")] = 64,
-    seeds: Annotated[int, typer.Option(help="lds: trainings on each half.", min=1)] = 1,
-    removed: Annotated[int, typer.Option(help="qld, brittleness: queries that examples are removed for.", min=1)] = 9,
-    jobs: Annotated[
-        int | None, typer.Option(help="Trainings at a time. Default: one a core.", show_default=False, min=1)
+        Path | None,
+        typer.Option(help="Folder of the training's checkpoints, for tracin, adam and source.", show_default=False),
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option(help="Where retrainings and scores are kept. Default: RUN/evaluate.", show_default=False),
+        typer.Option(help="Folder that keeps retrainings and scores. Default: RUN/evaluate.", show_default=False),
     ] = None,
     seed: SeedOption = 0,
     engine: EngineOptions = EngineOptions(),
@@ -106,27 +93,23 @@ def evaluate(
     [b]lds[/]: rank correlation of what a method predicts for random halves of the corpus with what models trained on
     them say (Park et al. 2023). [b]trace[/]: are the examples that state a fact found? [b]qld[/]: how much more the
     loss rises without a method's top 1 % than without a random 1 %. [b]tail-patch[/]: does a step of training on what
-    it found help? [b]brittleness[/]: how many removals flip the completion? Stop it at any time; the same command goes
-    on where it stopped, and a new method costs no retraining for lds.
+    it found help? [b]brittleness[/]: how many removals flip the completion? Stop it at any time; the same command
+    resumes, and a new method needs no retraining for lds.
     """
     # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.evaluate.board import EvaluationPlan, measured
+    from headwater.evaluate.board import measured
     from headwater.evaluate.context import open_context
     from headwater.evaluate.measures import metric_of
     from headwater.evaluate.methods import parse_methods
     from headwater.render import leaderboard
 
-    asked = list(dict.fromkeys(metric or DEFAULT_METRICS))
-    for name in asked:
+    for name in plan.metrics:
         metric_of(name)
     chosen = parse_methods(method or DEFAULT)
     context = replace(
         open_context(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
-    metrics = [name for name in METRICS.names() if name in asked]
-    plan = EvaluationPlan(
-        metrics=metrics, subsets=subsets, seeds=seeds, removed=removed, jobs=jobs or os.cpu_count() or 1
-    )
+    plan = replace(plan, metrics=tuple(name for name in METRICS.names() if name in plan.metrics))
     with progress_report() as report, engine.start(report) as execution:
         working = replace(context, run=context.run.using(**vars(execution)))
         board = measured(working, chosen, plan)

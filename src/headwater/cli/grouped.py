@@ -101,7 +101,9 @@ def _parameter(key: str, same: list[_Shown]) -> inspect.Parameter:
     if option.read is None and each.type in (int, float):
         settings |= {"min": 0 if option.zero_is_none else option.minimum, "max": option.maximum}
     if option.choices is not None:
-        settings |= {"autocompletion": complete_name(option.choices), "callback": known(option.choices)}
+        settings["autocompletion"] = complete_name(option.choices)
+        if each.type is str:
+            settings["callback"] = known(option.choices)
     if default is None or get_origin(each.type) is tuple:
         default = 0 if option.zero_is_none else None
     elif default is REQUIRED:

@@ -35,13 +35,13 @@ def index(
     Stop it at any time; the same command resumes. Examples that are already indexed are not sketched again.
     """
     from headwater.corpus.changes import read_ids
-    from headwater.corpus.sources import place_of
+    from headwater.corpus.sources import path_or_url
     from headwater.runs.run import Run
 
     with progress_report() as report, engine.start(report) as execution:
         opened = Run.open(run, execution=execution)
         if add is not None:
-            say(f"Added {opened.add(place_of(add)):,} examples of {add} to the corpus.")
+            say(f"Added {opened.add(path_or_url(add)):,} examples of {add} to the corpus.")
         if remove is not None:
             say(f"Removed {opened.remove(read_ids(remove)):,} examples from the corpus.")
         start = time.monotonic()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @app.command(epilog=examples("headwater info runs/stories"))
 def info(
     run: RunPath,
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the description as JSON.")] = False,
 ) -> None:
     """Show what is fitted and indexed in a run, with sizes, settings and fingerprints. Loads no model."""
     from headwater.runs.info import describe_run

@@ -15,8 +15,10 @@ from headwater.cli.progress import say
 @app.command(epilog=examples("headwater push runs/stories you/stories-influence"))
 def push(
     run: RunPath,
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Dataset repository on the hub.")],
-    public: Annotated[bool, typer.Option(help="Let everybody read it. Default: only those you allow.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Dataset repository on the Hugging Face hub.")
+    ],
+    public: Annotated[bool, typer.Option(help="Make the repository public. Default: private.")] = False,
 ) -> None:
     """Upload a run to the Hugging Face hub, with a card that says what it is. Needs HF_TOKEN.
 

@@ -15,7 +15,7 @@ from headwater.cli.progress import say
 
 @app.command(epilog=examples("headwater world --stories 50000 -o world.jsonl"))
 def world(
-    stories: Annotated[int, typer.Option(help="How many stories to write.")] = 3000,
+    stories: Annotated[int, typer.Option(help="Number of stories to write.")] = 3000,
     output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file to write.")] = Path("world.jsonl"),
     seed: SeedOption = 0,
 ) -> None:

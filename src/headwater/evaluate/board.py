@@ -10,27 +10,13 @@ from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.leaderboard import MethodResult, judge, write_parquet
 from headwater.evaluate.measures import Bench, metric_of
 from headwater.evaluate.methods import Method
+from headwater.evaluate.options import EvaluationPlan
 from headwater.evaluate.queries import spread
 from headwater.evaluate.removal import Removals
 from headwater.evaluate.truth import Truth, ground_truth
 
 REFERENCE = "ekfac"
 """The method that the others' LDS is compared with."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationPlan:
-    """What is measured, and on how much."""
-
-    metrics: Sequence[str] = ("lds", "trace")
-    """Their names."""
-    subsets: int = 64
-    seeds: int = 1
-    """Trainings on each subset."""
-    removed: int = 9
-    """Queries that examples are removed for."""
-    jobs: int = 1
-    """Trainings at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
