@@ -85,7 +85,7 @@ def test_conversations_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     bad = [
         ("hello", "not a conversation"),
         ([{"role": "user"}], "not a conversation"),
-        (CHAT[:1], "nothing that an assistant says"),
+        (CHAT[:1], "no message of the assistant"),
     ]
     for messages, reason in bad:
         with pytest.raises(HeadwaterError, match=rf"rows\.jsonl:1: .*{reason}"):
@@ -95,7 +95,7 @@ def test_conversations_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         corpus_of(tmp_path, [{"messages": CHAT}], plain, messages_field="messages")
     rewriting = chat_model()
     rewriting.tokenizer.chat_template = "{{ messages | length }}" + TEMPLATE
-    with pytest.raises(HeadwaterError, match="writes earlier messages otherwise"):
+    with pytest.raises(HeadwaterError, match="writes earlier messages differently"):
         corpus_of(tmp_path, [{"messages": CHAT}], rewriting, messages_field="messages")
 
 
@@ -156,7 +156,7 @@ def test_packed_rows_are_taken_apart(tmp_path: Path) -> None:
     run = corpus_of(tmp_path / "offsets", rows, lm, offsets_field="starts")
     assert [e.text for e in run.corpus.read(range(3))] == texts
     (tmp_path / "bad").mkdir()
-    with pytest.raises(HeadwaterError, match="no rising list of characters"):
+    with pytest.raises(HeadwaterError, match="not an increasing list of positions"):
         corpus_of(tmp_path / "bad", [{"text": "abc", "starts": [0, 9]}], lm, offsets_field="starts")
 
 

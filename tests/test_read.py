@@ -228,11 +228,14 @@ BAD = {
     "no string": (b'{"text": 3}\n', "bad.jsonl:2: the field 'text' is a number, not text"),
     "null": (b'{"text": null}\n', "bad.jsonl:2: the field 'text' is null, not text"),
     "empty": (b'\n{"text": " \\n "}\n', r"bad.jsonl:3: the text \(field 'text'\) is empty"),
-    "twice": (b'{"id": 1, "text": "ok"}\n{"id": "1", "text": "b"}\n', "bad.jsonl:3: the id '1' was .* at bad.jsonl:2"),
+    "twice": (
+        b'{"id": 1, "text": "ok"}\n{"id": "1", "text": "b"}\n',
+        "bad.jsonl:3: the id '1' is used twice, first at bad.jsonl:2",
+    ),
     "odd id": (b'{"id": [1], "text": "b"}\n', "bad.jsonl:2: the id .* is a list"),
     "UTF-8": (b'{"text": "\xff"}\n', r"bad.jsonl:2: invalid UTF-8 \(0xff\) at byte 11 of the line"),
-    "surrogate": (b'{"text": "a\\ud83d"}\n', "bad.jsonl:2: the field 'text' has half a surrogate pair at character 2"),
-    "surrogate id": (b'{"id": "\\ud83d", "text": "a"}\n', "bad.jsonl:2: the id has half a surrogate pair"),
+    "surrogate": (b'{"text": "a\\ud83d"}\n', "bad.jsonl:2: the field 'text' has an unpaired surrogate at character 2"),
+    "surrogate id": (b'{"id": "\\ud83d", "text": "a"}\n', "bad.jsonl:2: the id has an unpaired surrogate"),
     "deep": (b'{"text": ' + b"[" * 100_000 + b"\n", "bad.jsonl:2: the JSON is nested too deeply"),
 }
 
@@ -368,11 +371,14 @@ def test_a_directory_may_hold_what_is_no_data(tmp_path: Path) -> None:
     [
         ("storys.jsonl", "There is no file .*storys.jsonl. Did you mean .*/stories.jsonl"),
         ("nowhere/x.jsonl", "There is no file .*x.jsonl. There is no directory .*nowhere either"),
-        ("empty", "directory .*empty holds no file that can be read"),
-        ("blank.jsonl", "blank.jsonl holds no example: it is empty"),
-        ("header.csv", "header.csv holds no example: it is empty"),
-        ("list.json", "list.json holds no example: it is empty"),
-        ("bad.jsonl", "bad.jsonl holds only bad examples, the first at bad.jsonl:2: no field 'text'; it has 'body'"),
+        ("empty", "directory .*empty contains no file that can be read"),
+        ("blank.jsonl", "blank.jsonl contains no example: it is empty"),
+        ("header.csv", "header.csv contains no example: it is empty"),
+        ("list.json", "list.json contains no example: it is empty"),
+        (
+            "bad.jsonl",
+            "bad.jsonl contains only bad examples. The first is at bad.jsonl:2: no field 'text'; it has 'body'",
+        ),
     ],
 )
 def test_a_source_without_examples_is_an_error(name: str, message: str, tmp_path: Path) -> None:
@@ -431,7 +437,7 @@ def test_a_dataset_that_cannot_be_read_says_why_in_one_line(monkeypatch: pytest.
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(CorpusError) as caught:
         read("owner/name")
-    told = "owner/name is no file here, and cannot be read as a dataset of the hub: Config name is missing. Please pick"
+    told = "There is no file owner/name, and it cannot be read as a dataset of the hub: Config name is missing. Please "
     assert str(caught.value).startswith(told)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -441,5 +447,5 @@ def test_a_dataset_that_cannot_be_read_says_why_in_one_line(monkeypatch: pytest.
         raise ConnectionError("the line is dead")
 
     monkeypatch.setattr(datasets, "load_dataset", break_off)
-    with pytest.raises(CorpusError, match="owner/name: the dataset broke off after row 2: the line is dead"):
+    with pytest.raises(CorpusError, match="owner/name: reading the dataset failed after row 2: the line is dead"):
         read("owner/name")

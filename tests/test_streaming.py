@@ -38,7 +38,6 @@ from headwater.runs.card import card_of, manifest_of
 from headwater.runs.check import check_run
 from headwater.runs.info import describe_run
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
 from headwater.sweep.execution import Execution
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -97,8 +96,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 @pytest.fixture(autouse=True)
 def many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards of ten examples, Parquet decoded three rows at a time, and hardly anything read in passing."""
-    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 10)
+    """Parquet decoded three rows at a time, and hardly anything read in passing."""
     monkeypatch.setattr(row_access, "PARQUET_ROWS", 3)
     monkeypatch.setattr(row_access, "GAP", 40)
     monkeypatch.setattr(row_access, "PIECE", 2000)
@@ -116,12 +114,13 @@ def memory() -> Iterator[Any]:
 def streamed(path: Path, lm: LanguageModel, source: str | Path, report: Any = None, **options: Any) -> Run:
     cut = {name: options.pop(name) for name in ("max_tokens", "long_texts") if name in options}
     made = CorpusOptions(ReadOptions(stream=True, **options), **cut)
-    return Run.create(path, lm, source, options=made, execution=Execution(report=report or silent))
+    return Run.create(path, lm, source, options=made, execution=Execution(report=report or silent, shard_examples=10))
 
 
 def copied(path: Path, lm: LanguageModel, source: str | Path, **options: Any) -> Run:
     cut = {name: options.pop(name) for name in ("max_tokens", "long_texts") if name in options}
-    return Run.create(path, lm, source, options=CorpusOptions(ReadOptions(**options), **cut))
+    made = CorpusOptions(ReadOptions(**options), **cut)
+    return Run.create(path, lm, source, options=made, execution=Execution(shard_examples=10))
 
 
 def digests(run: Run) -> dict[str, str]:
@@ -306,7 +305,7 @@ def test_an_id_is_used_once_in_all_files_also_behind_an_interruption(lm: Languag
     with pytest.raises(KilledError):
         streamed(tmp_path / "run", lm, folder, kill)
     for _ in range(2):
-        with pytest.raises(CorpusError, match=r"b.jsonl:1: the id 'same' was used already, at a.jsonl:1"):
+        with pytest.raises(CorpusError, match=r"b.jsonl:1: the id 'same' is used twice, first at a.jsonl:1"):
             streamed(tmp_path / "run", lm, folder)
 
 
@@ -345,7 +344,7 @@ def test_a_text_that_is_another_is_known_even_where_nothing_else_tells(
     run = Run.open(run.path, lm)
     if suffix == "jsonl":
         assert run.corpus[4].text == rows[4]["text"]
-    with pytest.raises(CorpusError, match=rf"x\.{suffix}.* row 6 is not what it was when the run was made"):
+    with pytest.raises(CorpusError, match=rf"x\.{suffix}.* row 6 differs from when the run was made"):
         list(run.corpus.read([4, 5]))
 
 

@@ -14,9 +14,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from headwater.attribution.options import RankBy
 from headwater.base.files import finite_json, write_text
 from headwater.base.shown import Shown, counted, face, quoted, quoted_end
+from headwater.corpus.metadata import Scalar
 from headwater.errors import HeadwaterError
 
-Scalar = str | int | float | bool | None
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True)
 
 

@@ -1,4 +1,4 @@
-"""Batches by token budget: what one forward–backward pass runs on."""
+"""Batches by token budget. One forward–backward pass runs on one batch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One tokenised sequence with its loss mask, as the model reads it."""
+    """A tokenised sequence with its loss mask, as the model reads it."""
 
     id: str
     input_ids: NDArray[np.int64]
     """[T]"""
     targets: NDArray[np.bool_]
-    """[T] True where predicting this token is part of the loss. The first is always False: nothing predicts it."""
+    """[T] True where the prediction of this token is part of the loss. The first is False: nothing predicts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """B sequences, right-padded to the longest. Padding carries no loss and a causal mask hides it."""
+    """B sequences, padded on the right to the longest. Padding carries no loss, and the causal mask hides it."""
 
     rows: NDArray[np.int64]
-    """[B] position of each sequence in the list that was batched."""
+    """[B] position of each sequence in the batched list."""
     ids: list[str]
     keys: NDArray[np.uint64]
-    """[B] a number made from the id alone, which seeds whatever is random about the example."""
+    """[B] a number made from the id, which seeds everything random about the example."""
     input_ids: NDArray[np.int64]
     """[B, T]"""
     lengths: NDArray[np.int64]
@@ -40,12 +40,12 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding not counted."""
+        """Number of tokens without padding."""
         return int(self.lengths.sum())
 
 
 def all_targets(input_ids: Sequence[int] | NDArray[Any], id: str) -> TokenSequence:
-    """A sequence in which every token but the first is predicted: how a language model is trained on text."""
+    """A sequence in which every token but the first is predicted, as in training a language model on text."""
     ids = np.asarray(input_ids, dtype=np.int64)
     targets = np.ones(len(ids), dtype=np.bool_)
     targets[:1] = False
@@ -53,9 +53,9 @@ def all_targets(input_ids: Sequence[int] | NDArray[Any], id: str) -> TokenSequen
 
 
 def make_batches(sequences: Sequence[TokenSequence], token_budget: int) -> Iterator[Batch]:
-    """Group sequences of like length into batches of at most `token_budget` tokens, padding included.
+    """Group sequences of similar length into batches of at most `token_budget` tokens, including padding.
 
-    Longest first, so that running out of memory shows at once. A sequence longer than the budget is a batch alone.
+    The longest come first, so running out of memory shows at once. A sequence longer than the budget has its own batch.
     """
     order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i].input_ids), i))
     start = 0

@@ -1,4 +1,4 @@
-"""Adding examples to a run's corpus and taking them out, each in one step that a kill cannot halve."""
+"""Add examples to the corpus of a run, and remove them. Each is one step, which a kill cannot leave half done."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from headwater.errors import CorpusError
 def add_examples(
     corpus: Corpus, records: Iterable[Record], tokenizer: Any, *, max_tokens: int, long_texts: LongTexts
 ) -> Corpus:
-    """The corpus with `records` appended as a segment of their own.
+    """The corpus with `records` appended as a new segment.
 
-    Records that were added before, all of them and in this order, are not added twice; of those, any that were taken
-    out meanwhile are put back. Raises CorpusError where an id is in the corpus already.
+    If the same records were added before, in the same order, they are not added twice; those that were removed since
+    are restored. Raises CorpusError if an id is in the corpus already.
     """
     path = corpus.next_segment()
     waiting = path.with_suffix(".new")
     try:
         write_corpus(waiting, records, tokenizer, max_tokens=max_tokens, long_texts=long_texts)
         added = Segment(waiting)
-        for segment, (first, stop) in zip(corpus.added, corpus.stretches[1:], strict=True):
+        for segment, (first, stop) in zip(corpus.added, corpus.key_ranges[1:], strict=True):
             if same_examples(segment, added):
                 corpus.write_removed(set(corpus.removed) - set(range(first, stop)))
                 return corpus.reopened()
         for id in added.ids:
             if id in corpus.position:
                 raise CorpusError(
-                    f"The example {id!r} is in the corpus already. Give the new ones ids of their own (--id-field), or "
-                    "take the old ones out first: headwater index RUN --remove ids.txt"
+                    f"The example {id!r} is in the corpus already. Give the new examples other ids (--id-field), or "
+                    "remove the old ones first: headwater index RUN --remove ids.txt"
                 )
         waiting.rename(path)
     finally:
@@ -43,16 +43,16 @@ def add_examples(
 
 
 def remove_examples(corpus: Corpus, ids: Sequence[str]) -> Corpus:
-    """The corpus without the examples `ids`; those that were taken out before are no mistake.
+    """The corpus without the examples `ids`. Ids that were removed before are accepted.
 
-    Raises CorpusError for an id that never was there, and where nothing would be left.
+    Raises CorpusError for an id that was never in the corpus, and if no example would be left.
     """
-    everything = [id for segment in corpus.segments for id in segment.ids]
-    gone = {everything[key] for key in corpus.removed}
+    all_ids = corpus.ids_by_key
+    gone = {all_ids[key] for key in corpus.removed}
     unknown = [id for id in ids if id not in corpus.position and id not in gone]
     if unknown:
         raise CorpusError(
-            f"{len(unknown):,} of the ids to remove are not in the corpus, the first is {unknown[0]!r}. Nothing was "
+            f"{len(unknown):,} of the ids to remove are not in the corpus. The first is {unknown[0]!r}. Nothing was "
             "removed."
         )
     keys = {int(corpus.keys[corpus.position[id]]) for id in ids if id in corpus.position}
@@ -63,12 +63,12 @@ def remove_examples(corpus: Corpus, ids: Sequence[str]) -> Corpus:
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids of a text file, one a line. Raises CorpusError where there is none, or the file cannot be read."""
+    """The ids in a text file with one id on each line. Raises CorpusError if it has none, or cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"Cannot read the ids in {path}: {error}") from error
     ids = [line.rstrip("\r") for line in lines if line.strip()]
     if not ids:
-        raise CorpusError(f"{path} holds no id: give one a line.")
+        raise CorpusError(f"{path} contains no id. Write one id on each line.")
     return ids

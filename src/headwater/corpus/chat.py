@@ -1,4 +1,4 @@
-"""Conversations as the model reads them, and which parts of them it learned to say."""
+"""The text of a conversation by the tokenizer's chat template, and the parts of it that carry loss."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Messages = Sequence[dict[str, str]]
 
 
 def renderer(tokenizer: Any, options: ReadOptions) -> Render | None:
-    """Makes texts of conversations by the tokenizer's chat template; what an assistant says carries loss, with the mark
-    that ends its turn. None where `options` read no conversations.
+    """A function from messages to their text and the spans that carry loss. None if `options` read no conversations.
 
-    The returned function raises CorpusError for what is no conversation, or has nothing that an assistant says. Raises
-    HeadwaterError where the tokenizer has no chat template.
+    The assistant's messages carry loss, including the mark that ends its turn. The function raises CorpusError for a
+    value that is not a conversation, and for one without a message of the assistant. Raises HeadwaterError if the
+    tokenizer has no chat template.
     """
     if options.messages_field is None:
         return None
@@ -35,19 +35,19 @@ def renderer(tokenizer: Any, options: ReadOptions) -> Render | None:
             said = _rendered(tokenizer, messages[: place + 1])
             if not (said.startswith(before) and text.startswith(said)):
                 raise CorpusError(
-                    "the chat template writes earlier messages otherwise once others follow, so that what the "
-                    "assistant says cannot be found in it; give prompts and texts with --prompt-field"
+                    "the chat template writes earlier messages differently after later ones, so the assistant's "
+                    "messages cannot be found in the text; give prompts and texts with --prompt-field"
                 )
             spans.append((len(before), len(said)))
         if not spans:
-            raise CorpusError("the conversation has nothing that an assistant says, so there is nothing to learn")
+            raise CorpusError("the conversation has no message of the assistant, so nothing in it carries loss")
         return text, tuple(spans)
 
     return render
 
 
 def chat_prompt(tokenizer: Any, messages: Messages) -> str:
-    """What the model is given to answer a conversation. Raises HeadwaterError where it cannot be made."""
+    """The prompt that asks the model to answer a conversation. Raises HeadwaterError if it cannot be made."""
     _require_template(tokenizer)
     try:
         _check(messages)
@@ -65,10 +65,10 @@ def _require_template(tokenizer: Any) -> None:
 
 
 def _check(messages: Any) -> None:
-    """Raises CorpusError for what is no conversation."""
+    """Raises CorpusError for a value that is not a conversation."""
     good = isinstance(messages, Sequence) and not isinstance(messages, str) and len(messages) > 0
     if not good or not all(_is_message(message) for message in messages):
-        raise CorpusError('not a conversation: it is written as [{"role": "user", "content": "…"}, …]')
+        raise CorpusError('not a conversation: write it as [{"role": "user", "content": "…"}, …]')
 
 
 def _is_message(message: Any) -> bool:
@@ -76,10 +76,10 @@ def _is_message(message: Any) -> bool:
 
 
 def _rendered(tokenizer: Any, messages: Messages, opened: bool = False) -> str:
-    """The text of messages, `opened` for an answer; without a first token that the tokenizer will add itself."""
+    """The text of messages; if `opened`, the start of an answer follows. Without a first token that tokenising adds."""
     try:
         text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=opened)
-    except Exception as error:  # a template raises what it likes
+    except Exception as error:  # a template may raise anything
         raise CorpusError(f"the chat template refuses it: {error}") from error
     first: str | None = tokenizer.bos_token
     adds = tokenizer("", verbose=False)["input_ids"][:1] == [tokenizer.bos_token_id]

@@ -1,4 +1,4 @@
-"""The corpus of a run: the examples it was made from, those added since, less those taken out."""
+"""The corpus of a run: the examples that it was made from and those added since, without those removed."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from headwater.corpus.streamed import STREAMED, SourceReader, StreamedSegment, c
 from headwater.errors import CorpusError
 
 READERS = 8
-"""Files that are read at a time, where examples of several are asked for."""
+"""Files that are read at the same time, if examples of several files are asked for."""
 
 
 class Corpus:
     """The ordered training examples of a run.
 
-    They lie in segments, files that never change: those that the run was made from in `path`, or, where their texts are
-    not in the run, in the catalogues of `streamed/` beside it; those added since in `added-0001.arrow` and so on.
-    `removed.json` lists what was taken out. Every example has a position, 0 to N − 1, which removals shift, and a key,
-    which nothing changes: its place in the segments laid end to end.
+    They are stored in segments, which are files that never change. The examples that the run was made from are in
+    `path`, or, if the texts are streamed, in the catalogues of `streamed/` beside it. Those added since are in
+    `added-0001.arrow` and so on. `removed.json` lists the removed examples. Every example has a position, 0 to N − 1,
+    which removals shift, and a key, which never changes: its number in all segments taken together.
     """
 
     def __init__(self, path: Path, reader: SourceReader | None = None, *, base_only: bool = False) -> None:
-        """`reader` reads the texts that are not in the run; without it none of those can be read, but all else."""
+        """`reader` reads the texts of a streamed corpus. Without it, everything but those texts can be read."""
         self.path = path
         self._reader = reader
         catalogues = sorted((path.parent / STREAMED).glob("*.arrow"))
         self.streamed = tuple(StreamedSegment(file, reader) for file in catalogues)
-        """The files that texts are read from; none where all are in the run."""
+        """One segment for each file that texts are streamed from. Empty if the texts are in the run."""
         added = [] if base_only else sorted(path.parent.glob("added-*.arrow"))
         self.added = [Segment(file) for file in added]
         self.segments = [*(self.streamed or [Segment(path)]), *self.added]
@@ -51,13 +51,13 @@ class Corpus:
 
     @property
     def base(self) -> Corpus:
-        """The examples that the run was made from: those the curvature is fitted on."""
+        """The examples that the run was made from. The curvature is fitted on them."""
         return self.reopened(base_only=True)
 
     @cached_property
     def counts(self) -> CorpusCounts:
-        """Of the examples that the run was made from."""
-        return counts_of([segment.head for segment in self.streamed]) if self.streamed else self.segments[0].counts
+        """Counts of the examples that the run was made from."""
+        return counts_of([segment.header for segment in self.streamed]) if self.streamed else self.segments[0].counts
 
     @property
     def base_fingerprint(self) -> str:
@@ -65,7 +65,7 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """That of the examples the run was made from, or, where it was changed since, of all that make it up."""
+        """Fingerprint of the corpus as it is now. Without changes since the run was made, it is `base_fingerprint`."""
         if not self.added and not self.removed:
             return self.base_fingerprint
         parts = [self.base_fingerprint, *(segment.counts.fingerprint for segment in self.added)]
@@ -73,24 +73,24 @@ class Corpus:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """[S + 1] the key of each segment's first example, and one past the last."""
+        """[S + 1] key of the first example of each segment, and one past the last."""
         return np.cumsum([0, *(len(segment) for segment in self.segments)])
 
     @property
-    def stretches(self) -> list[tuple[int, int]]:
-        """From which key to which the examples reach that the run was made from, and those of each addition."""
+    def key_ranges(self) -> list[tuple[int, int]]:
+        """First key and one past the last: of the examples that the run was made from, then of each addition."""
         bounds = self.starts[len(self.segments) - len(self.added) :].tolist()
         return list(pairwise([0, *bounds]))
 
     @cached_property
     def keys(self) -> NDArray[np.int64]:
-        """[N] the key of every example, rising."""
-        there = np.ones(int(self.starts[-1]), dtype=np.bool_)
-        there[self.removed] = False
-        return np.flatnonzero(there)
+        """[N] the key of every example, in increasing order."""
+        present = np.ones(int(self.starts[-1]), dtype=np.bool_)
+        present[self.removed] = False
+        return np.flatnonzero(present)
 
     def positions_of(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The positions of examples by their keys, all of which must be in the corpus."""
+        """The positions of examples, given their keys. All of them must be in the corpus."""
         return np.searchsorted(self.keys, keys)
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ class Corpus:
             yield from self._read_block(self.keys[block])
 
     def _read_block(self, keys: NDArray[np.int64]) -> list[Example]:
-        """The examples of a few keys. Those of a segment are read together, and several segments at a time."""
+        """The examples with the given keys. Those of a segment are read together; segments are read in parallel."""
         numbers = np.searchsorted(self.starts, keys, side="right") - 1
         places = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
         segments = [self.segments[numbers[each[0]]] for each in places]
@@ -121,15 +121,15 @@ class Corpus:
         return [found[place] for place in range(len(keys))]
 
     def kinds_of(self, positions: Iterable[int]) -> dict[str, set[str]]:
-        """The names of the metadata that the examples at `positions` have, and the kinds of value of each.
+        """The metadata of the examples at `positions`: each name with the types of its values.
 
-        Those of a file that is streamed are taken from its catalogue: of all its examples, without reading any.
+        For a streamed file they come from its catalogue, which has the names of all its examples, so no text is read.
         """
         kinds: dict[str, set[str]] = {}
         keys = self.keys[np.fromiter(positions, dtype=np.int64)]
         start = self.starts[len(self.streamed)]
         for number in np.unique(np.searchsorted(self.starts, keys[keys < start], side="right") - 1).tolist():
-            for name, found in self.streamed[number].head.fields.items():
+            for name, found in self.streamed[number].header.fields.items():
                 kinds.setdefault(name, set()).update(found)
         for example in self.read(self.positions_of(keys[keys >= start]).tolist()):
             for name, value in example.metadata.items():
@@ -139,29 +139,29 @@ class Corpus:
     @cached_property
     def ids(self) -> list[str]:
         """All ids, in corpus order."""
-        everything = self.everything
-        return everything if not self.removed else [everything[key] for key in self.keys.tolist()]
+        ids = self.ids_by_key
+        return ids if not self.removed else [ids[key] for key in self.keys.tolist()]
 
     @property
-    def everything(self) -> list[str]:
-        """The id at every key, those of examples that were taken out included."""
+    def ids_by_key(self) -> list[str]:
+        """The id at every key, including those of removed examples."""
         return [id for segment in self.segments for id in segment.ids]
 
     @cached_property
     def position(self) -> dict[str, int]:
-        """id -> position."""
+        """The position of every id."""
         return {id: index for index, id in enumerate(self.ids)}
 
     def sequences(self, indices: Sequence[int] | None = None) -> CorpusSequences:
-        """The token sequences of all examples, or of those at `indices`, read lazily."""
+        """The token sequences of all examples, or of those at `indices`, read when they are used."""
         return CorpusSequences(self, range(len(self)) if indices is None else indices)
 
     def next_segment(self) -> Path:
-        """Where the next segment is written."""
+        """Path of the next segment."""
         return self.path.with_name(f"added-{len(self.added) + 1:04d}.arrow")
 
     def write_removed(self, keys: Iterable[int]) -> None:
-        """Make `keys` the examples that are taken out. Open the corpus anew to see it so."""
+        """Make `keys` the removed examples. Only a corpus that is opened afterwards shows the change."""
         write_text(self.path.with_name("removed.json"), json.dumps(sorted(keys)))
 
 
@@ -170,7 +170,7 @@ def _fetch(segment: Segment | StreamedSegment, rows: Sequence[int]) -> Any:
 
 
 class CorpusSequences(Sequence[TokenSequence]):
-    """A lazy list of a corpus's token sequences; a slice is read in one go."""
+    """The token sequences of a corpus as a list that reads on access. A slice is read in one go."""
 
     def __init__(self, corpus: Corpus, indices: Sequence[int]) -> None:
         self._corpus, self._indices = corpus, indices

@@ -1,4 +1,4 @@
-"""Reading a corpus: files of several formats, a directory of them, or a dataset's name, one record at a time."""
+"""Read a corpus one record at a time: from files of several formats, a directory of them, or a named dataset."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.formats import read_rows
+from headwater.corpus.metadata import Scalar
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.rows import Bad, Row, clean
 from headwater.corpus.sources import (
@@ -18,46 +19,44 @@ from headwater.corpus.sources import (
     find_source,
     is_dataset,
     no_dataset,
-    one_line,
     origin_of,
     origins_below,
+    shortened,
     streamed_rows,
     streams,
 )
 from headwater.errors import CorpusError
 
-Scalar = str | int | float | bool | None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One training text as it was found."""
+    """One training text as it was read."""
 
     id: str
     text: str
     source: str
-    """File, relative to the directory given, and line or row, counted from 1: "stories.jsonl:12"."""
+    """File, relative to the given directory, and line or row, counted from 1: "stories.jsonl:12"."""
     metadata: Mapping[str, Scalar]
-    """The other columns; lists and objects are kept as JSON."""
+    """The other columns. Lists and objects are kept as JSON."""
     learned: tuple[tuple[int, int], ...] | None = None
-    """Where the parts of the text that carry loss start and stop, such as a chat's answers; None is all of it."""
+    """Start and end of each part of the text that carries loss, such as the answers of a chat. None: all of it."""
     row: Row | None = field(default=None, compare=False, repr=False)
-    """Of the file."""
+    """The row of the file that it was made from."""
     document: int = field(default=0, compare=False)
-    """Which of the documents that are packed into its row, counted from 0."""
+    """Its number among the documents packed into the row, counted from 0."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A bad example that was left out, and why."""
+    """A bad example that was skipped, and why."""
 
     source: str
     reason: str
 
 
-Placed = tuple[Origin, Row | Bad]
+LocatedRow = tuple[Origin, Row | Bad]
 Render = Callable[[Any], tuple[str, tuple[tuple[int, int], ...]]]
-"""Messages -> the text that the model reads, and where the parts of it that carry loss start and stop."""
+"""Messages -> the text that the model reads, and start and end of each part that carries loss."""
 
 
 def read_records(
@@ -67,12 +66,12 @@ def read_records(
     *,
     render: Render | None = None,
 ) -> Iterator[Record]:
-    """All good records of `source`, in order, in constant memory but for a hash and the place of every id.
+    """All good records of `source`, in order. Memory is constant, except for a hash and the place of every id.
 
     `source` is a file, a directory, the name of a hub dataset (`owner/name` or `owner/name:config`), or a URL (see
     `headwater.corpus.sources`). `render` makes texts of conversations. Raises CorpusError, naming file and line, at the
-    first bad record; with `skip_bad` it is given to `on_skip` instead. Also where the source does not exist, is damaged
-    (`headwater.corpus.formats`), or holds no good record at all.
+    first bad record; with `skip_bad`, bad records are passed to `on_skip` instead. Also raises it if the source does
+    not exist, is damaged (see `headwater.corpus.formats`), or contains no good record.
     """
     if options.limit is not None and options.limit < 1:
         raise CorpusError(f"--limit {options.limit} leaves no example. Give 1 or more, or leave it out for all.")
@@ -91,9 +90,11 @@ def read_records(
         found = True
         yield record
     if not found and first_bad:
-        raise CorpusError(f"{source} holds only bad examples, the first at {first_bad.source}: {first_bad.reason}.")
+        raise CorpusError(
+            f"{source} contains only bad examples. The first is at {first_bad.source}: {first_bad.reason}."
+        )
     if not found:
-        raise CorpusError(f"{source} holds no example: it is empty.")
+        raise CorpusError(f"{source} contains no example: it is empty.")
 
 
 # --- records ---
@@ -101,13 +102,13 @@ def read_records(
 
 @dataclass(frozen=True)
 class RowReader:
-    """How a row becomes records."""
+    """Makes records from rows."""
 
     options: ReadOptions
     render: Render | None
 
     def records(self, origin: Origin, row: Row | Bad) -> list[Record]:
-        """The one record of a row, or every document packed into it."""
+        """The record of a row, or one record for each document packed into it."""
         if isinstance(row, Bad):
             raise CorpusError(row.reason)
         options, values, source = self.options, row.values, origin.place(row.number)
@@ -130,7 +131,7 @@ class RowReader:
         ]
 
     def _text(self, values: Mapping[str, Any]) -> tuple[str, tuple[tuple[int, int], ...] | None]:
-        """The text of a row, and which parts of it carry loss."""
+        """The text of a row, and the parts of it that carry loss."""
         if self.options.messages_field is not None:
             assert self.render is not None, "conversations need a chat template"
             return self.render(_value(values, self.options.messages_field, "--messages-field"))
@@ -142,11 +143,11 @@ class RowReader:
 
 
 def good_records(
-    rows: Iterable[Placed], reader: RowReader, skip: Callable[[Skipped], None], *, seen: dict[bytes, str]
+    rows: Iterable[LocatedRow], reader: RowReader, skip: Callable[[Skipped], None], *, seen: dict[bytes, str]
 ) -> Iterator[Record]:
-    """The records of good rows. `seen` holds the ids that are taken (see `id_key`) and where, and takes new ones up.
+    """The records of good rows. `seen` maps used ids (see `id_key`) to their places; new ids are added to it.
 
-    Raises CorpusError at the first bad row, unless bad ones are to be skipped.
+    Raises CorpusError at the first bad row. With `skip_bad`, bad rows are passed to `skip` instead.
     """
     for origin, row in rows:
         source = origin.place(row.number)
@@ -155,10 +156,10 @@ def good_records(
             keys = [id_key(record.id) for record in records]
             for key, record in zip(keys, records, strict=True):
                 if key in seen:
-                    raise CorpusError(f"the id {record.id!r} was used already, at {seen[key]}; ids must be unique")
+                    raise CorpusError(f"the id {record.id!r} is used twice, first at {seen[key]}; ids must be unique")
         except CorpusError as error:
             if not reader.options.skip_bad:
-                hint = "Mend it, or leave bad examples out with --skip-bad."
+                hint = "Correct it, or skip bad examples with --skip-bad."
                 raise CorpusError(f"{source}: {error}. {hint}") from None
             skip(Skipped(source, str(error)))
         else:
@@ -167,7 +168,7 @@ def good_records(
 
 
 def id_key(id: str) -> bytes:
-    """What an id is known by when ids are compared: always of the same length."""
+    """A key of fixed length that stands for an id when ids are compared."""
     return blake2b(id.encode(), digest_size=16).digest()
 
 
@@ -179,7 +180,8 @@ def _unpacked(text: str, values: Mapping[str, Any], options: ReadOptions) -> lis
     numbers = isinstance(offsets, list) and all(type(place) is int for place in offsets)
     if not numbers or sorted(offsets) != offsets or not all(0 <= place <= len(text) for place in offsets):
         raise CorpusError(
-            f"the field {options.offsets_field!r} is no rising list of characters of the text, which has {len(text)}"
+            f"the field {options.offsets_field!r} is not an increasing list of positions in the text, which has "
+            f"{len(text)} characters"
         )
     return [text[start:stop] for start, stop in zip(offsets, [*offsets[1:], len(text)], strict=True)]
 
@@ -219,15 +221,15 @@ def _check_unicode(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise CorpusError(f"{what} has half a surrogate pair at character {error.start + 1}") from None
+        raise CorpusError(f"{what} has an unpaired surrogate at character {error.start + 1}") from None
 
 
 def _fields(values: Mapping[str, Any]) -> str:
-    return one_line(", ".join(map(repr, values)) or "none")
+    return shortened(", ".join(map(repr, values)) or "none")
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is called, in words."""
+    """The name of a JSON value's type, in words."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
     return (names | {dict: "an object", bytes: "raw bytes"}).get(type(value), type(value).__name__)
 
@@ -238,10 +240,10 @@ def _scalar(value: Any) -> Scalar:
     return clean(json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value))
 
 
-# --- where the rows are ---
+# --- rows of a source ---
 
 
-def _find_rows(source: str | Path, options: ReadOptions) -> Iterator[Placed]:
+def _find_rows(source: str | Path, options: ReadOptions) -> Iterator[LocatedRow]:
     if streams(source, options.stream):
         yield from streamed_rows(find_source(source, options.split))
     elif is_dataset(source):
@@ -255,8 +257,8 @@ def _find_rows(source: str | Path, options: ReadOptions) -> Iterator[Placed]:
                 yield origin, row
 
 
-def _dataset(name: str, split: str) -> Iterator[Placed]:
-    """Stream a dataset of the hub."""
+def _dataset(name: str, split: str) -> Iterator[LocatedRow]:
+    """The rows of a hub dataset, streamed."""
     import datasets
 
     repository, _, config = name.partition(":")
@@ -268,6 +270,6 @@ def _dataset(name: str, split: str) -> Iterator[Placed]:
             yield origin, Row(read, dict(values))
     except Exception as error:
         if read:
-            cause = (one_line(str(error)) or type(error).__name__).rstrip(".")
-            raise CorpusError(f"{name}: the dataset broke off after row {read:,}: {cause}. Try again.") from None
+            cause = (shortened(str(error)) or type(error).__name__).rstrip(".")
+            raise CorpusError(f"{name}: reading the dataset failed after row {read:,}: {cause}. Try again.") from None
         raise no_dataset(name, error) from None

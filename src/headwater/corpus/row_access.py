@@ -1,4 +1,4 @@
-"""Reading single rows of files again: of JSONL by their bytes, of Parquet by their row groups."""
+"""Read single rows of files: of JSONL by their bytes, of Parquet by their row groups."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ from headwater.corpus.sources import filesystem_of, unreachable
 from headwater.errors import CorpusError
 
 GAP = 1 << 18
-"""Bytes between two lines that are rather read too than asked for the lines one by one."""
+"""Gaps between two lines up to this many bytes are read through instead of sending another request."""
 PIECE = 32 << 20
-"""Bytes that are asked for in one go, and held; one line may be longer."""
+"""Bytes that are requested together and kept in memory. One line may be longer."""
 OPEN_FILES = 16
-"""Parquet files that are kept open, each with the rows that were decoded last."""
+"""Parquet files that stay open, each with the rows that were decoded last."""
 
 
 @dataclass(frozen=True)
-class Place:
+class RowPlace:
     """Where a row is in a file."""
 
     number: int
-    """Counted from 1."""
+    """Number of the row, counted from 1."""
     start: int | None
-    """Its first byte; None in Parquet."""
+    """Its first byte. None in Parquet."""
     size: int | None
+    """Its bytes. None in Parquet."""
 
 
 class RowFiles:
-    """Files of which single rows are read. Parquet files stay open for the next time, as many as OPEN_FILES."""
+    """Files that single rows are read from. Up to OPEN_FILES Parquet files stay open for the next read."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, ParquetRows] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, url: str, kind: str, places: Sequence[Place]) -> list[Row | Bad]:
-        """The rows at `places`, whose numbers rise. Raises CorpusError where they cannot be read."""
+    def read(self, url: str, kind: str, places: Sequence[RowPlace]) -> list[Row | Bad]:
+        """The rows at `places`, which are in increasing order. Raises CorpusError if they cannot be read."""
         try:
             if kind != ".parquet":
                 return list(_lines(url, places))
@@ -55,7 +56,7 @@ class RowFiles:
             raise
         except pa.ArrowException as error:
             raise not_parquet(url, error) from error
-        except Exception as error:  # file systems raise what they like
+        except Exception as error:  # a file system may raise anything
             raise unreachable(url, error) from error
 
     def _parquet(self, url: str) -> ParquetRows:
@@ -70,8 +71,8 @@ class RowFiles:
         return found
 
 
-def _lines(url: str, places: Sequence[Place]) -> Iterator[Row | Bad]:
-    """Lines of a JSONL file, neighbours in one piece."""
+def _lines(url: str, places: Sequence[RowPlace]) -> Iterator[Row | Bad]:
+    """Lines of a JSONL file. Neighbouring lines are read in one piece."""
     system, path = filesystem_of(url)
     for pieces in _pieces(places):
         starts = [piece[0].start or 0 for piece in pieces]
@@ -84,13 +85,13 @@ def _lines(url: str, places: Sequence[Place]) -> Iterator[Row | Bad]:
                 yield row or Bad(place.number, "the line is blank")
 
 
-def _stop(place: Place) -> int:
+def _stop(place: RowPlace) -> int:
     return (place.start or 0) + (place.size or 0)
 
 
-def _pieces(places: Sequence[Place]) -> Iterator[list[list[Place]]]:
-    """Places, neighbours together; as many pieces at a time as may be held."""
-    pieces: list[list[Place]] = []
+def _pieces(places: Sequence[RowPlace]) -> Iterator[list[list[RowPlace]]]:
+    """Pieces of neighbouring places, and as many pieces together as may be kept in memory."""
+    pieces: list[list[RowPlace]] = []
     held = 0
     for place in places:
         gap = (place.start or 0) - _stop(pieces[-1][-1]) if pieces else GAP + 1
@@ -108,7 +109,7 @@ def _pieces(places: Sequence[Place]) -> Iterator[list[list[Place]]]:
 
 
 class ParquetRows:
-    """An open Parquet file. Rows that follow each other are decoded once and in order, some at a time."""
+    """An open Parquet file. Consecutive rows are decoded once and in order, PARQUET_ROWS at a time."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -119,33 +120,33 @@ class ParquetRows:
         self._starts: list[int] = np.cumsum(
             [0, *(metadata.row_group(k).num_rows for k in range(metadata.num_row_groups))]
         ).tolist()
-        """Place of each row group's first row, and one past the last."""
+        """Number of the first row of each row group, counted from 0, and one past the last row."""
         self._batches: Iterator[Any] = iter(())
-        """What follows the rows held, in their row group."""
-        self._held: tuple[int, int, Any] = (0, 0, None)
-        """First and one past the last of the rows decoded, and those."""
+        """The batches after the decoded rows in their row group."""
+        self._decoded: tuple[int, int, Any] = (0, 0, None)
+        """First of the decoded rows, one past the last, and the rows themselves."""
 
     def read(self, numbers: Sequence[int]) -> list[Row | Bad]:
-        """The rows of the `numbers` given, counted from 1 and rising."""
+        """The rows with these numbers, which are counted from 1 and in increasing order."""
         found: list[Row | Bad] = []
-        with self._lock:  # a server shows an example while it works on a question
+        with self._lock:  # a server may show an example while it answers a question
             while len(found) < len(numbers):
-                first, stop, batch = self._hold(numbers[len(found)] - 1)
+                first, stop, batch = self._decode_to(numbers[len(found)] - 1)
                 part = numbers[len(found) : bisect_left(numbers, stop + 1)]
                 found += parquet_rows(batch.take(pa.array([number - 1 - first for number in part])), part)
         return found
 
-    def _hold(self, row: int) -> tuple[int, int, Any]:
-        """Decode on until `row`, counted from 0, is held. Raises CorpusError where there is no such row."""
-        first, stop, _ = self._held
+    def _decode_to(self, row: int) -> tuple[int, int, Any]:
+        """Decode until `row`, counted from 0, is decoded. Raises CorpusError if there is no such row."""
+        first, stop, _ = self._decoded
         group = bisect_left(self._starts, row + 1) - 1
         if group >= len(self._starts) - 1:
-            raise CorpusError(f"{self.url} has only {self._starts[-1]:,} rows, and row {row + 1:,} is looked for.")
-        if row < first or stop <= self._starts[group]:  # behind us, or in a later row group
+            raise CorpusError(f"{self.url} has only {self._starts[-1]:,} rows, and row {row + 1:,} is needed.")
+        if row < first or stop <= self._starts[group]:  # before the decoded rows, or in a later row group
             self._batches = self._file.iter_batches(batch_size=PARQUET_ROWS, row_groups=[group])
             stop = self._starts[group]
         while stop <= row:
             batch = next(self._batches)
-            self._held = stop, stop + batch.num_rows, batch
+            self._decoded = stop, stop + batch.num_rows, batch
             stop += batch.num_rows
-        return self._held
+        return self._decoded

@@ -1,4 +1,4 @@
-"""Where the files of a corpus are and what their rows are called: in a directory here, or wherever fsspec reaches."""
+"""The files of a corpus, in a local directory or wherever fsspec can read, and the names of their rows."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ ASIDE_NAMES = ("readme", "license", "licence", "notice", "changelog", "copying",
 ASIDE_SUFFIXES = (".md", ".rst")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")
 TAGS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "last_modified", "LastModified", "updated", "created")
-"""What file systems call that by which one can tell that a file was written anew, the surest first."""
+"""Names that file systems give to what identifies a version of a file. The most reliable come first."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What the rows of one file are called."""
+    """Names of the rows of one file."""
 
     name: str
-    """In sources: the file, relative to the directory given."""
+    """In the source of an example: the file, relative to the given directory."""
     stem: str
-    """In ids that are made up."""
+    """In the ids of records that have no id."""
     before: int = 0
-    """Rows of earlier files, where several are numbered as one."""
+    """Number of rows in earlier files, if several files are numbered as one."""
 
     def place(self, number: int) -> str:
-        """Of a row of the file, for people."""
+        """File and number of a row, for people."""
         return f"{self.name}:{self.before + number}"
 
 
@@ -49,7 +49,7 @@ class SourceFile:
     """A file of a streamed corpus."""
 
     name: str
-    """Relative to the source's root; empty where that is the file itself."""
+    """Path relative to the root of the source. Empty if the root is the file itself."""
     kind: str
     """Its format: one of STREAMABLE."""
     origin: Origin
@@ -57,26 +57,26 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a streamed corpus, in their order."""
+    """The files of a streamed corpus, in order."""
 
     root: str
-    """An absolute path, or a URL, that all of them are below, or the only one is at."""
+    """Absolute path or URL of the folder that contains all files, or of the only file."""
     files: tuple[SourceFile, ...]
     given: str
-    """How the source was named; a path is absolute."""
+    """The source as it was given. A path is made absolute."""
     as_one: bool = False
-    """Whether the rows of all files are numbered as those of one."""
+    """Whether the rows of all files are numbered as if they were one file."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What tells a file from one that was written in its place."""
+    """Size and tag of a file, which change if another file is written in its place."""
 
     size: int
     tag: str
-    """An etag or a time; empty where the file system has none."""
+    """An etag or a time. Empty if the file system has none."""
 
-    def fits(self, other: Mark) -> bool:
+    def matches(self, other: Mark) -> bool:
         return self.size == other.size and (not self.tag or not other.tag or self.tag == other.tag)
 
     def __str__(self) -> str:
@@ -87,20 +87,20 @@ def is_url(source: str | Path) -> bool:
     return "://" in str(source)
 
 
-def place_of(text: str) -> str | Path:
-    """A URL as it is; anything else is a path, and never a dataset's name."""
+def path_or_url(text: str) -> str | Path:
+    """A URL unchanged; any other text as a path, never as the name of a dataset."""
     return text if is_url(text) else Path(text)
 
 
 def streams(source: str | Path, asked: bool) -> bool:
-    """Whether the texts of a source are read from where they are: a URL's are, others' where that is `asked`."""
+    """Whether the texts of a source are streamed: always from a URL, from other sources if `asked`."""
     return asked or is_url(source)
 
 
 def is_dataset(source: str | Path) -> bool:
     """Whether `source` is the name of a hub dataset rather than a path.
 
-    Raises CorpusError where it cannot be one, and there is no such file or directory.
+    Raises CorpusError if there is no such file or directory, and it cannot be the name of a dataset.
     """
     if not str(source):
         raise CorpusError("No corpus was named. Give a file, a directory, or a dataset as owner/name.")
@@ -116,21 +116,22 @@ def is_dataset(source: str | Path) -> bool:
 
 
 def no_dataset(name: str, error: Exception) -> CorpusError:
-    """What to raise where a dataset of the hub cannot be read."""
-    cause = (one_line(str(error)) or type(error).__name__).rstrip(".")
+    """The error for a hub dataset that cannot be read."""
+    cause = (shortened(str(error)) or type(error).__name__).rstrip(".")
     return CorpusError(
-        f"{name} is no file here, and cannot be read as a dataset of the hub: {cause}.{_near(Path(name))}"
+        f"There is no file {name}, and it cannot be read as a dataset of the hub: {cause}.{_near(Path(name))}"
     )
 
 
 def _near(path: Path) -> str:
-    """A sentence with the names most like that of `path`, where it should be; empty where there are none."""
+    """A sentence with similar names in the folder of `path`. Empty if there are none."""
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, siblings)]
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
-def one_line(text: str) -> str:
+def shortened(text: str) -> str:
+    """`text` on one line of at most 300 characters."""
     words = " ".join(text.split())
     return words if len(words) <= 300 else words[:299] + "…"
 
@@ -139,12 +140,12 @@ def one_line(text: str) -> str:
 
 
 def origin_of(name: str) -> Origin:
-    """Of a file that is alone."""
+    """Names of the rows of a single file."""
     return Origin(clean(name), clean(stem_of(name)))
 
 
 def origins_below(folder: Path) -> list[tuple[str, Origin]]:
-    """The readable files below `folder`, in order of their names. Raises CorpusError where one is not, or none is."""
+    """The files below `folder`, in order of their names. Raises CorpusError if one cannot be read, or there is none."""
     return _origins((path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()), folder)
 
 
@@ -153,11 +154,11 @@ def _origins(names: Iterable[str], folder: str | Path) -> list[tuple[str, Origin
     for path in chosen:
         if not format_of(path):
             raise CorpusError(
-                f"{folder}/{path} is of no format that can be read ({READABLE}). Move it elsewhere, or hide it behind "
-                "a dot."
+                f"{folder}/{path} is of no format that can be read ({READABLE}). Move it elsewhere, or start its "
+                "name with a dot."
             )
     if not chosen:
-        raise CorpusError(f"The directory {folder} holds no file that can be read ({READABLE}).")
+        raise CorpusError(f"The directory {folder} contains no file that can be read ({READABLE}).")
     cleaned = [clean(str(path)) for path in chosen]
     stems = Counter(map(stem_of, cleaned))
     return [
@@ -167,7 +168,7 @@ def _origins(names: Iterable[str], folder: str | Path) -> list[tuple[str, Origin
 
 
 def _is_aside(relative: PurePosixPath) -> bool:
-    """Whether a file of a data directory is hidden, or says something about the data and is none."""
+    """Whether a file in a data directory is hidden, or describes the data, such as a readme."""
     name = relative.name.lower()
     if any(part.startswith(".") for part in relative.parts):
         return True
@@ -180,13 +181,13 @@ def _is_aside(relative: PurePosixPath) -> bool:
 
 
 def find_source(source: str | Path, split: str = "train") -> Source:
-    """The files that `source` names: a path or URL of a file or directory, a glob, or a hub dataset with its `split`.
+    """The files of `source`: a path or URL of a file or directory, a glob, or a hub dataset with its `split`.
 
-    Raises CorpusError where there is none, one is of a format that cannot be streamed, or the place is out of reach.
+    Raises CorpusError if there is no file, if one has a format that cannot be streamed, or if it is unreachable.
     """
     text = str(source)
     if "::" in text:
-        raise CorpusError(f"{text}: chained URLs (::) cannot be streamed. Unpack the files, and name those.")
+        raise CorpusError(f"{text}: chained URLs (::) cannot be streamed. Unpack the files, and give their path.")
     if not is_url(source) and not has_magic(text) and is_dataset(source):
         return _dataset_files(text, split)
     system, path = filesystem_of(text)
@@ -195,7 +196,7 @@ def find_source(source: str | Path, split: str = "train") -> Source:
         root, files = _listed(system, path)
     except CorpusError:
         raise
-    except Exception as error:  # file systems raise what they like
+    except Exception as error:  # a file system may raise anything
         raise unreachable(text, error) from error
     if isinstance(system, LocalFileSystem):
         return Source(root, files, path)
@@ -203,8 +204,8 @@ def find_source(source: str | Path, split: str = "train") -> Source:
 
 
 def _listed(system: Any, path: str) -> tuple[str, tuple[SourceFile, ...]]:
-    """What is at a path of a file system: the root, and the files below it."""
-    web = path.startswith(("http://", "https://"))  # where ? and * may stand in any address
+    """The root and the files at a path of a file system."""
+    web = path.startswith(("http://", "https://"))  # ? and * may be part of a web address
     if system.isfile(path) or web:
         name = PurePosixPath(urlsplit(path).path if web else path).name
         return path, (_streamable(name, origin_of(name), ""),)
@@ -216,25 +217,25 @@ def _listed(system: Any, path: str) -> tuple[str, tuple[SourceFile, ...]]:
     else:
         root, found = path.rstrip("/"), list(system.find(path))
     if not found:
-        raise CorpusError(f"There is no file at {path}. A glob is written as {path.rstrip('/')}/*.parquet, in quotes.")
+        raise CorpusError(f"There is no file at {path}. Write a glob as {path.rstrip('/')}/*.parquet, in quotes.")
     names = [PurePosixPath(file).relative_to(root or "/").as_posix() for file in found]
     return root, tuple(_streamable(name, origin, name) for name, origin in _origins(names, root))
 
 
 def _streamable(called: str, origin: Origin, name: str) -> SourceFile:
-    """Raises CorpusError where single rows of the file `called` so cannot be read."""
+    """A file of a streamed corpus. Raises CorpusError if single rows of the file named `called` cannot be read."""
     kind = format_of(PurePosixPath(called))
     if kind not in STREAMABLE or called.lower().endswith(".gz"):
         raise CorpusError(
             f"{called} cannot be streamed: only Parquet and uncompressed JSONL ({', '.join(STREAMABLE)}) can, because "
-            "single rows of others cannot be found. Convert it to Parquet, or copy it to this machine and into the run "
-            "by leaving --stream out."
+            "single rows of other formats cannot be found. Convert it to Parquet, or copy it to this machine and into "
+            "the run by leaving --stream out."
         )
     return SourceFile(name, kind, origin)
 
 
 def _dataset_files(name: str, split: str) -> Source:
-    """The files that a dataset of the hub is made of, at the revision it has now."""
+    """The files of a hub dataset, at its present revision."""
     import datasets
 
     repository, _, config = name.partition(":")
@@ -243,7 +244,7 @@ def _dataset_files(name: str, split: str) -> Source:
     except Exception as error:
         raise no_dataset(name, error) from None
     if not found or split not in found:
-        splits = f"It has {', '.join(map(str, found))}." if found else "It names no files."
+        splits = f"It has {', '.join(map(str, found))}." if found else "It lists no files."
         raise CorpusError(f"{name} has no files for the split {split!r} (--split). {splits}")
     urls = [str(url) for url in found[split]]
     root = _common_folder(urls)
@@ -254,21 +255,21 @@ def _dataset_files(name: str, split: str) -> Source:
 
 
 def _common_folder(urls: Sequence[str]) -> str:
-    """What all are below; empty where it is no more than a host."""
+    """The folder that contains all URLs. Empty if that is only a host."""
     parts = zip(*(url.split("/")[:-1] for url in urls), strict=False)
     common = [each[0] for each in takewhile(lambda each: len(set(each)) == 1, parts)]
     return "/".join(common) if len(common) > 3 else ""
 
 
 def location(root: str, name: str) -> str:
-    """The path or URL of a file of a source."""
+    """Path or URL of a file of a source."""
     return f"{root.rstrip('/')}/{name}" if root and name else root or name
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:
-    """The file system that a path or URL belongs to, and the path in it.
+    """The file system of a path or URL, and the path in it.
 
-    Raises CorpusError where its package is not installed, naming it, and where nobody knows its kind.
+    Raises CorpusError if the package of the file system is not installed, and if its protocol is unknown.
     """
     try:
         return url_to_fs(url if is_url(url) else str(Path(url).expanduser().absolute()))
@@ -278,14 +279,14 @@ def filesystem_of(url: str) -> tuple[Any, str]:
         package = known.get("class", "").partition(".")[0]
         package = {"fsspec": "aiohttp requests"}.get(package, package)
         raise CorpusError(
-            f"{url}: reading {protocol}:// needs a package that is not here. Install it with: pip install {package}"
+            f"{url}: reading {protocol}:// needs a package that is missing. Install it with: pip install {package}"
         ) from error
     except ValueError as error:
         raise CorpusError(f"{url} cannot be read: {first_line(error)}.") from error
 
 
 def mark_of(url: str) -> Mark:
-    """What the file at `url` is told by. Raises CorpusError where it is not there, or out of reach."""
+    """The mark of the file at `url`. Raises CorpusError if the file does not exist or is unreachable."""
     system, path = filesystem_of(url)
     try:
         info: Any = system.info(path)
@@ -296,16 +297,16 @@ def mark_of(url: str) -> Mark:
 
 
 def unreachable(url: str, error: Exception) -> CorpusError:
-    """What to raise where a file system does not give what is asked of it."""
-    cause = "there is no such file" if isinstance(error, FileNotFoundError) else one_line(str(error)) or repr(error)
+    """The error for a file that its file system does not return."""
+    cause = "there is no such file" if isinstance(error, FileNotFoundError) else shortened(str(error)) or repr(error)
     return CorpusError(
-        f"{url} cannot be read: {cause.rstrip('.')}. Is it there, are you allowed to read it, and does the network "
-        "answer? Credentials are taken from where its file system looks for them."
+        f"{url} cannot be read: {cause.rstrip('.')}. Check that it exists, that you may read it, and that the network "
+        "works. Credentials come from where its file system looks for them."
     )
 
 
 def rows_of(url: str, kind: str) -> Iterator[Row | Bad]:
-    """The rows of a file that is streamed, from its beginning. Raises CorpusError where it cannot be read."""
+    """The rows of a streamed file, from its beginning. Raises CorpusError if it cannot be read."""
     system, path = filesystem_of(url)
     try:
         with BufferedReader(system.open(path, "rb"), CHUNK) as file:

@@ -1,4 +1,4 @@
-"""Tokenised examples on disk: an Arrow file, memory-mapped, so that its size never matters to memory."""
+"""Tokenised examples on disk, in an Arrow file that is memory-mapped, so memory does not grow with its size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         ("targets", pa.list_(pa.bool_())),
     ]
 )
-"""`targets` is null where every token but the first is learned."""
+"""`targets` is null if every token but the first carries loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,11 @@ class Example:
     id: str
     text: str
     source: str
-    """File and line it came from."""
+    """File and line that it was read from."""
     metadata: dict[str, Any]
     tokenized: Tokenized
     targets: list[bool] | None = None
-    """[T] which tokens carry loss; None is all but the first."""
+    """[T] whether each token carries loss. None: all but the first do."""
 
     @property
     def sequence(self) -> TokenSequence:
@@ -58,21 +58,21 @@ class Example:
 
     @property
     def pieces(self) -> list[str]:
-        """The text of each token; they join to `text`."""
+        """The text of each token. Joined, they are `text`."""
         return self.tokenized.pieces(self.text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusCounts:
-    """What became of the records that were read."""
+    """Counts of the records that were read and the examples made from them."""
 
     records: int
     examples: int
     tokens: int
     long: int
-    """Records longer than max_tokens: truncated, or split into windows."""
+    """Records longer than max_tokens, which were truncated or split into windows."""
     too_short: int
-    """Records that carry no loss and were left out: of fewer than two tokens, or with nothing to learn in them."""
+    """Records that were left out because they carry no loss, such as those of fewer than two tokens."""
     fingerprint: str
     """Hash of every example's id, tokens and loss mask, in order: see `headwater.corpus.fingerprint`."""
     checksum: str = ""
@@ -80,7 +80,7 @@ class CorpusCounts:
 
 
 class Segment:
-    """One file of examples, written by `write_corpus` and never changed."""
+    """One file of examples. `write_corpus` writes it; it never changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,11 +94,11 @@ class Segment:
         return self.counts.examples
 
     def fetch(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """What the file holds of `rows`, in that order."""
+        """The columns of `rows`, in that order."""
         return list(self.raw(rows))
 
     def examples(self, fetched: Sequence[dict[str, Any]]) -> Iterator[Example]:
-        """Examples of what was fetched."""
+        """The examples that were fetched."""
         return map(example_of, fetched)
 
     def read(self, rows: Sequence[int]) -> Iterator[Example]:
@@ -106,7 +106,7 @@ class Segment:
         return self.examples(self.fetch(rows))
 
     def raw(self, rows: Iterable[int]) -> Iterator[dict[str, Any]]:
-        """The columns of `rows` as they are in the file."""
+        """The columns of `rows` as they are in the file, read one by one."""
         opened: int | None = None
         columns: dict[str, Any] = {}
         for index in rows:
@@ -118,7 +118,7 @@ class Segment:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[n] tokens of every example, read without its text."""
+        """[n] number of tokens of every example, read without the texts."""
         batches = (self._file.get_batch(k) for k in range(self._file.num_record_batches))
         each = [batch.column("tokens").value_lengths().to_numpy(zero_copy_only=False) for batch in batches]
         return np.concatenate([np.zeros(0, dtype=np.int64), *each]).astype(np.int64)
@@ -131,8 +131,8 @@ class Segment:
 
 
 def example_of(row: Mapping[str, Any]) -> Example:
-    """The example that a row of SCHEMA holds."""
-    # A number that is not one, as data frames write what is missing, is None.
+    """The example in a row of SCHEMA."""
+    # NaN, which data frames write for a missing value, becomes None.
     metadata: dict[str, Any] = json.loads(row["metadata"], parse_constant=lambda _: None)
     tokenized = Tokenized(row["tokens"], row["ends"])
     return Example(
@@ -165,15 +165,15 @@ def same_examples(one: Segment, other: Segment) -> bool:
 
 
 def identity_of(row: Mapping[str, Any]) -> bytes:
-    """What a fingerprint takes of an example: its id, its tokens, and which of them carry loss."""
+    """The bytes of an example that its fingerprint covers: id, tokens, and which tokens carry loss."""
     identity = row["id"].encode() + b"\0" + np.asarray(row["tokens"], dtype=np.int32).tobytes() + b"\0"
     return identity if row.get("targets") is None else identity + bytes(row["targets"]) + b"\0"
 
 
 def rest_of(row: Mapping[str, Any]) -> bytes:
-    """All else that an example is."""
-    said = "\0".join([row["text"], row["source"], row["metadata"]]).encode()
-    return said + np.asarray(row["ends"], dtype=np.int32).tobytes()
+    """The bytes of an example that its fingerprint does not cover: text, source, metadata and token ends."""
+    texts = "\0".join([row["text"], row["source"], row["metadata"]]).encode()
+    return texts + np.asarray(row["ends"], dtype=np.int32).tobytes()
 
 
 class Counting:
@@ -208,16 +208,16 @@ class Counting:
 
 @dataclass(frozen=True)
 class Cutting:
-    """How a record becomes examples."""
+    """Makes examples of records: tokenises them and cuts them to `max_tokens`."""
 
     tokenizer: Any
     max_tokens: int
     long_texts: LongTexts = "truncate"
 
     def cut(self, records: Sequence[Record]) -> Iterator[tuple[Record, bool, list[tuple[int, dict[str, Any]]]]]:
-        """Each record, whether it is too long, and the rows of those of its windows that carry loss, by their numbers.
+        """Each record, whether it is too long, and its windows that carry loss: number and row of each.
 
-        Windows of a split text are called `id#0`, `id#1`, …
+        The windows of a split text have the ids `id#0`, `id#1`, …
         """
         tokenized = tokenize(self.tokenizer, [record.text for record in records])
         for record, each in zip(records, tokenized, strict=True):
@@ -251,10 +251,10 @@ class Cutting:
 def cut_all(
     records: Iterable[Record], cutting: Cutting, counting: Counting, *, numbered: set[str]
 ) -> Iterator[tuple[Record, int, dict[str, Any]]]:
-    """The rows of all records, each with its record and the number of its window; `counting` counts them.
+    """The rows of all records, each with its record and the number of its window. `counting` counts them.
 
-    `numbered` holds the ids with a # and takes new ones up. Raises CorpusError where a window would be called what
-    another example is.
+    `numbered` has the ids that contain a #; new ones are added to it. Raises CorpusError if a window would get the id
+    of another example.
     """
     stream = iter(records)
     while block := list(islice(stream, ROWS_PER_BATCH)):
@@ -273,7 +273,7 @@ def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
         return
     if id in numbered:
         raise CorpusError(
-            f"{record.source}: the id {id!r} is used twice, because the windows of a long text are called by its id, "
+            f"{record.source}: the id {id!r} is used twice, because the windows of a long text are named by its id, "
             "# and a number. Use ids without #, or --long truncate."
         )
     numbered.add(id)
@@ -282,7 +282,7 @@ def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
 def write_corpus(
     path: Path, records: Iterable[Record], tokenizer: Any, *, max_tokens: int, long_texts: LongTexts = "truncate"
 ) -> CorpusCounts:
-    """Tokenise `records` and write them to `path`. Raises CorpusError where nothing is left to predict."""
+    """Tokenise `records` and write them to `path`. Raises CorpusError if no example is left."""
     counting = Counting()
 
     def metadata() -> dict[str, str]:
@@ -324,20 +324,20 @@ def examples_of_records(
 
 
 def require_examples(count: int) -> None:
-    """Raises CorpusError where nothing is left of a corpus."""
+    """Raises CorpusError if a corpus has no example left."""
     if not count:
         raise CorpusError(
-            "Every example of the corpus is shorter than two tokens: there is nothing to predict. Look at --text-field."
+            "Every example of the corpus is shorter than two tokens: there is nothing to predict. Check --text-field."
         )
 
 
 def write_rows(
     path: Path, schema: Any, rows: Iterable[Mapping[str, Any]], *, metadata: Callable[[], dict[str, str]]
 ) -> None:
-    """Write an Arrow file of `rows`, ROWS_PER_BATCH in a batch, whole or not at all.
+    """Write an Arrow file of `rows`, ROWS_PER_BATCH in a batch. The file appears only when it is complete.
 
-    `metadata` is asked once all rows are there. It belongs in the schema, which an Arrow file begins with, so the rows
-    are copied behind it.
+    `metadata` is called after the last row. Its result belongs in the schema at the start of an Arrow file, so the rows
+    are written to a temporary file first and then copied after the schema.
     """
     waiting = path.with_name(path.name + ".rows")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Examples whose texts are not in the run: a catalogue says where each is, and they are read from there again.
+"""Examples whose texts stay outside the run: a catalogue says where each text is, and it is read from there.
 
-A catalogue is an Arrow file for each file of the source, with some tens of bytes an example. What is read is made into
-examples just as it was when it was catalogued, and compared with a checksum of what it was then.
+There is one catalogue for each file of the source, an Arrow file with some tens of bytes for each example. A text that
+is read again is made into examples as it was when it was catalogued, and compared with a checksum from then.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128
 
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.read import Record, Render, RowReader
-from headwater.corpus.row_access import Place, RowFiles
+from headwater.corpus.row_access import RowFiles, RowPlace
 from headwater.corpus.rows import Bad, Row
 from headwater.corpus.sources import Mark, Origin, location, mark_of
 from headwater.corpus.store import (
@@ -37,7 +36,7 @@ from headwater.corpus.store import (
 from headwater.errors import CorpusError, FingerprintMismatch
 
 STREAMED = "streamed"
-"""The folder of the catalogues, beside the corpus's other files."""
+"""Name of the folder of the catalogues, beside the other files of the corpus."""
 CATALOGUE = pa.schema(
     [
         ("id", pa.string()),
@@ -50,128 +49,123 @@ CATALOGUE = pa.schema(
         ("check", pa.uint64()),
     ]
 )
-"""Line or row of the file; its bytes, null in Parquet; which of the documents packed into it, which window of that."""
+"""`number` is the line or row of the file. `start` and `size`, its bytes, are null in Parquet. `document` is the number
+of a document packed into the row, and `window` the number of a window of that document."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueHeader:
-    """What a catalogue says of the whole of its file."""
+    """What a catalogue records about its file as a whole."""
 
     name: str
-    """Relative to the source's root."""
+    """Path relative to the root of the source."""
     kind: str
     origin: Origin
     mark: Mark
-    """Of the file when it was catalogued."""
+    """Mark of the file when it was catalogued."""
     settings: str
-    """How it was read and cut; a catalogue made otherwise is of no use."""
+    """How the file was read and cut. A catalogue with other settings cannot be used again."""
     counts: CorpusCounts
     rows: int
-    """Number of its last row."""
+    """Number of the last row."""
     skipped: int
-    """Bad rows left out."""
+    """Number of bad rows that were left out."""
     bad: tuple[tuple[str, str], ...]
-    """Place and reason of the first of them."""
+    """Place and reason of the first bad rows."""
     fields: Mapping[str, Sequence[str]]
-    """The examples' metadata: names, and the kinds of value that each has."""
+    """Metadata of the examples: each name with the types of its values."""
     begun: str
-    """State of the hash that the corpus's fingerprint is of, before this file."""
+    """State of the corpus's fingerprint before this file. Empty if that cannot be stored."""
     ended: str
-    """And behind it."""
+    """State of the corpus's fingerprint after this file."""
     fingerprint: str
-    """Of the examples of this file and all before it."""
+    """Fingerprint of the examples of this file and all files before it."""
     checksum: str = ""
-    """Of the catalogue itself."""
+    """Checksum of the catalogue itself."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
-_HEADS = TypeAdapter(CatalogueHeader)
+_HEADER = TypeAdapter(CatalogueHeader)
 
 
-def counts_of(heads: Sequence[CatalogueHeader]) -> CorpusCounts:
-    """Of all files together; there is no one checksum."""
-    counts = [head.counts for head in heads]
+def counts_of(headers: Sequence[CatalogueHeader]) -> CorpusCounts:
+    """The counts of all files together, without a checksum."""
+    counts = [header.counts for header in headers]
     return CorpusCounts(
         records=sum(each.records for each in counts),
         examples=sum(each.examples for each in counts),
         tokens=sum(each.tokens for each in counts),
         long=sum(each.long for each in counts),
         too_short=sum(each.too_short for each in counts),
-        fingerprint=heads[-1].fingerprint,
+        fingerprint=headers[-1].fingerprint,
     )
 
 
 def check_of(row: Mapping[str, Any]) -> int:
-    """A number that hardly any other example comes to; against accidents, not against malice."""
+    """A 64-bit checksum of an example. It detects accidents, not malice."""
     return xxh3_64_intdigest(identity_of(row) + rest_of(row))
 
 
 def entry_bytes(entry: Mapping[str, Any]) -> bytes:
-    """What a catalogue's checksum takes of one of its rows."""
+    """The bytes of a catalogue's row that the catalogue's checksum covers."""
     return repr([entry[name] for name in CATALOGUE.names]).encode()
 
 
-def sealed(digest: xxh3_128, head: CatalogueHeader) -> str:
-    """The checksum of a catalogue whose rows were given to `digest`."""
-    digest.update(json.dumps({**asdict(head), "checksum": ""}, sort_keys=True).encode())
+def catalogue_checksum(digest: xxh3_128, header: CatalogueHeader) -> str:
+    """The checksum of a catalogue; `digest` already covers its rows."""
+    digest.update(json.dumps({**asdict(header), "checksum": ""}, sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def kinds_of(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """The kind of each value of an example's metadata, as it is read back: a number that is not one is None."""
-    missing = {name for name, value in metadata.items() if isinstance(value, float) and not isfinite(value)}
-    return {name: "NoneType" if name in missing else type(value).__name__ for name, value in metadata.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceReader:
-    """How the texts of a corpus are read again: from where, and into what they are made."""
+    """Reads the texts of a streamed corpus and makes examples of them."""
 
     root: str
-    """Of the source, see `headwater.corpus.sources`."""
+    """Root of the source: see `headwater.corpus.sources`."""
     options: ReadOptions
     cutting: Cutting
     tokenizer: str
     """Fingerprint of the tokenizer."""
     render: Render | None = None
     files: RowFiles = field(default_factory=RowFiles)
-    """Those that are open."""
+    """The open files."""
 
     def records(self, origin: Origin, row: Row | Bad) -> list[Record]:
-        """The records of a row. Raises CorpusError where it is bad."""
+        """The records of a row. Raises CorpusError if the row is bad."""
         return RowReader(self.options, self.render).records(origin, row)
 
 
 Fetched = tuple[dict[str, Any], Row | Bad]
-"""A row of a catalogue, and the row of the source that it names."""
+"""A row of a catalogue, and the row of the source that it points to."""
 
 
 class StreamedSegment:
-    """The examples of one file of a source, by its catalogue."""
+    """The examples of one file of a source, found by its catalogue."""
 
     def __init__(self, path: Path, reader: SourceReader | None = None) -> None:
-        """Without a `reader` no text can be read, but all else. Raises CorpusError where the catalogue is damaged."""
+        """Without a `reader`, everything but the texts can be read. Raises CorpusError if the catalogue is damaged."""
         self.path = path
         self._reader = reader
         self._compared = False
         try:
             with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as rows:
-                self.head = _HEADS.validate_json(rows.schema.metadata[b"catalogue"])
+                self.header = _HEADER.validate_json(rows.schema.metadata[b"catalogue"])
         except (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError) as error:
             raise CorpusError(
-                f"{path} cannot be read ({error}). Delete it; headwater fit, with the run's --model, --corpus and "
-                "--stream, makes it anew."
+                f"{path} cannot be read ({error}). Delete it, then make it again: headwater fit RUN --model MODEL "
+                "--corpus SOURCE --stream"
             ) from error
-        self.counts = self.head.counts
+        self.counts = self.header.counts
 
     def __len__(self) -> int:
         return self.counts.examples
 
     @property
     def url(self) -> str:
-        return location(self._reader.root if self._reader else "", self.head.name)
+        return location(self._reader.root if self._reader else "", self.header.name)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -180,27 +174,27 @@ class StreamedSegment:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[n] tokens of every example, read without its text."""
+        """[n] number of tokens of every example, read without the texts."""
         each = [batch.column("tokens").to_numpy() for batch in self._batches("tokens")]
         return np.concatenate([np.zeros(0, dtype=np.int64), *each]).astype(np.int64)
 
     def is_whole(self) -> bool:
-        """Whether the catalogue is as it was written."""
+        """Whether the catalogue still has the checksum that it was written with."""
         digest = xxh3_128()
         try:
             for entry in self.rows():
                 digest.update(entry_bytes(entry))
         except (pa.ArrowException, OSError, ValueError):
             return False
-        return sealed(digest, self.head) == self.head.checksum
+        return catalogue_checksum(digest, self.header) == self.header.checksum
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The catalogue, row by row."""
+        """The rows of the catalogue."""
         for batch in self._batches(*CATALOGUE.names):
             yield from batch.to_pylist()
 
     def _batches(self, *columns: str) -> Iterator[Any]:
-        """The catalogue is open only as long as it is read: there may be more of them than files may be open."""
+        """The catalogue is open only while it is read: there may be more catalogues than files may be open."""
         with pa.memory_map(str(self.path)) as file, pa.ipc.open_file(file) as rows:
             for k in range(rows.num_record_batches):
                 yield rows.get_batch(k).select(list(columns))
@@ -210,21 +204,21 @@ class StreamedSegment:
         return self.examples(self.fetch(rows))
 
     def fetch(self, rows: Sequence[int]) -> list[Fetched]:
-        """What the source holds of `rows`, in that order; neighbours are read in one go.
+        """The catalogue's `rows` with their rows of the source, in that order. Neighbouring rows are read together.
 
-        Raises CorpusError where it cannot be read, and FingerprintMismatch where the file is another one now.
+        Raises CorpusError if the source cannot be read, and FingerprintMismatch if its file has changed.
         """
         reader = self._require_reader()
         if not self._compared:
             self.compare()
         entries = self._entries(rows)
-        places = {entry["number"]: Place(entry["number"], entry["start"], entry["size"]) for entry in entries}
-        found = reader.files.read(self.url, self.head.kind, [places[number] for number in sorted(places)])
+        places = {entry["number"]: RowPlace(entry["number"], entry["start"], entry["size"]) for entry in entries}
+        found = reader.files.read(self.url, self.header.kind, [places[number] for number in sorted(places)])
         by_number = dict(zip(sorted(places), found, strict=True))
         return [(entry, by_number[entry["number"]]) for entry in entries]
 
     def examples(self, fetched: Sequence[Fetched]) -> Iterator[Example]:
-        """Examples of what was fetched, tokenised again. Raises CorpusError where one is not what was catalogued."""
+        """The examples that were fetched, tokenised again. Raises CorpusError if one has changed."""
         records: dict[tuple[int, int], Record] = {}
         for number, row in {entry["number"]: row for entry, row in fetched}.items():
             for record in self._records(row):
@@ -243,21 +237,21 @@ class StreamedSegment:
 
     def _records(self, row: Row | Bad) -> list[Record]:
         try:
-            return self._require_reader().records(self.head.origin, row)
+            return self._require_reader().records(self.header.origin, row)
         except CorpusError:
             raise self._changed(row.number) from None
 
     def compare(self) -> None:
-        """Raises FingerprintMismatch where the source's file was written anew since it was catalogued."""
+        """Raises FingerprintMismatch if the file of the source was changed after it was catalogued."""
         self._require_reader()
         mark = mark_of(self.url)
-        if not self.head.mark.fits(mark):
-            raise FingerprintMismatch(f"The file {self.url}", str(self.head.mark), str(mark), fix=_ANEW)
+        if not self.header.mark.matches(mark):
+            raise FingerprintMismatch(f"The file {self.url}", str(self.header.mark), str(mark), fix=_CATALOGUE_AGAIN)
         self._compared = True
 
     def _changed(self, number: int) -> CorpusError:
         what = f"{self.url}: row {number:,}"
-        return CorpusError(f"{what} is not what it was when the run was made. {_ANEW}")
+        return CorpusError(f"{what} differs from when the run was made. {_CATALOGUE_AGAIN}")
 
     def _require_reader(self) -> SourceReader:
         assert self._reader is not None, "texts are read through a Run"
@@ -274,7 +268,7 @@ class StreamedSegment:
             return [next(parts[number]) for number in numbers.tolist()]
 
 
-_ANEW = (
-    "Put the file back as it was. Where it holds the same examples all the same, or they have moved, say so with "
-    "headwater fit RUN --model MODEL --corpus SOURCE --stream, which looks through it again."
+_CATALOGUE_AGAIN = (
+    "Restore the file. If it still has the same examples, or they have moved, catalogue them again: "
+    "headwater fit RUN --model MODEL --corpus SOURCE --stream"
 )

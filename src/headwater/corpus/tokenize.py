@@ -1,4 +1,4 @@
-"""Text to tokens and back: which characters each token covers, and what to do with texts that are too long."""
+"""Tokens of a text, the characters that each token covers, and windows of long texts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from headwater.errors import CorpusError
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A text's tokens and where each ends in the text. The spans between ends partition the text."""
+    """The tokens of a text and where each ends in the text. The spans between the ends partition the text."""
 
     input_ids: list[int]
     ends: list[int]
-    """Character position after each token; never falling, the last is the text's length."""
+    """Character position after each token. They never decrease; the last is the length of the text."""
 
     def pieces(self, text: str) -> list[str]:
-        """The text of each token; they join to `text`. A character made of several tokens belongs to the first."""
+        """The text of each token. Joined, they are `text`. A character made of several tokens belongs to the first."""
         starts = [0, *self.ends[:-1]]
         return [text[start:end] for start, end in zip(starts, self.ends, strict=True)]
 
@@ -33,7 +33,7 @@ class Tokenized:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[Tokenized]:
-    """Tokenise with the tokenizer's own special tokens (a beginning-of-text token covers no characters)."""
+    """Tokenise, with the special tokens that the tokenizer adds (a beginning-of-text token covers no characters)."""
     encoded = tokenizer(list(texts), return_offsets_mapping=True, return_attention_mask=False, verbose=False)
     return [
         Tokenized(list(ids), _ends(offsets, len(text)))
@@ -55,13 +55,13 @@ def _ends(offsets: Sequence[tuple[int, int]], length: int) -> list[int]:
 def fit_windows(
     text: str, tokenized: Tokenized, max_tokens: int, *, long_texts: LongTexts
 ) -> Iterator[tuple[str, Tokenized]]:
-    """The text whole where it fits in `max_tokens`; else its beginning, or consecutive windows of it.
+    """The whole text if it fits in `max_tokens`; else its beginning, or consecutive windows of it.
 
-    Each piece comes with exactly the text its tokens cover. A last window of one token, which would carry no loss,
-    is left out.
+    Each window comes with exactly the text that its tokens cover. A last window of one token is left out, because it
+    would carry no loss.
     """
     if max_tokens < 2:
-        raise CorpusError(f"--max-tokens {max_tokens} leaves nothing to predict: give at least 2.")
+        raise CorpusError(f"--max-tokens {max_tokens} leaves nothing to predict. Give 2 or more.")
     total = len(tokenized.input_ids)
     if total <= max_tokens:
         yield text, tokenized

@@ -97,7 +97,7 @@ def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Ite
             found = _deleted(file, found, repair)
         else:
             fix = f"Put it back as it was; or, where it holds the same examples: {again}"
-            found = _found(location(root, StreamedSegment(file).head.name), "", fix, _source, file, root)
+            found = _found(location(root, StreamedSegment(file).header.name), "", fix, _source, file, root)
         if found.fix is not None:
             wrong += 1
             yield found
@@ -113,9 +113,9 @@ def _catalogue(path: Path) -> None:
 
 def _source(path: Path, root: str) -> None:
     segment = StreamedSegment(path)
-    url, mark = location(root, segment.head.name), segment.head.mark
+    url, mark = location(root, segment.header.name), segment.header.mark
     now = mark_of(url)
-    if not mark.fits(now):
+    if not mark.matches(now):
         raise HeadwaterError(f"It was written anew since it was catalogued: {mark} then, {now} now")
 
 
@@ -159,5 +159,5 @@ def _index(path: Path, url: str, repair: bool) -> Iterator[Finding]:
 def _ids(path: Path, table: Table, keys: list[int]) -> str:
     """The examples that rows are of, as far as they fit on a line."""
     corpus = Corpus(RunPaths(path).corpus)
-    names = [json.dumps(corpus.everything[key]) for key in keys[:5]]
+    names = [json.dumps(corpus.ids_by_key[key]) for key in keys[:5]]
     return ", ".join([*names, "…"] if len(keys) > 5 else names)

@@ -11,7 +11,7 @@ from pathlib import Path
 from headwater.base.lock import abandon, exclusive
 from headwater.base.progress import Report, Step, silent
 from headwater.base.version import __version__
-from headwater.corpus.catalogue import PART, catalogue, finished, settle, skipped_in
+from headwater.corpus.catalogue import PART, catalogue, finished, publish, skipped_in
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.options import CorpusOptions, LongTexts, ReadOptions
@@ -77,7 +77,7 @@ def make_corpus(
             running = replace(known.model, **asdict(lm.loading))
             made = replace(known, corpus=entry if streamed else known.corpus, model=running)
         if (RunPaths(path).corpus_folder / PART).exists() and streamed:
-            settle(RunPaths(path).corpus_folder)
+            publish(RunPaths(path).corpus_folder)
         if made != known:
             made.write(path)
     return made
@@ -150,7 +150,7 @@ def _streamed(
 
     folder = RunPaths(path).corpus_folder
     if known is not None and known.corpus.root == source.root and finished(folder, source, reader):
-        heads = [segment.head for segment in Corpus(RunPaths(path).corpus).streamed]
+        heads = [segment.header for segment in Corpus(RunPaths(path).corpus).streamed]
     else:
         like = None if known is None else known.corpus.counts.fingerprint
         heads = catalogue(folder, source, reader, progress=progress, like=like)

@@ -14,12 +14,13 @@ from urllib.parse import quote, urlsplit
 import httpx2 as httpx
 from pydantic import TypeAdapter, ValidationError
 
-from headwater.attribution.answer import Answer, Query, Scalar, TokenMap
+from headwater.attribution.answer import Answer, Query, TokenMap
 from headwater.attribution.options import AskOptions, Sampling
 from headwater.attribution.question import Span
 from headwater.base.options import changed
 from headwater.base.progress import Report, Step
 from headwater.base.version import __version__
+from headwater.corpus.metadata import Scalar
 from headwater.errors import HeadwaterError
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification

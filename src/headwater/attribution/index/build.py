@@ -131,7 +131,7 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     missing = np.setdiff1d(work.corpus.keys, there)
     if len(missing) and not made:  # a table just made has the columns of the whole corpus
         add_missing_columns(table, metadata_types(work.corpus, work.corpus.positions_of(missing).tolist()))
-    for stretch in work.corpus.stretches:
+    for stretch in work.corpus.key_ranges:
         _add_stretch(work, table, stretch, there=there)
     if len(missing) or len(gone) or not table.has_words:
         work.execution.report(Step(stage="full-text index", done=0, total=1, tokens=0))
