@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from math import inf
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -182,15 +183,16 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict)
     if kind in (int, float):
-        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+        return type(value) is not bool and isinstance(value, Integral if kind is int else Real)
     return isinstance(value, kind)
 
 
 def _within(option: Option, value: Any) -> bool:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if type(value) is bool or not isinstance(value, Real):
         return True
-    low, high = option.minimum, option.maximum
-    return (low is None or value >= low) and (high is None or value <= high) and value == value
+    low = -inf if option.minimum is None else option.minimum
+    high = inf if option.maximum is None else option.maximum
+    return low <= float(value) <= high  # False for NaN
 
 
 NOUNS = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
