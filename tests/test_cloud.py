@@ -193,7 +193,7 @@ def test_a_dry_run_prints_the_request_and_sends_nothing(endpoint: Endpoint) -> N
         (502, "<html>Bad gateway</html>", "HTTP 502: <html>Bad gateway"),
         (404, "", "HTTP 404: without a word"),
         (200, "not json", "answered something that is not JSON"),
-        (201, {"name": "nameless"}, "without a pod's id"),
+        (201, {"name": "nameless"}, "answer has no pod id"),
     ],
 )
 def test_refusals_carry_runpods_own_words(status: int, answer: Any, message: str, endpoint: Endpoint) -> None:

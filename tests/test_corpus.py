@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headwater.corpus import store
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.fingerprint import CHAINED, ChainedFingerprint, PlainFingerprint, fingerprint_like
+from headwater.corpus.options import LongTexts
 from headwater.corpus.read import Record
 from headwater.corpus.store import (
     Segment,
@@ -111,7 +112,8 @@ def test_a_window_never_takes_the_id_of_another_example(tmp_path: Path) -> None:
 
 def test_records_are_counted_and_fingerprinted_without_writing(tmp_path: Path) -> None:
     given = [*records(*TEXT, "x"), replace(records("told")[0], id="q", text="Tom said hello.", learned=((4, 15),))]
-    for limit, long_texts in ((64, "truncate"), (10, "truncate"), (10, "split")):
+    ways: list[tuple[int, LongTexts]] = [(64, "truncate"), (10, "truncate"), (10, "split")]
+    for limit, long_texts in ways:
         path = tmp_path / f"{limit}{long_texts}.arrow"
         counts = write_corpus(path, given, tiny_tokenizer(), max_tokens=limit, long_texts=long_texts)
         assert fingerprint_records(given, tiny_tokenizer(), limit, long_texts=long_texts) == counts

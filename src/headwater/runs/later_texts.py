@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from headwater.base.lock import exclusive
 from headwater.corpus.changes import add_examples, remove_examples
@@ -13,7 +12,7 @@ from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.read import Record, read_records
-from headwater.corpus.store import Example, write_corpus
+from headwater.corpus.store import Example, examples_of_records
 from headwater.corpus.tokenize import tokenize
 from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel
@@ -50,11 +49,7 @@ def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Seque
         named = enumerate(texts, start=1)
         records = (Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in named)
         name = "texts given with the question"
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "texts.arrow"
-        write_corpus(path, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
-        corpus = Corpus(path)
-        return list(corpus.read(range(len(corpus)))), name
+    return examples_of_records(records, lm.tokenizer, entry.max_tokens, long_texts=entry.long_texts), name
 
 
 def one_example(
