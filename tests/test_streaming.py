@@ -519,7 +519,7 @@ def test_a_plan_is_made_for_what_is_streamed(lm: LanguageModel, memory: Any, tmp
 
 
 class EarlierFingerprint(PlainFingerprint):
-    """As version 0.0 wrote it into catalogues: a plain hash, whose state was that of a compiled SHA-256."""
+    """A plain hash as earlier versions made it. Their catalogues stored its state."""
 
     @property
     def state(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

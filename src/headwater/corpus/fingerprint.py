@@ -1,7 +1,7 @@
 """Fingerprints of a corpus: SHA-256 over the id, the tokens and the loss mask of every example, in order.
 
 A fingerprint is a chain. The digest of an example covers the digest of the example before it, so the whole state is one
-digest. A catalogue stores it, and cataloguing that was interrupted continues behind the last finished file without
+digest. A catalogue stores it, and cataloguing that was interrupted continues after the last finished file without
 reading the earlier files again.
 
 Runs made by earlier versions have plain fingerprints: one SHA-256 over all examples, joined. Such a run keeps its
