@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from headwater.attribution.contamination import FEWEST, WORDS, Passages
+from headwater.attribution.contamination import MIN_QUERY_WORDS, PASSAGE_WORDS, Passages
 from headwater.cli import app
 from headwater.runs.run import Run
 from tests.models import plain_model, tiny_tokenizer
@@ -35,9 +35,9 @@ def test_an_example_leaks_where_it_shares_thirteen_words_or_the_whole_of_a_short
 ) -> None:
     passages = Passages({"q": " ".join(query)})
     found = list(passages.leaks([("e", " ".join(example))]))
-    needed = min(WORDS, len(query))
-    assert bool(passages.too_short) == (len(query) < FEWEST)
-    assert bool(found) == (len(query) >= FEWEST and longest_common(query, example) >= needed)
+    needed = min(PASSAGE_WORDS, len(query))
+    assert bool(passages.too_short) == (len(query) < MIN_QUERY_WORDS)
+    assert bool(found) == (len(query) >= MIN_QUERY_WORDS and longest_common(query, example) >= needed)
     for leak in found:
         assert leak.words == len(leak.passage.split()) >= longest_common(query, example)
         assert f" {leak.passage} " in f" {' '.join(example)} "

@@ -439,7 +439,7 @@ def test_examples_are_added_and_taken_out_as_from_a_copy(lm: LanguageModel, tmp_
         against = run.ask_against(run.question(*ASKED), tmp_path / "more.jsonl", k=3)
         assert (against.added, against.examples_scored) == (True, 3)
     assert found[0] == found[1]
-    with pytest.raises(HeadwaterError, match="streamed corpus holds no texts"):
+    with pytest.raises(HeadwaterError, match="index of a streamed corpus has none"):
         run.ask(*ASKED, contains="fox")
 
 

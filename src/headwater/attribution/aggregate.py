@@ -1,7 +1,7 @@
-"""One score an example for many queries: each query's influences relative to its own norm, then their mean or maximum.
+"""One score per example for many queries: the mean or maximum of the normalised influences.
 
-`I(q, z) / √I(q, q)` is the length of the whitened gradient of `z` along that of `q`, so that a long or badly predicted
-query, whose gradient is long, counts as much as any other (Xia et al. 2024, LESS, take cosines for the same reason).
+`I(q, z) / √I(q, q)` is the length of the whitened gradient of `z` along that of `q`. So a long or badly predicted
+query, whose gradient is long, counts as much as any other. Xia et al. 2024 (LESS) use cosines for the same reason.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from headwater.corpus.batches import Batch
 from headwater.gradients.factored import Gradients
 
 TOGETHER = 16
-"""Queries whose gradients are normalised at a time."""
+"""Queries whose gradients are computed and normalised together."""
 
 
 class Highest(Scores):
-    """[N] the highest of an example's scores on all queries."""
+    """A reducer: [N] the highest of an example's scores on all queries."""
 
     def add(self, batch: Batch, values: Tensor) -> None:
         super().add(batch, values.amax(dim=1))
@@ -34,10 +34,10 @@ class Highest(Scores):
 def aggregated(
     context: AttributionContext, questions: Sequence[Question], how: Aggregate, *, rank: int | None
 ) -> Callable[[], Scores]:
-    """A maker of reducers whose result is [N] or [N, 1] aggregated scores.
+    """A factory of reducers whose result is [N] or [N, 1] aggregated scores.
 
-    The mean of inner products is the inner product with the mean, so it takes the memory and time of a single query.
-    The maximum takes those of all queries; `rank` reduces every query's gradient to that rank.
+    The mean of inner products is the inner product with the mean, so it costs as much memory and time as one query.
+    The maximum costs as much as all queries. `rank` reduces every query's gradient to that rank.
     """
     found: list[Gradients] = []
     for start in range(0, len(questions), TOGETHER):
@@ -52,7 +52,7 @@ def aggregated(
 
 
 def _unit_queries(context: AttributionContext, questions: Sequence[Question]) -> Gradients:
-    """R_q / √I(q, q) of every question, layer name -> [Q, O, I]; 0 for a question without a gradient."""
+    """R_q / √I(q, q) of every question, layer name -> [Q, O, I]; 0 if a question has no gradient."""
     curvature = context.curvature
     gradients = question_gradients(context.lm, curvature.layers, questions, curvature=curvature)
     norms = torch.linalg.vector_norm(curvature.whitened_from(gradients), dim=1)

@@ -1,14 +1,14 @@
-"""Answering questions: by a pass over the whole corpus, by the index, or about texts that are not in the corpus."""
+"""Answering questions: with a pass over the whole corpus, with the index, or about texts outside the corpus."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from headwater.attribution import exact_scores
 from headwater.attribution.answer import Answer, Distribution, ScoredExample
@@ -29,9 +29,9 @@ from headwater.sweep.sweep import fold
 
 
 def ask(scoring: ExactScoring, index: Index, questions: Sequence[Question], *, options: AskOptions) -> list[Answer]:
-    """Answers in the order of the questions: one by one from the index, or in one pass over the corpus.
+    """Answers in the order of the questions: one by one from the index, or all in one pass over the corpus.
 
-    Raises HeadwaterError where the index is unfinished or belongs to another curvature, or a condition cannot be read.
+    Raises HeadwaterError if the index is unfinished, belongs to another curvature, or cannot read a condition.
     """
     context = scoring.context
     among = index.matching(context.corpus, options.where, options.contains) if options.selection else None
@@ -54,7 +54,7 @@ def ask_everything(
 ) -> list[Answer]:
     """Answers from the exact scores of every example, in one pass for all questions.
 
-    `among` [N] restricts them to some examples; `norms` [N] are √I(z, z), given where the ranking is relative.
+    `among` [N] selects the examples that are scored; None scores all. `norms` [N] are √I(z, z), for a relative ranking.
     """
     preconditioned = precondition(context, questions, options)
     positions = np.arange(len(context.corpus)) if among is None else np.flatnonzero(among)
@@ -63,10 +63,10 @@ def ask_everything(
         sweep = context.sweep("scores", context.corpus.sequences(positions.tolist()))
         scores[positions] = fold(sweep, lambda: Scores(preconditioned), report=context.execution.report).values.numpy()
     answers: list[Answer] = []
-    for place, question in enumerate(questions):
-        strengths = scores[:, place] if norms is None else scores[:, place] / np.maximum(norms, 1e-30)
+    for row, question in enumerate(questions):
+        strengths = scores[:, row] if norms is None else scores[:, row] / np.maximum(norms, 1e-30)
         ends = both_ends(strengths, options.k, context.corpus if options.fold else None)
-        parts = shares(context, preconditioned.query(place), ends.positions)
+        parts = shares(context, preconditioned.query(row), ends.positions)
         by_position = None if norms is None else dict(enumerate(norms.tolist()))
         found = _Found(
             proponents=scored(context, ends.proponents, parts, norms=by_position),
@@ -86,7 +86,7 @@ def ask_index(
     loaded: LoadedSketches,
     among: NDArray[np.bool_] | None = None,
 ) -> Answer:
-    """An answer from the index: sketches find the candidates, and the likeliest of them are scored exactly."""
+    """An answer from the index: the sketches find candidates, and the most likely of them are scored exactly."""
     report = context.execution.report
     preconditioned = precondition(context, [question], options)
     report(Step(stage="searching", done=0, total=len(loaded), tokens=0))
@@ -94,17 +94,14 @@ def ask_index(
     candidates = search(loaded, sketched, options.rank_by, among=among)
     report(Step(stage="searching", done=candidates.searched, total=candidates.searched, tokens=0))
     norms = _norms(candidates, loaded) if options.rank_by == "relative" else None
-    budget = max(options.candidates, 2 * options.k)
-    done = 0
-
-    def score(positions: Sequence[int]) -> dict[int, Tensor]:
-        nonlocal done
-        done += len(positions)
-        report(Step(stage="scoring", done=done, total=min(budget, len(candidates.positions)), tokens=0))
-        return shares(context, preconditioned, positions)
-
-    corpus = context.corpus if options.fold else None
-    rescored = rescore(score, candidates, Budget(options.k, budget), norms=norms, corpus=corpus)
+    rescored = rescore(
+        partial(shares, context, preconditioned),
+        candidates,
+        Budget(options.k, max(options.candidates, 2 * options.k)),
+        norms=norms,
+        corpus=context.corpus if options.fold else None,
+        report=report,
+    )
     found = _Found(
         proponents=scored(context, rescored.ends.proponents, rescored.parts, norms=norms),
         opponents=scored(context, rescored.ends.opponents, rescored.parts, norms=norms),
@@ -119,7 +116,7 @@ def ask_index(
 def ask_against(
     context: AttributionContext, question: Question, examples: Sequence[Example], *, name: str, options: AskOptions
 ) -> Answer:
-    """The effect that texts outside the corpus would have on the question if they were added to it."""
+    """The predicted effect on the question of adding `examples`, which are not in the corpus, to the training data."""
     preconditioned = precondition(context, [question], options)
     report = context.execution.report
     sweep = context.sweep("scores", [example.sequence for example in examples])
@@ -128,7 +125,7 @@ def ask_against(
     if options.rank_by == "relative":
         norms = fold(sweep, lambda: SelfInfluence(context.curvature)).values.sqrt().tolist()
     layers = [layer.name for layer in context.curvature.layers]
-    made = [
+    examples_scored = [
         scored_example(example, layers, part[..., 0], total=len(context.corpus), norm=norm)
         for example, part, norm in zip(examples, parts, norms, strict=True)
     ]
@@ -137,8 +134,8 @@ def ask_against(
         return example.influence if example.relative is None else example.relative
 
     found = _Found(
-        proponents=sorted((e for e in made if strength(e) > 0), key=strength, reverse=True)[: options.k],
-        opponents=sorted((e for e in made if strength(e) < 0), key=strength)[: options.k],
+        proponents=sorted((e for e in examples_scored if strength(e) > 0), key=strength, reverse=True)[: options.k],
+        opponents=sorted((e for e in examples_scored if strength(e) < 0), key=strength)[: options.k],
         scored=len(examples),
         against=name,
     )
@@ -186,6 +183,6 @@ def _norms(candidates: Candidates, loaded: LoadedSketches) -> dict[int, float]:
 
 
 def _distribution(candidates: Candidates, rescored: Rescored) -> Distribution | None:
-    """The histogram of everything that was searched."""
-    known = ~np.isnan(rescored.exact)
-    return distribution(rescored.exact[known], np.concatenate([candidates.estimates[~known], candidates.others]))
+    """The histogram over all examples that were searched: exact scores, and estimates of the others."""
+    exact = ~np.isnan(rescored.exact)
+    return distribution(rescored.exact[exact], np.concatenate([candidates.estimates[~exact], candidates.others]))

@@ -1,4 +1,4 @@
-"""The context that a question is answered in: model, training corpus, fitted curvature, and who does the work."""
+"""The context in which a question is answered: model, corpus, fitted curvature and execution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from headwater.corpus.batches import TokenSequence
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.base import Curvature
-from headwater.lm.layers import TrackedLayer, named
+from headwater.lm.layers import TrackedLayer, select_layers
 from headwater.lm.load import LanguageModel
 from headwater.sweep.execution import LOCAL, Execution
 from headwater.sweep.sweep import Sweep
@@ -16,7 +16,7 @@ from headwater.sweep.sweep import Sweep
 
 @dataclass(frozen=True)
 class AttributionContext:
-    """What every answer needs."""
+    """Model, corpus, fitted curvature and execution: what every answer is computed with."""
 
     lm: LanguageModel
     corpus: Corpus
@@ -24,11 +24,11 @@ class AttributionContext:
     execution: Execution = LOCAL
 
     def layers(self, globs: Sequence[str] | None) -> tuple[TrackedLayer, ...]:
-        """The tracked layers that `globs` name; None names all. Raises HeadwaterError for a glob that names none."""
-        return self.curvature.layers if globs is None else named(self.curvature.layers, globs)
+        """The tracked layers that match `globs`; None matches all. Raises HeadwaterError if a glob matches none."""
+        return self.curvature.layers if globs is None else select_layers(self.curvature.layers, globs)
 
     def sweep(self, stage: str, sequences: Sequence[TokenSequence] | None = None) -> Sweep:
-        """A pass over `sequences`, by default the whole corpus, through the tracked layers."""
+        """A sweep over `sequences`, by default the whole corpus."""
         return self.execution.sweep(
             stage,
             self.lm,

@@ -1,4 +1,4 @@
-"""How influence is distributed over the corpus: the histogram in an answer."""
+"""The histogram of influence over the corpus that an answer contains."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from headwater.attribution.answer import Distribution
 
 BINS = 81
-"""Odd, so that zero has a bin of its own in the middle."""
+"""Number of bins. It is odd, so that zero is in the middle of a bin."""
 
 
 def distribution(scored: NDArray[Any], estimated: NDArray[Any] | None = None) -> Distribution | None:
-    """The histogram of numbers scored exactly and of others estimated; None where there are none of either."""
+    """The histogram of exact scores and of estimates of other examples; None if there are no finite numbers."""
     others = np.zeros(0) if estimated is None else estimated
     furthest = max((float(np.abs(part).max()) for part in (scored, others) if len(part)), default=None)
     if furthest is None or not np.isfinite(furthest):

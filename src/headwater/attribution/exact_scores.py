@@ -28,32 +28,32 @@ from headwater.sweep.sweep import fold
 
 @dataclass(frozen=True)
 class ExactScoring:
-    """What exact scores of the whole corpus are computed with, and where they are cached."""
+    """The context of exact scores of the whole corpus, and the folder of their cache."""
 
     context: AttributionContext
     folder: Path
-    """Of the cache."""
+    """Folder of the cache."""
     curvature_binding: Mapping[str, str]
     """The curvature's fingerprints and settings."""
 
     @property
     def index_binding(self) -> dict[str, str]:
-        """What an index must agree with: the curvature's fingerprints and settings, and its damping."""
+        """Fingerprints and settings of the curvature, and its damping: an index must have the same."""
         return {**self.curvature_binding, "damping": self.context.curvature.damping.describe()}
 
     @property
     def binding(self) -> dict[str, str]:
-        """What every score depends on."""
+        """The facts that every score depends on."""
         return {**self.index_binding, "examples": self.context.corpus.fingerprint}
 
     def binding_of(self, questions: Sequence[Question]) -> dict[str, str]:
-        """What the scores of these questions depend on."""
-        asked = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
-        return self.binding | {"queries": hashlib.sha256(json.dumps(asked).encode()).hexdigest()}
+        """The facts that the scores of these questions depend on."""
+        facts = [[q.id, *([part.prompt, part.completion, part.selected] for part, _ in q.parts)] for q in questions]
+        return self.binding | {"queries": hashlib.sha256(json.dumps(facts).encode()).hexdigest()}
 
 
 def scan(scoring: ExactScoring, questions: Sequence[Question], output: Path, *, options: ScanOptions) -> Path:
-    """Write the scores on every question to a Parquet file (see `Run.scan`); returns the file."""
+    """Write the scores on every question to the Parquet file `output` and return it (see `Run.scan`)."""
     ids = [question.id for question in questions]
     check_query_ids(ids)
     context = scoring.context
@@ -87,7 +87,7 @@ def aggregate(
 
 
 def relative(scores: NDArray[Any], self_influences: NDArray[Any]) -> NDArray[Any]:
-    """Scores over √I(z, z), given the self-influences of the same examples."""
+    """Scores divided by √I(z, z); `self_influences` are those of the same examples."""
     return scores / np.maximum(np.sqrt(self_influences), 1e-30)
 
 
@@ -99,7 +99,7 @@ def _cached(
     stage: str,
     reducers: Callable[[], Callable[[], Scores | SelfInfluence]],
 ) -> NDArray[Any]:
-    """[N] one score an example, from the cache, or else by the reducers whose maker `reducers` returns."""
+    """[N] one score per example, from the cache or from a sweep. `reducers` returns the sweep's reducer factory."""
     context = scoring.context
 
     def compute(checkpoint: SweepCheckpoint) -> Tensor:

@@ -1,4 +1,4 @@
-"""Options of questions: how they are asked, answered, ranked and scanned. Loads neither torch nor numpy."""
+"""Options of `ask`, `rank` and `scan`, declared once. Loads neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headwater.curvature.damping import parse_damping
 
 RankBy = Literal["influence", "relative"]
 Aggregate = Literal["mean", "max"]
-"""How scores of many queries become one."""
+"""How the scores of many queries are combined."""
 
 Damping = Annotated[
     str | float | None,

@@ -23,18 +23,18 @@ from headwater.sweep.sweep import Sweep, fold
 
 
 class PreconditionedQueries(dict[str, Tensor | LowRank]):
-    """R_q of Q questions: layer name -> [Q, O, I], dense or of low rank."""
+    """R_q of Q questions: layer name -> [Q, O, I], dense or low-rank."""
 
-    def query(self, place: int) -> PreconditionedQueries:
-        """Those of one question, [1, O, I]."""
-        return PreconditionedQueries({name: every[place : place + 1] for name, every in self.items()})
+    def query(self, row: int) -> PreconditionedQueries:
+        """R_q of one question, [1, O, I]."""
+        return PreconditionedQueries({name: every[row : row + 1] for name, every in self.items()})
 
     def of_rank(self, rank: int | None) -> PreconditionedQueries:
-        """Every [O, I] matrix reduced to `rank`; None leaves it whole. Raises HeadwaterError for a rank below 1."""
+        """Every [O, I] matrix reduced to `rank`; None keeps the full rank. Raises HeadwaterError for a rank below 1."""
         if rank is None:
             return self
         if rank < 1:
-            raise HeadwaterError(f"--query-rank {rank}: give 1 or more, or leave it out for the whole gradient.")
+            raise HeadwaterError(f"--query-rank {rank}: give 1 or more, or leave it out for the full gradient.")
         return PreconditionedQueries({name: low_rank(every, rank) for name, every in self.dense().items()})
 
     def dense(self) -> Gradients:
@@ -45,8 +45,8 @@ class PreconditionedQueries(dict[str, Tensor | LowRank]):
 def precondition(
     context: AttributionContext, questions: Sequence[Question], options: AskOptions
 ) -> PreconditionedQueries:
-    """R_q of the questions, in their order; zero in the layers that do not count."""
-    if options.solver == "curvature":  # as its solver does, but without the plain gradients in between
+    """R_q of the questions, in their order; zero in layers that the options leave out."""
+    if options.solver == "curvature":  # the same result as its solver, without storing plain gradients
         gradients = question_gradients(context.lm, context.curvature.layers, questions, curvature=context.curvature)
     else:
         given = {} if options.iterations is None else {"iterations": options.iterations}
@@ -66,21 +66,21 @@ def solve(
     given: Mapping[str, int],
     seed: int,
 ) -> Gradients:
-    """(H + λI)⁻¹ ∇L(q) by the solver of that `name` with the options `given`.
+    """(H + λI)⁻¹ ∇L(q) by the solver `name` with the options `given`.
 
     H is the Gauss–Newton matrix of `subset` examples, drawn by `seed`; None takes all. Raises HeadwaterError for an
-    unknown solver, and for an option that it does not have.
+    unknown solver, or an option that it does not have.
     """
     solver = solver_of(name)
     if unknown := given.keys() - solver.options.keys():
         raise HeadwaterError(f"The solver {name} has no option {', '.join(sorted(unknown))}.")
     total = len(context.corpus)
-    chosen: Sequence[int] = range(total)
+    positions: Sequence[int] = range(total)
     if subset is not None and subset < total:
-        chosen = np.sort(np.random.default_rng(seed).choice(total, subset, replace=False)).tolist()
+        positions = np.sort(np.random.default_rng(seed).choice(total, subset, replace=False)).tolist()
     lm, layers = context.lm.float32_model, context.curvature.layers
-    # A solver multiplies by H many times: its products stay in this process.
-    sweep = Sweep(stage=name, lm=lm, layers=layers, sequences=context.corpus.sequences(chosen))
+    # A solver multiplies by H many times, so its sweeps stay in this process.
+    sweep = Sweep(stage=name, lm=lm, layers=layers, sequences=context.corpus.sequences(positions))
     problem = LinearProblem(
         curvature=context.curvature,
         sweep=sweep,
@@ -98,9 +98,9 @@ def question_gradients(
     *,
     curvature: Curvature | None = None,
 ) -> Gradients:
-    """∇L(q) of every question: layer name -> [Q, O, I]. A contrast's gradient is subtracted from its question's.
+    """∇L(q) of every question, or (H + λI)⁻¹ ∇L(q) with a `curvature`: layer name -> [Q, O, I].
 
-    With a `curvature`, (H + λI)⁻¹ ∇L(q).
+    The gradient of a contrast is subtracted from that of its question.
     """
     parts = [(q, part, sign) for q, question in enumerate(questions) for part, sign in question.parts]
     gradients = loss_gradients(lm, layers, [part.sequence for _, part, _ in parts], curvature=curvature)
@@ -121,13 +121,13 @@ def loss_gradients(
     *,
     curvature: Curvature | None = None,
 ) -> Gradients:
-    """∇L of every sequence: layer name -> [Q, O, I], in the order given. With a `curvature`, (H + λI)⁻¹ ∇L."""
+    """∇L of every sequence, or (H + λI)⁻¹ ∇L with a `curvature`: layer name -> [Q, O, I], in the given order."""
     sweep = Sweep(stage="query", lm=lm, layers=layers, sequences=sequences)
     return fold(sweep, lambda: SequenceGradients(layers, curvature)).by_layer()
 
 
 class SequenceGradients:
-    """A reducer: the dense gradients of a few sequences, preconditioned where a `curvature` is given."""
+    """A reducer: the dense gradients of a few sequences, preconditioned if there is a `curvature`."""
 
     def __init__(self, layers: Sequence[TrackedLayer], curvature: Curvature | None = None) -> None:
         self.layers = tuple(layers)
@@ -138,10 +138,10 @@ class SequenceGradients:
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
         self._rows.append(torch.from_numpy(batch.rows))
         if self.curvature is None:
-            made = {name: per_example(gradient) for name, gradient in gradients.items()}
+            batch_parts = {name: per_example(gradient) for name, gradient in gradients.items()}
         else:
-            made = self.curvature.precondition_factored(gradients)
-        for name, part in made.items():
+            batch_parts = self.curvature.precondition_factored(gradients)
+        for name, part in batch_parts.items():
             self._parts[name].append(part)
 
     def merge(self, other: Self) -> None:
@@ -151,7 +151,7 @@ class SequenceGradients:
             self._parts[name] += parts
 
     def by_layer(self) -> Gradients:
-        """layer name -> [Q, O, I] in the order of the sequences. Releases the parts."""
+        """layer name -> [Q, O, I] in the order of the sequences. It releases what this reducer stores."""
         order = torch.cat(self._rows).argsort()
         in_order = torch.equal(order, torch.arange(len(order)))
         found: Gradients = {}

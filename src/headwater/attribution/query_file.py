@@ -1,4 +1,4 @@
-"""Reading many queries from a JSONL file: `{"id", "prompt", "completion"}` a line, or "messages" for the prompt."""
+"""Reading queries from a JSONL file: `{"id", "prompt", "completion"}` per line, or "messages" instead of "prompt"."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class QueryLine:
     prompt: str | None = None
     span: str | None = None
     messages: list[dict[str, str]] | None = None
-    """A conversation, instead of a prompt."""
+    """A conversation instead of a prompt."""
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("it has neither or both of prompt and messages; give one of them")
+            raise ValueError("give either prompt or messages, not both or neither")
 
 
 def read_queries(path: Path) -> list[QueryLine]:
-    """All queries of a file. Raises HeadwaterError naming the file and line of the first bad one."""
+    """All queries of a file. Raises HeadwaterError with the file and line of the first bad one."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -44,11 +44,14 @@ def read_queries(path: Path) -> list[QueryLine]:
             raise HeadwaterError(f"{path}:{number} is not JSON: {error.msg} at column {error.colno}.") from error
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the line"
+            field = ".".join(str(part) for part in first["loc"]) or "the line"
             raise HeadwaterError(
-                f'{path}:{number}: {place}: {first["msg"]}. A query is {{"id": "q1", "prompt": "Once upon a", '
+                f'{path}:{number}: {field}: {first["msg"]}. A query is {{"id": "q1", "prompt": "Once upon a", '
                 '"completion": " time"}.'
             ) from error
     if not found:
-        raise HeadwaterError(f"{path} holds no query.")
+        raise HeadwaterError(
+            f'{path} contains no query. A query is a line such as {{"id": "q1", "prompt": "Once upon a", '
+            '"completion": " time"}.'
+        )
     return found

@@ -1,4 +1,4 @@
-"""From a prompt and a completion to the query whose loss is explained."""
+"""Questions: a prompt and a completion as tokens, with the tokens whose loss is explained."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from headwater.lm.load import LanguageModel
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Question:
-    """A query ready for the model: prompt and completion tokenised as one text, loss on the selected tokens only."""
+    """A query ready for the model: prompt and completion as one tokenised text, with loss on the selected tokens."""
 
     prompt: str
     completion: str
     tokenized: Tokenized
     selected: tuple[bool, ...]
-    """[T] whether each token's loss is part of the query."""
+    """[T] whether the loss of each token is part of the query."""
     span: str | None = None
     generated: bool = False
     id: str = "query"
     contrast: Question | None = None
-    """What the model might have said instead: the question is then why `completion` rather than that."""
+    """Another completion. The question is then why the model says `completion` rather than this one."""
 
     def __repr__(self) -> str:
         facts = [f"{quoted_end(self.prompt)} → {quoted(self.completion)}"]
@@ -43,7 +43,7 @@ class Question:
 
     @property
     def parts(self) -> list[tuple[Question, int]]:
-        """The question with sign 1 and its contrast, where it has one, with sign −1."""
+        """The question with sign 1, and its contrast, if it has one, with sign −1."""
         return [(self, 1)] if self.contrast is None else [(self, 1), (self.contrast, -1)]
 
     @property
@@ -68,7 +68,7 @@ class Question:
         return [piece for piece, selected in zip(self.pieces, self.selected, strict=True) if selected]
 
     def token_sequences(self) -> list[TokenSequence]:
-        """One sequence for every selected token, with the loss on that token alone: their sum is the query."""
+        """One sequence for each selected token, with loss on that token only. Their losses sum to that of the query."""
         whole = self.sequence
         return [
             TokenSequence(f"{self.id}[{t}]", whole.input_ids, np.arange(len(self.selected)) == t)
@@ -77,32 +77,31 @@ class Question:
 
 
 Span = str | tuple[int, int]
-"""A part of a completion: its words, of which the first occurrence counts, or where it starts and stops in it."""
+"""A part of a completion: its words (the first occurrence counts), or its start and stop as character offsets."""
 
 
 def make_question(
     lm: LanguageModel, prompt: str, completion: str, *, span: Span | None = None, id: str = "query"
 ) -> Question:
-    """Select the tokens that overlap the completion, or the `span` of it.
+    """The question about a completion, or about the `span` of it. Tokens that overlap it are selected.
 
-    Raises HeadwaterError where the completion is empty, `span` is not in it, no selected token has a token before
-    it, or the text is longer than the model reads.
+    Raises HeadwaterError if the completion is empty, `span` is not in it, no selected token has a token before it, or
+    the text is longer than the model's context.
     """
     if not completion:
-        raise HeadwaterError(f"The completion of {id} is empty: there is nothing to explain.")
-    first, last = (0, len(completion)) if span is None else _place(span, completion, id)
+        raise HeadwaterError(f"The completion of {id} is empty. Give a text to explain.")
+    first, last = (0, len(completion)) if span is None else _offsets(span, completion, id)
     start, stop = len(prompt) + first, len(prompt) + last
     (tokenized,) = tokenize(lm.tokenizer, [prompt + completion])
     if len(tokenized.input_ids) > lm.max_positions:
         raise HeadwaterError(
-            f"{id} has {len(tokenized.input_ids)} tokens; the model reads at most {lm.max_positions}. "
-            "Shorten the prompt."
+            f"{id} has {len(tokenized.input_ids)} tokens, but the model reads at most {lm.max_positions}. Shorten the "
+            "prompt."
         )
     selected = [False, *tokenized.overlapping([(start, stop)])[1:]]
     if not any(selected):
         raise HeadwaterError(
-            f"No token of {id} can be explained: the first token of a text has nothing before it that could "
-            "predict it. Give a prompt."
+            f"No token of {id} can be explained: the model does not predict the first token of a text. Give a prompt."
         )
     words = None if span is None else completion[first:last]
     return Question(
@@ -110,8 +109,8 @@ def make_question(
     )
 
 
-def _place(span: Span, completion: str, id: str) -> tuple[int, int]:
-    """Where `span` starts and stops in the completion. Raises HeadwaterError where it is not in it."""
+def _offsets(span: Span, completion: str, id: str) -> tuple[int, int]:
+    """Start and stop of `span` in the completion. Raises HeadwaterError if it is not in it."""
     if isinstance(span, str):
         start = completion.find(span) if span else -1
         if start < 0:
@@ -126,15 +125,17 @@ def _place(span: Span, completion: str, id: str) -> tuple[int, int]:
 
 
 def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Sampling()) -> Question:
-    """The model's own continuation of `prompt` as a question. Raises HeadwaterError where it says nothing."""
+    """The model's own continuation of `prompt` as a question. Raises HeadwaterError if the continuation is empty."""
     if not prompt.strip():
-        raise HeadwaterError("The prompt is empty. Give the model something to continue.")
+        raise HeadwaterError("The prompt is empty. Give a text to continue.")
     encoded = lm.tokenizer(prompt, return_tensors="pt", verbose=False)
     input_ids = encoded["input_ids"].to(lm.device)
     length = input_ids.shape[1]
     new_tokens = min(sampling.max_new_tokens, lm.max_positions - length)
     if new_tokens < 1:
-        raise HeadwaterError(f"The prompt has {length} tokens and fills all that the model reads.")
+        raise HeadwaterError(
+            f"The prompt has {length} tokens and fills the model's context of {lm.max_positions}. Shorten it."
+        )
     options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if sampling.temperature > 0:
         options = {"do_sample": True, "temperature": sampling.temperature}
@@ -155,7 +156,7 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
 
 
 def describe(lm: LanguageModel, question: Question) -> Query:
-    """The query as plain data, with the surprisal of every token."""
+    """The query of an answer, with the surprisal of every token."""
     everything = TokenSequence(question.id, question.sequence.input_ids, np.arange(len(question.selected)) > 0)
     losses = token_losses(lm, pad([everything], [0]))[0].tolist()
     tokens = [

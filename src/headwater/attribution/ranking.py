@@ -1,4 +1,4 @@
-"""Curating a corpus: every example in the order of a score, and the share of them that is worth keeping."""
+"""Rankings: all training examples by one score, and the best of them written as a corpus."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from headwater.errors import HeadwaterError
 
 @dataclass(frozen=True, repr=False)
 class Ranking(Shown):
-    """All examples of a corpus by one score each, the best first; ties in corpus order."""
+    """All examples of a corpus in the order of one score, best first; ties in corpus order."""
 
     corpus: Corpus
     read: ReadOptions
-    """How the corpus was read: what is written is named so that it can be read in the same way."""
+    """How the corpus was read. Files are written with the same field names."""
     scores: NDArray[Any]
     """[N]"""
     lowest: bool = False
@@ -40,8 +40,8 @@ class Ranking(Shown):
     def __post_init__(self) -> None:
         if not np.isfinite(self.scores).all():
             raise HeadwaterError(
-                "A score is infinite or not a number: either the model overflows (load it in float32) or the damping "
-                "is too small (raise --damping)."
+                "A score is infinite or not a number. If the model overflows, fit the run with --dtype fp32. Otherwise "
+                "raise --damping."
             )
 
     def __repr__(self) -> str:
@@ -51,32 +51,33 @@ class Ranking(Shown):
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """[N] positions of the examples, in the order of their rank."""
+        """[N] positions of the examples, best first."""
         return np.argsort(self.scores if self.lowest else -self.scores, kind="stable")
 
     def kept(self, keep: int | float | None = None) -> NDArray[np.int64]:
-        """Positions of the first of them, in the order of their rank: so many, or such a share; None is all."""
+        """Positions of the best examples, best first. `keep` is a number (int), a share (float), or None for all."""
         return self.order if keep is None else self.order[: count_of(keep, len(self.order))]
 
     def top(self, count: int) -> list[tuple[float, Example]]:
-        """The first examples and their scores."""
+        """The best `count` examples with their scores."""
         positions = self.order[:count].tolist()
         return [(float(self.scores[p]), e) for p, e in zip(positions, self.corpus.read(positions), strict=True)]
 
     def write(self, path: str | Path, keep: int | float | None = None) -> int:
-        """Write the first of them to a JSONL file, whole or not at all; returns how many.
+        """Write the best examples to a JSONL file, whole or not at all. Returns their number.
 
-        `keep` is how many (an int) or which share (a float); None is all. They are written in corpus order, so that
-        texts are read in one pass and none is held in memory; `rank`, from 1, says the order of their scores. A line
-        has the fields that the corpus was read from: id and text (and prompt), by their names there, and the metadata;
-        so that the same options read it. Raises HeadwaterError where `keep` keeps nothing.
+        `keep` is a number (int), a share (float), or None for all. Lines are in corpus order, so texts are read in one
+        pass and are not held in memory. Each line has `score`, `rank` (from 1) and the fields that the corpus was read
+        from, with their names there: id, text, prompt if there is one, and metadata. So the same options read the file.
+        Raises HeadwaterError if `keep` keeps nothing.
         """
         ranked = self.kept(keep)
         ranks = {position: rank for rank, position in enumerate(ranked.tolist(), start=1)}
         with replacing(Path(path)) as part, part.open("w", encoding="utf-8", newline="\n") as out:
             for position, example in self._in_corpus_order(ranked):
-                placed = {"score": float(self.scores[position]), "rank": ranks[position]}
-                out.write(json.dumps(record_of(example, self.read) | placed, ensure_ascii=False) + "\n")
+                record = record_of(example, self.read)
+                record |= {"score": float(self.scores[position]), "rank": ranks[position]}
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
         return len(ranked)
 
     def _in_corpus_order(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, Example]]:
@@ -92,7 +93,7 @@ def rank(
     if questions is None:
         scores = exact_scores.self_influence(scoring) / learned_tokens(corpus)
     elif not questions:
-        raise HeadwaterError("There is no question to rank the examples by.")
+        raise HeadwaterError("The list of questions is empty. Give at least one question, or None for self-influence.")
     else:
         scores = exact_scores.aggregate(scoring, questions, options.aggregate, query_rank=options.query_rank)
         if options.rank_by == "relative":
@@ -101,32 +102,32 @@ def rank(
 
 
 def count_of(keep: int | float, total: int) -> int:
-    """How many of `total` are kept: so many where `keep` is an int, such a share, rounded, where it is a float.
+    """How many of `total` examples are kept: `keep` if it is an int, or the rounded share `keep` if it is a float.
 
-    Raises HeadwaterError where that is none, or the share is above 1.
+    Raises HeadwaterError for an int below 1, or a share that is not above 0 and at most 1.
     """
     if isinstance(keep, int):
         if keep < 1:
-            raise HeadwaterError(f"--keep {keep} keeps nothing. Give how many (1000), or a share (0.5).")
+            raise HeadwaterError(f"--keep {keep} keeps nothing. Give a number (1000) or a share (0.5).")
         return min(keep, total)
     if not 0 < keep <= 1:
-        raise HeadwaterError(f"--keep {keep} is no share: give one above 0 and at most 1.0, or how many (1000).")
+        raise HeadwaterError(f"--keep {keep} is not a share. Give a share above 0 and at most 1.0, or a number (1000).")
     return max(1, int(keep * total + 0.5))
 
 
 def parse_keep(text: str) -> int | float:
-    """How many, as `1000`, or a share, as `0.5`: what has a point is a share. Raises HeadwaterError for neither."""
+    """A number such as `1000`, or, with a point, a share such as `0.5`. Raises HeadwaterError for other texts."""
     if re.fullmatch(r"\d+", text):
         return int(text)
     if re.fullmatch(r"\d*\.\d*", text) and text != ".":
         return float(text)
-    raise HeadwaterError(f"--keep {text}: give how many examples (1000), or which share of them (0.5).")
+    raise HeadwaterError(f"--keep {text}: give a number of examples (1000) or a share of them (0.5).")
 
 
 def record_of(example: Example, read: ReadOptions) -> dict[str, Any]:
-    """An example as a record that `read` reads as that example: its id, text and prompt by their fields' names.
+    """The example as a record that `read` reads as the same example, with the field names of `read`.
 
-    Of a conversation, whose messages cannot be had back from what the model read, it holds that text.
+    The messages of a conversation cannot be recovered from its tokens, so its record has the text that the model read.
     """
     text = {read.text_field: example.text}
     if read.prompt_field is not None and example.targets is not None:
@@ -137,5 +138,5 @@ def record_of(example: Example, read: ReadOptions) -> dict[str, Any]:
 
 
 def learned_tokens(corpus: Corpus) -> NDArray[np.int64]:
-    """[N] how many tokens of every example carry loss."""
+    """[N] number of tokens that carry loss in every example."""
     return np.array([int(e.sequence.targets.sum()) for e in corpus.read(range(len(corpus)))], dtype=np.int64)

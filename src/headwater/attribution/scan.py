@@ -1,4 +1,4 @@
-"""Exact scores of the whole corpus, streamed to one Parquet file in constant memory."""
+"""Scans: exact scores of the whole corpus, streamed to one Parquet file in constant memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from headwater.sweep.sweep import Sweep, each_shard
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What a scan writes: one row an example, `id` and one column a query; with `tokens`, also `<query>.tokens`."""
+    """A scan's queries and file format.
+
+    The file has one row per example: `id` and one column per query; with `tokens`, also `<query>.tokens`.
+    """
 
     corpus: Corpus
     query_ids: Sequence[str]
@@ -33,7 +36,7 @@ class Scan:
     """R_q of the queries, layer -> [Q, O, I], in the order of `query_ids`."""
     tokens: bool
     binding: str
-    """Fingerprints and settings that decide whether finished parts are of use; kept in the file's metadata."""
+    """Fingerprints and settings, stored in the metadata of files. Finished parts with another binding are not used."""
 
     @property
     def schema(self) -> Any:
@@ -48,8 +51,8 @@ class Scan:
 def scan_corpus(scan: Scan, sweep: Sweep, output: Path, *, report: Report = silent) -> None:
     """Write the scores of every example to `output`.
 
-    Finished shards wait beside it in `<output>.parts/`; run again after an interruption, only the missing ones are
-    computed. Where `output` already holds this very scan, nothing is done.
+    Finished shards are stored in `<output>.parts/`. After an interruption, only the missing shards are computed. If
+    `output` already holds this scan, nothing is computed.
     """
     if bound_to(output, scan.binding):
         report(Step(stage=sweep.stage, done=len(scan.corpus), total=len(scan.corpus), tokens=0))
@@ -64,7 +67,7 @@ def scan_corpus(scan: Scan, sweep: Sweep, output: Path, *, report: Report = sile
 
 
 def _write_parts(scan: Scan, sweep: Sweep, parts: Path, *, report: Report) -> None:
-    """Compute what is missing of the shards' parts."""
+    """Compute the parts of the shards that are missing or damaged."""
 
     def finished(shard: Shard) -> bool:
         return bound_to(_part(parts, shard), scan.binding) and undamaged(_part(parts, shard))
@@ -93,7 +96,7 @@ def _table(scan: Scan, shard: Shard, reducer: Scores | TokenScores) -> Any:
 
 
 def bound_to(path: Path, binding: str) -> bool:
-    """Whether `path` is a Parquet file of this very scan. One that was cut short is as good as absent."""
+    """Whether `path` is a Parquet file with this binding. A truncated file counts as missing."""
     if not path.exists():
         return False
     try:
@@ -104,7 +107,7 @@ def bound_to(path: Path, binding: str) -> bool:
 
 
 def undamaged(path: Path) -> bool:
-    """Whether every page of a Parquet file is as it was written."""
+    """Whether every page of a Parquet file matches its checksum."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return all(True for _ in file.iter_batches())
@@ -113,11 +116,11 @@ def undamaged(path: Path) -> bool:
 
 
 def check_query_ids(ids: Sequence[str]) -> None:
-    """Raises HeadwaterError where two columns of the scores would share a name."""
-    seen: set[str] = {"id"}
+    """Raises HeadwaterError if two columns of the scores would have the same name."""
+    names: set[str] = {"id"}
     for id in ids:
-        if id in seen:
+        if id in names:
             raise HeadwaterError(
-                f"The query id {id!r} is used twice (or is 'id', the column of the examples' own ids). Rename one."
+                f"The query id {id!r} is used twice, or is 'id', the column of the examples' ids. Rename one of them."
             )
-        seen.add(id)
+        names.add(id)

@@ -1,4 +1,4 @@
-"""One number an example, computed in a pass over the corpus, and kept in the run for the next time."""
+"""Cache of one number per example, computed with a pass over the corpus and stored in the run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from headwater.sweep.checkpoint import SweepCheckpoint
 def cached_scores(
     path: Path, binding: str, corpus: Corpus, *, compute: Callable[[SweepCheckpoint], Tensor]
 ) -> NDArray[Any]:
-    """[N] float32 of the Parquet file `path`: its columns are `id` and one that is called as the file is.
+    """[N] float32 from the Parquet file `path`, whose columns are `id` and one with the name of the file.
 
-    Where it is not there, or of another `binding` (what the scores depend on), `compute` gives the N scores, by a sweep
-    that goes on from the checkpoint. Raises HeadwaterError where another process is at work on the folder.
+    If the file is missing, or has another `binding` (the facts that the scores depend on), `compute` makes the N scores
+    with a sweep that resumes from the checkpoint. Raises HeadwaterError if another process works on the folder.
     """
     if not bound_to(path, binding):
         with exclusive(path.parent):

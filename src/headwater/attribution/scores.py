@@ -1,7 +1,7 @@
-"""Exact influence scores as reducers: by example, by layer, by token.
+"""Reducers of exact influence: by example, by layer and by token.
 
-Every score is `⟨R_q, G_z⟩` with R the preconditioned query gradient, so one pass over the corpus serves any number
-of queries (Grosse et al. 2023, section 3.2 batches queries the other way round).
+Every score is `⟨R_q, G_z⟩` with the preconditioned query gradient R_q. So one pass over the corpus serves any number of
+queries, as in the query batching of Grosse et al. 2023, section 3.2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headwater.gradients.factored import FactoredGradient, LowRank, inner, inner
 
 
 class Rows:
-    """Base of the reducers whose result is one row an example. Rows are kept in corpus order."""
+    """Base of the reducers whose result is one row per example, in corpus order."""
 
     def __init__(self) -> None:
         self._rows: list[Tensor] = []
@@ -50,7 +50,7 @@ class Rows:
 
 
 class Scores(Rows):
-    """[N, Q] influence of every example on every query; `preconditioned` are the R_q, layer -> [Q, O, I]."""
+    """[N, Q] influence of every example on every query; `preconditioned` maps each layer to R_q [Q, O, I]."""
 
     def __init__(self, preconditioned: Mapping[str, Tensor | LowRank]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Scores(Rows):
 
 
 class LayerScores(Rows):
-    """[N, L, Q] influence by layer; over L it sums to `Scores`."""
+    """[N, L, Q] influence by layer. The sum over L is `Scores`."""
 
     def __init__(self, preconditioned: Mapping[str, Tensor | LowRank]) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class LayerScores(Rows):
 
 
 class WhitenedGradients(Rows):
-    """[N, D] the whitened gradients of a few sequences."""
+    """[N, D] whitened gradients of a few sequences."""
 
     def __init__(self, curvature: Curvature | TruncatedCurvature) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class WhitenedGradients(Rows):
 
 
 class SelfInfluence(Rows):
-    """[N] I(z, z) of every example: how loud it is."""
+    """[N] self-influence I(z, z) of every example."""
 
     def __init__(self, curvature: Curvature) -> None:
         super().__init__()
@@ -95,10 +95,10 @@ class SelfInfluence(Rows):
 
 
 class TokenScores:
-    """Influence by token: for every example [T, Q], which over its tokens sums to `Scores`.
+    """Influence by token: [T, Q] for every example, or [L, T, Q] with `by_layer`. The sum over tokens is `Scores`.
 
-    `s_t = g_tᵀ R a_t` is what enters at training token t: the token's own activations against the gradient that
-    the tokens it serves send back to it (Grosse et al. 2023, section 3.4). With `by_layer`, [L, T, Q].
+    `s_t = g_tᵀ R a_t` is the part of training token t. a_t are the token's activations, and g_t is the gradient that
+    flows back to it from the tokens it helps to predict (Grosse et al. 2023, section 3.4).
     """
 
     def __init__(self, preconditioned: Mapping[str, Tensor | LowRank], by_layer: bool = False) -> None:
@@ -110,8 +110,8 @@ class TokenScores:
         parts = (inner_by_token(gradient, self.preconditioned[name]) for name, gradient in gradients.items())
         shares = torch.stack(list(parts), dim=1) if self.by_layer else sum_of(parts)
         shares = shares.cpu()
-        for place, row in enumerate(batch.rows.tolist()):
-            self.by_row[row] = shares[place, ..., : batch.lengths[place], :].clone()
+        for b, row in enumerate(batch.rows.tolist()):
+            self.by_row[row] = shares[b, ..., : batch.lengths[b], :].clone()
 
     def merge(self, other: Self) -> None:
         count = len(self.by_row)
@@ -119,7 +119,7 @@ class TokenScores:
 
     @property
     def values(self) -> list[Tensor]:
-        """One tensor an example, in corpus order."""
+        """One tensor per example, in corpus order."""
         return [self.by_row[row] for row in range(len(self.by_row))]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -130,7 +130,7 @@ class TokenScores:
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:
-    """Add up tensors one at a time, holding no more than two."""
+    """The sum of tensors, with at most two in memory."""
     total: Tensor | None = None
     for part in parts:
         total = part if total is None else total.add_(part)

@@ -1,4 +1,4 @@
-"""From scores to the strongest examples at both ends, with their tokens, layers and near-duplicates."""
+"""The strongest examples at both ends of a ranking, with their tokens, layers and near-duplicates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from headwater.sweep.sweep import Sweep, fold
 
 @dataclass(frozen=True)
 class Ends:
-    """The strongest examples by their corpus positions, strongest first, near-duplicates folded."""
+    """The strongest proponents and opponents by corpus position, strongest first, near-duplicates folded."""
 
     proponents: list[Family]
     opponents: list[Family]
@@ -34,10 +34,10 @@ class Ends:
 
 
 def both_ends(scores: Mapping[int, float] | NDArray[Any], k: int, corpus: Corpus | None = None) -> Ends:
-    """The `k` highest positive and `k` lowest negative of `scores` (by position); ties in corpus order.
+    """The examples with the `k` highest positive and the `k` lowest negative `scores`; ties in corpus order.
 
-    With the `corpus` whose texts they score, near-duplicates are folded: those among the examples as strong as the
-    last one shown.
+    `scores` are by corpus position. With a `corpus`, near-duplicates are folded. Examples weaker than the last one
+    shown are not searched for near-duplicates.
     """
     if isinstance(scores, Mapping):
         positions = np.array(sorted(scores), dtype=np.int64)
@@ -47,7 +47,7 @@ def both_ends(scores: Mapping[int, float] | NDArray[Any], k: int, corpus: Corpus
 
     def end(sign: int) -> list[Family]:
         order = np.argsort(-sign * values, kind="stable")
-        ranked = (int(positions[place]) for place in order if sign * values[place] > 0)
+        ranked = (int(positions[row]) for row in order if sign * values[row] > 0)
         if corpus is None:
             return [Family(position) for position in islice(ranked, k)]
         return list(islice(families(_with_texts(corpus, ranked, k)), k))
@@ -56,7 +56,7 @@ def both_ends(scores: Mapping[int, float] | NDArray[Any], k: int, corpus: Corpus
 
 
 def _with_texts(corpus: Corpus, positions: Iterator[int], step: int) -> Iterator[tuple[int, str]]:
-    """Positions with their texts, read a few at a time."""
+    """Positions with their texts, read `step` at a time."""
     while part := list(islice(positions, step)):
         yield from zip(part, (example.text for example in corpus.read(part)), strict=True)
 
@@ -64,9 +64,9 @@ def _with_texts(corpus: Corpus, positions: Iterator[int], step: int) -> Iterator
 def shares(
     context: AttributionContext, preconditioned: PreconditionedQueries, positions: Sequence[int]
 ) -> dict[int, Tensor]:
-    """position -> [L, T]: the influence of single examples on one question, by layer and token.
+    """Position -> [L, T]: the influence of single examples on one question, by layer and token.
 
-    They are few, so they are computed in this process whatever the engine is.
+    They are few, so they are always computed in this process, without the engine.
     """
     if not positions:
         return {}
@@ -87,7 +87,7 @@ def scored(
     *,
     norms: Mapping[int, float] | None,
 ) -> list[ScoredExample]:
-    """The examples of `found` as plain data; `parts` are their `shares`, `norms` their √I(z, z)."""
+    """The examples of `found` for an answer; `parts` are their `shares`, `norms` their √I(z, z)."""
     ids = context.corpus.ids
     return [
         scored_example(
@@ -111,7 +111,7 @@ def scored_example(
     norm: float | None = None,
     duplicates: Sequence[str] = (),
 ) -> ScoredExample:
-    """One example as plain data; `part` [L, T] is its influence by layer and token, `total` the corpus's size N."""
+    """One example for an answer; `part` [L, T] is its influence by layer and token, `total` the corpus size N."""
     tokens = part.sum(dim=0).tolist()
     influence = float(sum(tokens))
     return ScoredExample(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from headwater.attribution.ask import ask_index
 from headwater.attribution.context import AttributionContext
 from headwater.attribution.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
-from headwater.attribution.index.rescore import WAVE
+from headwater.attribution.index.rescore import SCORED_TOGETHER
 from headwater.attribution.index.search import (
     MEMORY_SHARE,
     LoadedSketches,
@@ -218,7 +218,7 @@ def _more(scored: int, count: int, share: float) -> float:
     One wave that was enough is enough there too; beyond it the candidates grow with the corpus, up to the most that
     are ever scored.
     """
-    if scored <= WAVE < count:
+    if scored <= SCORED_TOGETHER < count:
         return 1.0
     return max(1.0, min(scored / share, AskOptions().candidates) / scored)
 

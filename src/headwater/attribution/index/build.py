@@ -1,6 +1,6 @@
-"""Building and changing the index: bring the table to hold exactly the examples of the corpus, each sketched once.
+"""Building and updating the index: the table then has one row with a sketch for each example of the corpus.
 
-The first build, going on after a kill, adding and removing are all this one thing: `bring_up_to_date`.
+Building, resuming after a kill, adding and removing examples are all done by `bring_up_to_date`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from headwater.sweep.shards import Shard
 from headwater.sweep.sweep import each_shard
 
 COARSE_BYTES = 1024
-"""Of every sketch, so many bytes are looked at first."""
+"""Bytes of every sketch that the coarse pass of a search reads."""
 
 
 class Sketches:
     """A reducer: the sketch, loss and self-influence of every example, in corpus order.
 
-    The self-influence of sketches of some directions is what these have of it over the share they have of its mean.
+    With truncated directions, self-influence is estimated: the self-influence in these directions, divided by their
+    share of the mean self-influence.
     """
 
     def __init__(self, curvature: Curvature | TruncatedCurvature, sketch: Sketch) -> None:
@@ -52,7 +53,7 @@ class Sketches:
         self.rows: list[NDArray[np.int64]] = []
         self.codes: list[NDArray[np.uint8]] = []
         self.numbers: list[NDArray[np.float32]] = []
-        """[B, 3] scale, loss, self-influence."""
+        """[B, 3] scale, loss and self-influence."""
 
     def update(self, batch: Batch, gradients: LayerGradients) -> None:
         self.rows.append(batch.rows)
@@ -86,66 +87,66 @@ class Sketches:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexWork:
-    """What an index is built with."""
+    """The model, corpus, curvature and settings that an index is built with."""
 
     lm: LanguageModel
     corpus: Corpus
     curvature: Curvature | TruncatedCurvature
-    """Or some directions of it, where only these are sketched."""
+    """Truncated if only some directions are sketched."""
     sketch: Sketch
     url: str
     binding: str
-    """Fingerprints and settings; a table bound to others is made anew."""
+    """Fingerprints and settings. A table with another binding is replaced."""
     execution: Execution = LOCAL
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What bringing the index up to date has done."""
+    """The numbers of examples added to the index and removed from it."""
 
     added: int
     removed: int
     replaced: bool = False
-    """Whether an index with other settings was there, and was made anew."""
+    """Whether an index with other settings was replaced."""
 
 
 def bring_up_to_date(work: IndexWork) -> Changes:
-    """Make the table hold every example of the corpus once, and nothing else.
+    """Sketch the examples that have no row in the table, and delete the rows of removed examples.
 
-    Every shard is one commit: stopped anywhere, it goes on with the first shard that is not whole, and no example is
-    there twice. What is there already is not computed again.
+    Every shard is one commit. After an interruption, work resumes with the first incomplete shard, and no example has
+    two rows. Existing rows are not computed again.
     """
     table = open_table(work.url)
     stale = table is not None and table.binding != work.binding
-    made = table is None or stale
+    is_new = table is None or stale
     if table is None or stale:
         coarse = min(COARSE_BYTES, work.sketch.bytes)
         types = metadata_types(work.corpus, range(len(work.corpus)))
         texts = not work.corpus.streamed
         schema = table_schema(types, coarse, work.sketch.bytes - coarse, binding=work.binding, texts=texts)
         table = create_table(work.url, schema)
-    there = table.keys()
-    gone = np.setdiff1d(there, work.corpus.keys)
-    table.delete(gone.tolist())
-    there = np.setdiff1d(there, gone)
-    missing = np.setdiff1d(work.corpus.keys, there)
-    if len(missing) and not made:  # a table just made has the columns of the whole corpus
+    indexed = table.keys()
+    surplus = np.setdiff1d(indexed, work.corpus.keys)
+    table.delete(surplus.tolist())
+    indexed = np.setdiff1d(indexed, surplus)
+    missing = np.setdiff1d(work.corpus.keys, indexed)
+    if len(missing) and not is_new:  # a new table has the columns of the whole corpus
         add_missing_columns(table, metadata_types(work.corpus, work.corpus.positions_of(missing).tolist()))
-    for stretch in work.corpus.key_ranges:
-        _add_stretch(work, table, stretch, there=there)
-    if len(missing) or len(gone) or not table.has_words:
+    for key_range in work.corpus.key_ranges:
+        _add_range(work, table, key_range, indexed=indexed)
+    if len(missing) or len(surplus) or not table.has_words:
         work.execution.report(Step(stage="full-text index", done=0, total=1, tokens=0))
         table.tidy()
         work.execution.report(Step(stage="full-text index", done=1, total=1, tokens=0))
-    return Changes(len(missing), len(gone), stale)
+    return Changes(len(missing), len(surplus), stale)
 
 
-def _add_stretch(work: IndexWork, table: Table, stretch: tuple[int, int], *, there: NDArray[np.int64]) -> None:
-    """Sketch the examples of one stretch of keys that are not `there`. Its shards follow from the stretch alone."""
-    first, last = np.searchsorted(work.corpus.keys, stretch)
+def _add_range(work: IndexWork, table: Table, key_range: tuple[int, int], *, indexed: NDArray[np.int64]) -> None:
+    """Sketch the examples of a range of keys that are not `indexed`. Its shards depend on the range alone."""
+    first, last = np.searchsorted(work.corpus.keys, key_range)
     keys = work.corpus.keys[first:last]
     positions = range(int(first), int(last))
-    missing = ~np.isin(keys, there)
+    missing = ~np.isin(keys, indexed)
     if not missing.any():
         return
     sweep = work.execution.sweep("index", work.lm, work.curvature.layers, sequences=work.corpus.sequences(positions))
@@ -153,7 +154,7 @@ def _add_stretch(work: IndexWork, table: Table, stretch: tuple[int, int], *, the
     def finished(shard: Shard) -> bool:
         return not missing[shard.start : shard.stop].any()
 
-    make = partial(Sketches, work.curvature, work.sketch)  # and nothing else, since an engine may send it elsewhere
+    make = partial(Sketches, work.curvature, work.sketch)  # small: an engine may send it to other machines
     for shard, reducer in each_shard(sweep, make, finished, report=work.execution.report):
         wanted = np.flatnonzero(missing[shard.start : shard.stop])
         table.append(_rows(work, table, positions[shard.start : shard.stop], sketches=reducer, wanted=wanted))
@@ -162,10 +163,10 @@ def _add_stretch(work: IndexWork, table: Table, stretch: tuple[int, int], *, the
 def _rows(
     work: IndexWork, table: Table, positions: Sequence[int], *, sketches: Sketches, wanted: NDArray[np.int64]
 ) -> Any:
-    """The table's rows of the `wanted` among a shard's examples."""
+    """Rows for the table: the `wanted` examples of a shard."""
     state = sketches.state_dict()
-    chosen = [positions[k] for k in wanted.tolist()]
+    selected = [positions[k] for k in wanted.tolist()]
     codes, numbers = (state[name].numpy()[wanted] for name in ("codes", "numbers"))
     return table_rows(
-        table.lance.schema, work.corpus.keys[chosen], list(work.corpus.read(chosen)), codes=codes, numbers=numbers
+        table.lance.schema, work.corpus.keys[selected], list(work.corpus.read(selected)), codes=codes, numbers=numbers
     )

@@ -1,4 +1,4 @@
-"""What estimates say of the examples that are not scored yet: which is the likeliest, and how many are missing."""
+"""Which unscored candidates are most likely among the top k, and the expected number still missing."""
 
 from __future__ import annotations
 
@@ -13,49 +13,50 @@ from numpy.typing import NDArray
 from headwater.attribution.index.search import Candidates
 
 OUTLIER_SHARE, OUTLIER_WIDTH, ROUNDS = 0.02, 5.0, 20
-"""Start of the fit: the share of examples with much influence, their width in units of the others', and its rounds."""
+"""Fit of the prior: initial share of outliers, their initial width in units of the others' width, and EM rounds."""
 MISSES = 0.02
-"""Scoring ends where fewer than this number of the strongest k at each end are expected to be missing."""
+"""Scoring stops when fewer than this number of the top k at each end are expected to be missing."""
 
 
 class Expectation(Protocol):
-    """Decides which candidates are scored next, and when enough are scored."""
+    """Decides which candidates are scored next, and when scoring stops."""
 
     @property
     def enough(self) -> float:
-        """Scoring ends where `missed` is below this at both ends."""
+        """Scoring stops when `missed` is below this at both ends."""
         ...
 
     def probs(self, thresholds: list[float]) -> NDArray[np.float64]:
-        """[n] a number for each candidate, larger where it is likelier to belong to one of the ends."""
+        """[n] a number for each candidate that grows with the probability that it belongs to the top k of an end."""
         ...
 
     def missed(self, thresholds: list[float], left: NDArray[np.bool_], found: list[list[int]]) -> NDArray[np.float64]:
-        """[2] the expected number of examples at each end that are still among those `left` [n] to be scored.
+        """[2] the expected number of top-k examples of each end among the unscored candidates `left` [n].
 
-        `thresholds` are the strengths of the k-th example at each end, `found` the places of the examples there.
+        `thresholds` are the strengths of the k-th example at each end. `found` are the rows, among the candidates, of
+        the top k so far.
         """
         ...
 
 
 def expectation(candidates: Candidates) -> Expectation:
-    """By the known noise of the estimates; by ranks alone where sketches see only a part of the influence."""
+    """The expectation from the known noise of estimates, or from ranks if sketches cover only part of the influence."""
     return RankExpectation(candidates) if candidates.partial else noise_expectation(candidates)
 
 
 @dataclass(frozen=True)
 class NoiseExpectation:
-    """What estimates with normal noise of known deviation say of the exact values.
+    """Expectation from estimates with normal noise of known standard deviation.
 
-    Most examples have hardly any influence, a few have much. The prior of a value is therefore a mixture of a narrow
+    Most examples have almost no influence, a few have much. So the prior of an exact value is a mixture of a narrow
     normal, whose width is fitted to the estimates, and a wide one.
     """
 
     candidates: Candidates
     outlier: NDArray[np.float64]
-    """[n] the probability that a candidate is one of the few."""
+    """[n] the probability that a candidate belongs to the wide component."""
     width: float
-    """Standard deviation of the many, in units of the noise."""
+    """Standard deviation of the narrow component, in units of the noise."""
     enough: float = MISSES
 
     def probs(self, thresholds: list[float]) -> NDArray[np.float64]:
@@ -65,24 +66,24 @@ class NoiseExpectation:
         return self._passing(thresholds)[:, left].sum(axis=1)
 
     def _passing(self, thresholds: list[float]) -> NDArray[np.float64]:
-        """[2, n] the probability that each candidate passes the threshold of either end."""
+        """[2, n] the probability that each candidate is above the threshold of each end."""
         noise = np.maximum(self.candidates.deviations, 1e-30)
         shrunk = self.width**2 / (1 + self.width**2)
         rows: list[NDArray[np.float64]] = []
         for sign, threshold in zip((1, -1), thresholds, strict=True):
             estimates = sign * self.candidates.estimates
-            few = _normal_cdf((estimates - threshold) / noise)
-            many = _normal_cdf((shrunk * estimates - threshold) / (np.sqrt(shrunk) * noise + 1e-30))
-            rows.append(self.outlier * few + (1 - self.outlier) * many)
+            wide = _normal_cdf((estimates - threshold) / noise)
+            narrow = _normal_cdf((shrunk * estimates - threshold) / (np.sqrt(shrunk) * noise + 1e-30))
+            rows.append(self.outlier * wide + (1 - self.outlier) * narrow)
         return np.stack(rows)
 
 
 class RankExpectation:
-    """What estimates of a part of the influence say: the order of likelihood, and no more.
+    """Expectation from the ranks of estimates alone, for sketches that cover only part of the influence.
 
-    Examples that resemble the question in the part that sketches see also resemble it in the rest, more than chance
-    would give, so the error follows no known law. But the strongest thin out towards lower estimates: the number of
-    them in the lower half of the scored ranks is taken as the number below those ranks. Scoring goes on until it is 0.
+    Examples that resemble the question in the sketched part also resemble it in the rest, so the error follows no known
+    law. But top examples become rarer towards lower estimates. So the number of them in the lower half of the scored
+    ranks is the estimate of the number below these ranks. Scoring continues until it is 0.
     """
 
     enough = 1.0
@@ -90,7 +91,7 @@ class RankExpectation:
     def __init__(self, candidates: Candidates) -> None:
         order = np.argsort(-candidates.estimates, kind="stable")
         self.ranks = np.empty((2, len(order)), np.int64)
-        """At the end of the proponents, and at that of the opponents; 0 is the strongest."""
+        """[2, n] the rank of each candidate among proponents and among opponents; 0 is the strongest."""
         self.ranks[0, order] = np.arange(len(order))
         self.ranks[1] = len(order) - 1 - self.ranks[0]
 
@@ -98,19 +99,19 @@ class RankExpectation:
         return -self.ranks.min(axis=0).astype(np.float64)
 
     def missed(self, thresholds: list[float], left: NDArray[np.bool_], found: list[list[int]]) -> NDArray[np.float64]:
-        """As in the protocol; 0.5 stands for none."""
+        """As in the protocol; 0.5 means none."""
         if not left.any():
             return np.zeros(2)
         depths = self.ranks[:, left].min(axis=1)
         ends = zip(self.ranks, depths, found, strict=True)
-        return np.array([sum(2 * ranks[place] >= depth for place in end) + 0.5 for ranks, depth, end in ends])
+        return np.array([sum(2 * ranks[row] >= depth for row in end) + 0.5 for ranks, depth, end in ends])
 
 
 def noise_expectation(candidates: Candidates) -> NoiseExpectation:
-    """Fit two normals about 0 to the estimates, whose noise is known: any spread beyond it is real.
+    """Fit a mixture of two normals with mean 0 to the estimates. Spread beyond the known noise is real.
 
-    The width of the narrow one follows from the median, which a few outliers do not move; share and width of the
-    wide one from expectation–maximisation.
+    The width of the narrow component comes from the median, which a few outliers do not change. Share and width of the
+    wide component come from expectation–maximisation.
     """
     scaled = np.clip(candidates.estimates / np.maximum(candidates.deviations, 1e-30), -1e6, 1e6)
     if not len(scaled):

@@ -1,4 +1,4 @@
-"""The index of a run: where it is, whether it fits the run as it is now, and its sketches in memory."""
+"""The index of a run: its table, the check that it matches the run, and its sketches in memory."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from headwater.errors import FingerprintMismatch, HeadwaterError
 
 @dataclass
 class Index:
-    """The table at `url` with what has been read of it."""
+    """The table at `url`, with the sketches that were read from it."""
 
     url: str
     memory: int | None = None
-    """Bytes that sketches may take in memory; None is half of what is free."""
-    _held: dict[tuple[int, str], LoadedSketches] = field(
+    """Bytes of memory for sketches; None is half of the free memory."""
+    _loaded: dict[tuple[int, str], LoadedSketches] = field(
         default_factory=dict[tuple[int, str], LoadedSketches], repr=False
     )
-    _whole: tuple[int, str] | None = field(default=None, repr=False)
-    """Version of the table and fingerprint of the corpus that were last seen to agree."""
+    _complete: tuple[int, str] | None = field(default=None, repr=False)
+    """Version of the table and fingerprint of the corpus when they last had the same examples."""
 
     @property
     def exists(self) -> bool:
@@ -35,26 +35,26 @@ class Index:
 
     @property
     def table(self) -> Table | None:
-        """The table as it is now, or None where there is none."""
+        """The table in its newest version, or None if there is none."""
         return open_table(self.url)
 
     @property
     def settings(self) -> IndexSettings | None:
-        """What the index was built from, or None where there is none."""
+        """The settings that the index was built with, or None if there is no index."""
         table = self.table
         return None if table is None else parse_settings(table.binding)
 
     def matching(self, corpus: Corpus, where: str | None, contains: str | None) -> NDArray[np.bool_]:
-        """[N] which examples a condition and words choose (see Table.matching)."""
+        """[N] the examples that meet the condition `where` and contain the words `contains` (see Table.matching)."""
         keys = self._require(corpus).matching(where, contains)
-        among = np.zeros(len(corpus), dtype=np.bool_)
-        among[corpus.positions_of(keys)] = True
-        return among
+        selected = np.zeros(len(corpus), dtype=np.bool_)
+        selected[corpus.positions_of(keys)] = True
+        return selected
 
     def loaded(self, corpus: Corpus, curvature: Mapping[str, str]) -> LoadedSketches:
-        """The sketches, read into memory the first time.
+        """The sketches. They are read from the table at the first call.
 
-        Raises HeadwaterError where the index is unfinished, or belongs to another curvature or damping.
+        Raises HeadwaterError if the index is unfinished, or belongs to another curvature or damping.
         """
         table = self._require(corpus)
         settings = parse_settings(table.binding)
@@ -67,28 +67,28 @@ class Index:
                     fix="Build the index again (headwater index RUN), or score everything with --exact.",
                 )
         key = (table.version, corpus.fingerprint)
-        if key not in self._held:
+        if key not in self._loaded:
             memory = int(psutil.virtual_memory().available * MEMORY_SHARE) if self.memory is None else self.memory
-            self._held.clear()
-            self._held[key] = load_sketches(
+            self._loaded.clear()
+            self._loaded[key] = load_sketches(
                 table, corpus, settings.sketch, memory=memory, directions=settings.directions
             )
-        return self._held[key]
+        return self._loaded[key]
 
     def _require(self, corpus: Corpus) -> Table:
-        """The table, which must hold exactly the examples of the corpus."""
+        """The table. Raises HeadwaterError if it does not hold exactly the examples of the corpus."""
         table = self.table
         if table is None:
             raise HeadwaterError(
-                "There is no index yet, and conditions and words are looked up in it. Build it: headwater index RUN"
+                "There is no index yet, and --where and --contains need one. Build it: headwater index RUN"
             )
         state = (table.version, corpus.fingerprint)
-        if state == self._whole:
+        if state == self._complete:
             return table
         if len(table) != len(corpus) or not np.array_equal(np.sort(table.keys()), corpus.keys):
             raise HeadwaterError(
-                f"The index is unfinished: it holds {len(table):,} examples, the corpus {len(corpus):,}. Go on with "
-                "headwater index RUN, or score everything with --exact."
+                f"The index is unfinished: it holds {len(table):,} examples, the corpus {len(corpus):,}. Finish it "
+                "(headwater index RUN), or score everything with --exact."
             )
-        self._whole = state
+        self._complete = state
         return table

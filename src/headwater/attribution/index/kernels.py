@@ -1,6 +1,6 @@
-"""Compiled loops of the sketch: coding a whitened gradient, and adding up table look-ups over many codes.
+"""Compiled loops of the sketch: encoding whitened gradients, and summing table look-ups over codes.
 
-Threads share the work (`headwater.base.compiled`); each is compiled once and kept on disk by numba.
+Each function is compiled once and cached on disk by numba. Threads share the work (`headwater.base.compiled`).
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from numba.extending import intrinsic
 from headwater.base.compiled import compiled, inlined
 
 BLOCK = 128
-"""Coordinates that one byte of a sketch speaks for: seven bits say which one, the eighth its sign."""
+"""Coordinates that one byte of a sketch encodes: seven bits select one of them, the eighth is its sign."""
 LANES = 64
-"""Blocks worked on side by side, so that every step is a loop over contiguous numbers."""
+"""Blocks processed side by side, so that every step is a loop over contiguous numbers."""
 TILE = 32
-"""Bytes of a code looked up at a time: their tables (32 KB) stay in the first-level cache."""
+"""Bytes of a code looked up together: their tables (32 KB) stay in the first-level cache."""
 
 
 @compiled
 def encode(
     whitened: Any, flips: Any, offsets: Any, signs: Any, steps: Any, codes: Any, energies: Any, alignments: Any
 ) -> None:  # pragma: no cover
-    """Code rows `whitened` [n, D] into `codes` [n, P · blocks]; note their squared norms as `energies` [n] and their
-    `alignments` [n] with what they decode to.
+    """Encode the rows of `whitened` [n, D] into `codes` [n, P · blocks], with `energies` [n] and `alignments` [n].
 
-    Matching pursuit, block by block: in plane p the block's coordinates are rotated by a signed Hadamard matrix
-    (`signs` [P, 128]), the largest is noted, and `steps[p]` of it is taken away before the next plane looks. The row
-    is scaled to a mean square of 1 first; the alignment is the dot product of that with its decoded form.
+    The energy of a row is its squared norm. The row is then scaled to a mean square of 1; its alignment is the dot
+    product of the scaled row with its decoded form. Encoding is matching pursuit, block by block: in plane p the
+    coordinates of a block are rotated by a signed Hadamard matrix (`signs` [P, 128]), the largest is encoded, and
+    `steps[p]` times its direction is subtracted before the next plane.
     """
     planes = signs.shape[0]
     blocks = codes.shape[1] // planes
     whole = np.empty((BLOCK, LANES), np.float32)
     rest = np.empty((BLOCK, LANES), np.float32)
-    turned = np.empty((BLOCK, LANES), np.float32)
+    rotated = np.empty((BLOCK, LANES), np.float32)
     largest = np.empty(LANES, np.float32)
-    place = np.empty(LANES, np.int32)
+    index = np.empty(LANES, np.int32)
     for i in range(len(whitened)):
         row = whitened[i]
         energies[i] = _energy(row)
@@ -50,18 +50,18 @@ def encode(
             _gather(row, flips, offsets, unit, first, blocks, rest)
             whole[:] = rest
             for plane in range(planes):
-                _turn(rest, signs[plane], turned)
-                _find_largest(turned, largest, place)
+                _rotate(rest, signs[plane], rotated)
+                _find_largest(rotated, largest, index)
                 for lane in range(width):
-                    codes[i, plane * blocks + first + lane] = place[lane] + (BLOCK if largest[lane] < 0 else 0)
-                _take_away(rest, signs[plane], steps[plane], largest, place)
-            alignment += _taken(whole, rest, width)
+                    codes[i, plane * blocks + first + lane] = index[lane] + (BLOCK if largest[lane] < 0 else 0)
+                _subtract(rest, signs[plane], steps[plane], largest, index)
+            alignment += _alignment(whole, rest, width)
         alignments[i] = alignment
 
 
 @inlined
 def _energy(row: Any) -> Any:
-    """The squared norm, summed in stretches so that a long row loses no precision."""
+    """The squared norm, summed in parts so that a long row loses no precision."""
     total = 0.0
     for start in range(0, len(row), 4096):
         part = np.float32(0)
@@ -94,17 +94,17 @@ def _gather(row: Any, flips: Any, offsets: Any, unit: Any, first: int, blocks: i
 
 
 @inlined
-def _turn(rest: Any, signs: Any, turned: Any) -> None:
-    """Rotate every block: signs, then a fast Walsh–Hadamard transform, over √128."""
+def _rotate(rest: Any, signs: Any, rotated: Any) -> None:
+    """Rotate every block: multiply by `signs`, apply a fast Walsh–Hadamard transform, divide by √128."""
     root = np.float32(1 / math.sqrt(BLOCK))
     for j in range(BLOCK):
         for lane in range(LANES):
-            turned[j, lane] = rest[j, lane] * (signs[j] * root)
+            rotated[j, lane] = rest[j, lane] * (signs[j] * root)
     half = 1
     while half < BLOCK:
         for start in range(0, BLOCK, 2 * half):
             for j in range(start, start + half):
-                _butterfly(turned[j], turned[j + half])
+                _butterfly(rotated[j], rotated[j + half])
         half *= 2
 
 
@@ -117,21 +117,22 @@ def _butterfly(upper: Any, lower: Any) -> None:
 
 
 @inlined
-def _find_largest(turned: Any, largest: Any, place: Any) -> None:
+def _find_largest(rotated: Any, largest: Any, index: Any) -> None:
+    """The coordinate of the largest absolute value in every block, and its index."""
     for lane in range(LANES):
         largest[lane] = 0
-        place[lane] = 0
+        index[lane] = 0
     for j in range(BLOCK):
         for lane in range(LANES):
-            value, held = turned[j, lane], largest[lane]
-            better = abs(value) > abs(held)
-            largest[lane] = value if better else held
-            place[lane] = np.int32(j) if better else place[lane]
+            value, best = rotated[j, lane], largest[lane]
+            better = abs(value) > abs(best)
+            largest[lane] = value if better else best
+            index[lane] = np.int32(j) if better else index[lane]
 
 
 @inlined
-def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> None:
-    """Subtract `step` times the noted basis vector: entry (j, k) of a Hadamard matrix is (−1)^popcount(j & k)."""
+def _subtract(rest: Any, signs: Any, step: Any, largest: Any, index: Any) -> None:
+    """Subtract `step` times the encoded basis vector. Entry (j, k) of a Hadamard matrix is (−1)^popcount(j & k)."""
     root = np.float32(1 / math.sqrt(BLOCK))
     amount = np.empty(LANES, np.float32)
     for lane in range(LANES):
@@ -139,13 +140,13 @@ def _take_away(rest: Any, signs: Any, step: Any, largest: Any, place: Any) -> No
     for j in range(BLOCK):
         sign = signs[j]
         for lane in range(LANES):
-            odd = _popcount(place[lane] & np.int32(j)) & 1  # pyright: ignore[reportCallIssue]
+            odd = _popcount(index[lane] & np.int32(j)) & 1  # pyright: ignore[reportCallIssue]
             rest[j, lane] -= sign * amount[lane] * np.float32(1 - 2 * odd)
 
 
 @inlined
-def _taken(whole: Any, rest: Any, width: int) -> Any:
-    """Dot product of the blocks with what has been taken away from them."""
+def _alignment(whole: Any, rest: Any, width: int) -> Any:
+    """Dot product of the blocks with what was subtracted from them."""
     total = np.float32(0)
     for j in range(BLOCK):
         for lane in range(width):
@@ -160,7 +161,7 @@ def _popcount(typing: Any, number: Any) -> Any:
 
 @compiled
 def look_up(codes: Any, rows: Any, table: Any, sums: Any) -> None:  # pragma: no cover
-    """Add to `sums` [n] the numbers of `table` [bytes, 256] that the codes [N, bytes] of the n `rows` point to."""
+    """Add to `sums` [n] the entries of `table` [bytes, 256] at the `codes` [N, bytes] of the n `rows`."""
     width = codes.shape[1]
     whole = width - width % TILE
     for start in range(0, whole, TILE):
@@ -168,7 +169,7 @@ def look_up(codes: Any, rows: Any, table: Any, sums: Any) -> None:  # pragma: no
         for i in range(len(rows)):
             code = codes[rows[i], start : start + TILE]
             first, second, third, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            for j in range(0, TILE, 4):  # four sums, so that no addition waits for the one before it
+            for j in range(0, TILE, 4):  # four sums, so that additions do not wait for each other
                 first += tile[j, code[j]]
                 second += tile[j + 1, code[j + 1]]
                 third += tile[j + 2, code[j + 2]]

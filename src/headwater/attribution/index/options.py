@@ -1,4 +1,4 @@
-"""Options of building an index. Loads neither torch nor numpy."""
+"""Options of `index`, declared once. Loads neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headwater.base.options import Option
 from headwater.base.plugins import SKETCHES
 
 DEFAULT_BYTES = 8192
-"""Bytes of sketch per example, where nothing else is asked for."""
+"""Default number of bytes of sketch per example."""
 DEFAULT_KIND = "planes"
 SketchBytes = Annotated[
     int | None,

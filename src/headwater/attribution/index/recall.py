@@ -1,4 +1,4 @@
-"""How many of the exactly strongest examples an index finds: sketches of several widths against a scan."""
+"""Recall of an index: the share of the exact top examples that sketches of several widths find."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from headwater.sweep.sweep import Sweep, fold
 
 
 class Widths(Rows):
-    """[N, widths × (bytes + scale), …]: sketches of several widths, and I(z, z), in one sweep."""
+    """A reducer: sketches of several widths, and I(z, z), as bytes [N, 4 + Σ (4 + bytes)], in one sweep."""
 
     def __init__(self, curvature: Curvature, sketches: Sequence[Sketch]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Widths(Rows):
 def sketched(
     sweep: Sweep, curvature: Curvature, sketches: Sequence[Sketch], *, report: Report = silent
 ) -> list[LoadedSketches]:
-    """The corpus's sketches of every width, in memory."""
+    """The sketches of the corpus in every width, in memory."""
     rows = fold(sweep, lambda: Widths(curvature, sketches), report=report).values.numpy()
     energies, start = np.ascontiguousarray(rows[:, :4]).view(np.float32)[:, 0], 4
     found: list[LoadedSketches] = []
@@ -57,7 +57,7 @@ def sketched(
 def in_memory(
     sketch: Sketch, scales: NDArray[Any], energies: NDArray[Any], *, codes: NDArray[np.uint8]
 ) -> LoadedSketches:
-    """Sketches without a table."""
+    """Loaded sketches without a table."""
     numbers = np.arange(len(codes))
     coarse, fine = (np.ascontiguousarray(part) for part in (codes[:, :COARSE_BYTES], codes[:, COARSE_BYTES:]))
     return LoadedSketches(
@@ -74,16 +74,16 @@ def in_memory(
 
 @dataclass(frozen=True)
 class Found:
-    """What a question to an index shows of the exact strongest."""
+    """The quality of an index's answer to one question."""
 
     recall: float
-    """Share of the exact top k of both ends that is shown."""
+    """Share of the exact top k of both ends that the answer shows."""
     alone: float
-    """The same of the top k by the estimates of the sketches, nothing scored."""
+    """Share of the exact top k of both ends in the top k by estimates, without exact scoring."""
     scored: int
-    """Examples scored exactly."""
+    """Number of examples scored exactly."""
     missed: float
-    """How many of those shown a scan would replace, as the answer would say."""
+    """Expected number of shown examples that an exact scan would replace, as in an answer."""
 
 
 def found_by(
@@ -94,7 +94,7 @@ def found_by(
     budget: Budget,
     rank_by: RankBy = "influence",
 ) -> Found:
-    """Search and scoring as in `ask`, the exact scores [N] taken from a scan made before."""
+    """Search and score as `ask` does, with the `exact` scores [N] of an earlier scan."""
     norms = np.sqrt(loaded.self_influence) if rank_by == "relative" else None
     candidates = search(loaded, sketch_query, rank_by, among=None)
     found = rescore(
@@ -111,12 +111,12 @@ def found_by(
 
 
 def recall_of(shown: Sequence[Sequence[int]], strengths: NDArray[Any], k: int) -> float:
-    """Share of the exact top k at both ends, proponents and opponents, that is `shown` by position."""
+    """Share of the exact top k of proponents and opponents whose positions are `shown`."""
     order = np.argsort(strengths, kind="stable").tolist()
-    return sum(len({*right} & {*end}) for right, end in zip((order[-k:], order[:k]), shown, strict=True)) / (2 * k)
+    return sum(len({*top} & {*end}) for top, end in zip((order[-k:], order[:k]), shown, strict=True)) / (2 * k)
 
 
 def _estimated(candidates: Candidates, k: int) -> list[list[int]]:
-    """The k highest and the k lowest by their estimates."""
+    """Positions of the k highest and of the k lowest estimates."""
     order = candidates.positions[np.argsort(candidates.estimates, kind="stable")].tolist()
     return [order[-k:], order[:k]]

@@ -1,4 +1,4 @@
-"""What an index was built from, kept in its table: it serves no other curvature, damping or corpus."""
+"""Settings of an index, stored in its table: the curvature it belongs to, and its sketch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from headwater.errors import HeadwaterError
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """The curvature an index belongs to, and its sketch."""
+    """The curvature that an index belongs to, and its sketch."""
 
     curvature: dict[str, str]
     """Fingerprints and settings of the curvature, and its damping."""
     sketch: Sketch
     directions: int = 0
-    """Of every layer's inputs and outputs, so many were sketched; 0 is all."""
+    """Eigenvectors kept on each side of a layer; 0 is all."""
     kind: str = DEFAULT_KIND
-    """Of the sketch."""
+    """Kind of the sketch."""
 
     def to_json(self) -> str:
-        kept: dict[str, object] = {"curvature": self.curvature, "sketch": asdict(self.sketch)}  # pyright: ignore
+        facts: dict[str, object] = {"curvature": self.curvature, "sketch": asdict(self.sketch)}  # pyright: ignore
         if self.directions:
-            kept["directions"] = self.directions
+            facts["directions"] = self.directions
         if self.kind != DEFAULT_KIND:
-            kept |= {"kind": self.kind, "package": SKETCHES.package(self.kind)}
-        return json.dumps(kept, sort_keys=True)
+            facts |= {"kind": self.kind, "package": SKETCHES.package(self.kind)}
+        return json.dumps(facts, sort_keys=True)
 
 
 def settings_for(
@@ -38,27 +38,31 @@ def settings_for(
     dimensions: Callable[[int], int],
     options: IndexOptions,
     *,
-    there: IndexSettings | None,
+    existing: IndexSettings | None,
 ) -> IndexSettings:
-    """What an index is built with: what `options` ask for, and where they say nothing, what the index `there` has.
+    """The settings of a new index: those of `options`, and for options that are None, those of the `existing` index.
 
-    `dimensions` gives the numbers of a whitened gradient along so many directions.
+    `dimensions` maps a number of directions to D, the size of a whitened gradient.
     """
     directions = options.directions
     if directions is None:
-        directions = there.directions if there is not None else 0
+        directions = existing.directions if existing is not None else 0
     numbers, kind = dimensions(directions), options.sketch
     if kind is None:
-        kind = there.kind if there is not None else DEFAULT_KIND
-    if options.bytes is None and there is not None and (there.kind, there.sketch.dimensions) == (kind, numbers):
-        sketch = replace(there.sketch, seed=options.seed)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        kind = existing.kind if existing is not None else DEFAULT_KIND
+    if (
+        options.bytes is None
+        and existing is not None
+        and (existing.kind, existing.sketch.dimensions) == (kind, numbers)
+    ):
+        sketch = replace(existing.sketch, seed=options.seed)  # pyright: ignore[reportArgumentType, reportCallIssue]
     else:
         sketch = sketch_of_width(numbers, options.bytes or DEFAULT_BYTES, options.seed, kind=kind)
     return IndexSettings(dict(curvature), sketch, directions, kind)
 
 
 def parse_settings(text: str) -> IndexSettings:
-    """The settings that `to_json` wrote. Raises HeadwaterError where the index was written by something else."""
+    """The settings that `to_json` wrote. Raises HeadwaterError if the text is something else."""
     try:
         found = json.loads(text)
         kind = found.get("kind", DEFAULT_KIND)
@@ -68,5 +72,5 @@ def parse_settings(text: str) -> IndexSettings:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise HeadwaterError(
-            "The index was not written by this version of Headwater. Build it again: headwater index RUN"
+            "The index was not written by this version of Headwater. Delete it and build it again: headwater index RUN"
         ) from error

@@ -1,8 +1,8 @@
-"""Sketches: a whitened gradient of D numbers in a few thousand bytes that keep its dot products.
+"""Sketches: whitened gradients of D numbers in a few thousand bytes that keep dot products.
 
-The dot product of two whitened gradients is the influence. A question's own stays in float: every byte of a sketch has
-a table of 256 numbers made from it, and an estimate is the sum of what the bytes look up there, times the example's own
-factor.
+The dot product of two whitened gradients is the influence. The whitened gradient of a question stays in float. It gives
+a table of 256 numbers for every byte of a sketch. An estimate is the sum of the numbers that the bytes of a sketch look
+up, times the example's own scale.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ class Codes:
     """Sketches of n examples."""
 
     codes: NDArray[np.uint8]
-    """[n, bytes], plane after plane."""
+    """[n, bytes] plane after plane."""
     scales: NDArray[np.float32]
-    """[n] what the looked-up sum is multiplied with to estimate the influence without bias."""
+    """[n] factors that make the looked-up sums unbiased estimates of influence."""
     energies: NDArray[np.float64]
     """[n] squared norms of the whitened gradients: I(z, z)."""
 
 
 class Sketch(Protocol):
-    """How whitened gradients are sketched: a frozen dataclass of numbers, which give the same sketch everywhere.
+    """A way to sketch whitened gradients: a frozen dataclass whose fields are numbers, one of them `seed`.
 
-    One of them is called `seed`.
+    The same numbers give the same sketch on every machine.
     """
 
     @property
     def dimensions(self) -> int:
-        """D: numbers of a whitened gradient."""
+        """D, the size of a whitened gradient."""
         ...
 
     @property
     def bytes(self) -> int:
-        """Bytes an example. The first of them must tell by themselves, roughly, what all do."""
+        """Bytes per example. The first bytes alone must give a rough estimate."""
         ...
 
     @property
@@ -59,30 +59,30 @@ class Sketch(Protocol):
         ...
 
     def table(self, whitened: NDArray[Any]) -> NDArray[np.float32]:
-        """[bytes, 256] for a query's whitened gradient [D]: what each value of each byte adds to the dot product."""
+        """[bytes, 256] for a query's whitened gradient [D]: the part of each value of each byte in the dot product."""
         ...
 
 
 @dataclass(frozen=True)
 class SketchKind:
-    """One way to sketch."""
+    """A kind of sketch, as a plugin provides it."""
 
     of_width: Callable[[int, int, int], Sketch]
-    """Of D dimensions, bytes an example at most, and a seed: the sketch."""
+    """Makes a sketch from D, the maximum bytes per example, and a seed."""
     read: Callable[..., Sketch]
-    """Its class: of every field by its name, the sketch again. The fields are numbers, kept as JSON with the index."""
+    """Makes a sketch from its fields by name. The fields are numbers, stored as JSON with the index."""
 
 
 def sketch_kind(name: str, package: str = "") -> SketchKind:
-    """The kind of that name. Raises HeadwaterError where there is none (see plugins.Group.load)."""
+    """The kind with that name. Raises HeadwaterError if there is none (see plugins.Group.load)."""
     return SKETCHES.load(name, package)
 
 
 def sketch_of_width(dimensions: int, width: int = DEFAULT_BYTES, seed: int = 0, *, kind: str = DEFAULT_KIND) -> Sketch:
-    """The sketch of D `dimensions` that takes about `width` bytes an example, and not more.
+    """The sketch of D `dimensions` that takes at most, and about, `width` bytes per example.
 
-    Raises HeadwaterError for a width out of bounds, or where there is no such kind.
+    Raises HeadwaterError for a width outside the limits, or an unknown kind.
     """
     if not FEWEST_BYTES <= width <= MOST_BYTES:
-        raise HeadwaterError(f"--bytes {width}: a sketch takes between {FEWEST_BYTES} and {MOST_BYTES:,} bytes.")
+        raise HeadwaterError(f"--bytes {width}: give a number between {FEWEST_BYTES} and {MOST_BYTES:,}.")
     return sketch_kind(kind).of_width(dimensions, width, seed)

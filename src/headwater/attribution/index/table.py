@@ -1,8 +1,7 @@
-"""The table of indexed examples: an embedded LanceDB table, in a folder or at an object store's URL.
+"""The table of an index: an embedded LanceDB table, in a folder or at the URL of an object store.
 
-One row an example: `key` (see corpus.Corpus), `id`, `text`, `location` (file and line), the corpus's own columns,
-`tokens`, `loss`, `self_influence`, its sketch in three parts: `scale`, `coarse` bytes and `fine` bytes, and `check`,
-a checksum.
+It has one row per example: `key` (see corpus.Corpus), `id`, `text`, `location` (file and line), the corpus's own
+columns, `tokens`, `loss`, `self_influence`, the sketch (`scale`, `coarse` bytes, `fine` bytes) and a checksum, `check`.
 """
 
 from __future__ import annotations
@@ -34,56 +33,56 @@ ROWS_AT_A_TIME = 8192
 
 @dataclass(frozen=True)
 class Table:
-    """The table, opened."""
+    """An open table."""
 
     url: str
     lance: Any
 
     @property
     def binding(self) -> str:
-        """What the index was made from; kept in the table's schema."""
+        """The settings of the index as JSON, stored in the schema of the table."""
         return (self.lance.schema.metadata or {}).get(b"headwater", b"{}").decode()
 
     @property
     def version(self) -> int:
-        """Grows with every change of the table."""
+        """A number that grows with every change of the table."""
         return int(self.lance.version)
 
     @property
     def columns(self) -> list[str]:
-        """Names that a filter may use."""
+        """Names of the columns that a condition may use."""
         return [name for name in self.lance.schema.names if name not in ("key", "scale", "coarse", "fine", "check")]
 
     def __len__(self) -> int:
         return int(self.lance.count_rows())
 
     def keys(self) -> NDArray[np.int64]:
-        """[rows] the keys of all rows, in the table's order."""
+        """[rows] the keys of all rows, in the order of the table."""
         return self._column(self.lance.search().select(["key"]))
 
     def append(self, rows: Any) -> None:
-        """Add rows in one commit: all of them, or after a kill none."""
+        """Add rows in one commit: after a kill, all or none of them."""
         self.lance.add(rows)
 
     def delete(self, keys: Iterable[int]) -> None:
-        """Take rows out, by their keys."""
-        wanted = sorted(keys)
-        for start in range(0, len(wanted), ROWS_AT_A_TIME):
-            part = ", ".join(str(int(key)) for key in wanted[start : start + ROWS_AT_A_TIME])
+        """Delete the rows with these keys."""
+        deleted = sorted(keys)
+        for start in range(0, len(deleted), ROWS_AT_A_TIME):
+            part = ", ".join(str(int(key)) for key in deleted[start : start + ROWS_AT_A_TIME])
             self.lance.delete(f"key IN ({part})")
 
     @property
     def has_texts(self) -> bool:
-        """Whether it holds the examples' texts, which it does unless they are streamed."""
+        """Whether the table has the texts of the examples. It has, unless the corpus is streamed."""
         return "text" in self.lance.schema.names
 
     @property
     def has_words(self) -> bool:
-        """Whether there is a full-text index, where there are texts."""
+        """Whether there is a full-text index, or no texts to index."""
         return not self.has_texts or any("text" in index.columns for index in self.lance.list_indices())
 
     def tidy(self) -> None:
-        """Bring the full-text index up to date. The first time it is made; later, small files are merged as well."""
+        """Make the full-text index, or update it and merge small files."""
         if self.has_words:
             self.lance.optimize()
         else:
@@ -93,25 +92,25 @@ class Table:
             self.lance.create_index("text", config=words, replace=True)
 
     def matching(self, where: str | None = None, contains: str | None = None) -> NDArray[np.int64]:
-        """Keys of the rows for which the SQL condition `where` holds and whose text contains the words `contains`.
+        """Keys of the rows that meet the SQL condition `where` and whose text contains the words `contains`.
 
-        Words are compared without case; several must follow each other. Raises HeadwaterError, with the columns there
-        are, where the condition cannot be read.
+        Words are compared without case and must follow each other. Raises HeadwaterError, with the names of the
+        columns, if the condition cannot be used.
         """
         query: Any = self.lance.search()
         if contains is not None:
             if not self.has_texts:
                 raise HeadwaterError(
-                    "--contains looks words up in the index, and the index of a streamed corpus holds no texts. Choose "
-                    "with --where, or make a run that holds them, without --stream."
+                    "--contains needs texts in the index, and the index of a streamed corpus has none. Use --where, or "
+                    "make a run with its own texts: headwater fit RUN --model MODEL --corpus CORPUS, without --stream."
                 )
             words = re.findall(r"\w+", contains)
             if not words:
-                raise HeadwaterError(f"--contains {contains!r} has no word to look for.")
+                raise HeadwaterError(f"--contains {contains!r} contains no word. Give at least one.")
             from lancedb.query import MatchQuery, PhraseQuery
 
-            asked: Any = PhraseQuery if len(words) > 1 else MatchQuery
-            query = self.lance.search(asked(contains, "text"), query_type="fts")
+            kind: Any = PhraseQuery if len(words) > 1 else MatchQuery
+            query = self.lance.search(kind(contains, "text"), query_type="fts")
         if where is not None:
             query = query.where(where, prefilter=True)
         try:
@@ -127,7 +126,7 @@ class Table:
         return query.limit(max(1, len(self))).to_arrow().column("key").to_numpy()
 
     def damaged(self) -> list[int]:
-        """Keys of the rows whose text, numbers or sketch are not those that were written."""
+        """Keys of the rows whose text, numbers or sketch do not match their checksum."""
         names = [name for name in ("coarse", "fine") if name in self.lance.schema.names]
         found: list[int] = []
         texts = ["text"] if self.has_texts else []
@@ -135,8 +134,8 @@ class Table:
             keys = batch.column("key").to_numpy()
             numbers = np.stack([batch.column(name).to_numpy() for name in ("scale", "loss", "self_influence")], axis=1)
             codes = np.concatenate([byte_rows(batch.column(name)) for name in names], axis=1)
-            said = batch.column("text").to_pylist() if texts else [""] * len(keys)
-            now = _checksums(keys, said, numbers, codes=codes)
+            row_texts = batch.column("text").to_pylist() if texts else [""] * len(keys)
+            now = _checksums(keys, row_texts, numbers, codes=codes)
             found += keys[now != batch.column("check").to_numpy()].tolist()
         return sorted(found)
 
@@ -150,17 +149,17 @@ class Table:
         yield from query.to_batches(batch_size=ROWS_AT_A_TIME)
 
     def take(self, row_ids: NDArray[np.int64], column: str) -> NDArray[np.uint8]:
-        """[n, bytes] a byte column of single rows, in the order of `row_ids`."""
+        """[n, bytes] a byte column of the rows `row_ids`, in their order."""
         found = self.lance.take_row_ids(row_ids.tolist()).select([column]).with_row_id(True).to_arrow()
         order = np.argsort(found.column("_rowid").to_numpy())
-        place = order[np.searchsorted(found.column("_rowid").to_numpy()[order], row_ids)]
-        return byte_rows(found.column(column).combine_chunks())[place]
+        rows = order[np.searchsorted(found.column("_rowid").to_numpy()[order], row_ids)]
+        return byte_rows(found.column(column).combine_chunks())[rows]
 
 
 def _checksums(
     keys: NDArray[np.int64], texts: Sequence[str], numbers: NDArray[np.float32], *, codes: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
-    """[n] a number for each row that hardly any other row comes to; against accidents, not against malice."""
+    """[n] a checksum for each row. It detects accidents, not manipulation."""
     rows = zip(keys.tolist(), texts, numbers, np.ascontiguousarray(codes), strict=True)
     sums = [
         xxh3_64_intdigest(b"%d " % key + text.encode() + row.tobytes() + code.tobytes())
@@ -170,7 +169,7 @@ def _checksums(
 
 
 def byte_rows(column: Any) -> NDArray[np.uint8]:
-    """[n, bytes] of a fixed-size list column."""
+    """The bytes [n, bytes] of a fixed-size list column."""
     width = column.type.list_size
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
 
@@ -181,7 +180,7 @@ def byte_column(rows: NDArray[np.uint8]) -> Any:
 
 
 def open_table(url: str) -> Table | None:
-    """The table at `url`, or None where there is none yet. Raises HeadwaterError where the place cannot be reached."""
+    """The table at `url`, or None if there is none. Raises HeadwaterError if the URL cannot be reached."""
     if "://" not in url and not Path(url).exists():
         return None
     try:
@@ -194,7 +193,7 @@ def open_table(url: str) -> Table | None:
 
 
 def create_table(url: str, schema: Any) -> Table:
-    """An empty table at `url`, in place of any that is there."""
+    """A new, empty table at `url`. It replaces an existing table."""
     try:
         return Table(url, _connect(url).create_table(NAME, schema=schema, mode="overwrite"))
     except (OSError, RuntimeError, ValueError) as error:
@@ -202,13 +201,13 @@ def create_table(url: str, schema: Any) -> Table:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    """What to say where the table's place does not answer; LanceDB's own words go on for pages."""
-    named = re.findall(r"<Message>(.*?)</Message>", str(error)) or [str(error).split("\n")[0][:200]]
-    return f"The index at {url} cannot be reached: {named[0]} Check the path or URL, and the credentials it needs."
+    """The error for a URL that cannot be reached. LanceDB's own message is pages long."""
+    messages = re.findall(r"<Message>(.*?)</Message>", str(error)) or [str(error).split("\n")[0][:200]]
+    return f"The index at {url} cannot be reached: {messages[0]} Check the path or URL, and the credentials it needs."
 
 
 def _connect(url: str) -> Any:
-    """LanceDB, loaded when it is first needed: that takes a second. It says on the terminal only what went wrong."""
+    """A LanceDB connection. The import takes a second, so it is made here. LanceDB logs only errors."""
     os.environ.setdefault("LANCEDB_LOG", "error")
     import lancedb
 
@@ -216,9 +215,9 @@ def _connect(url: str) -> Any:
 
 
 def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, *, binding: str, texts: bool = True) -> Any:
-    """The columns of a table; `metadata` are the corpus's own columns with their Arrow types.
+    """The schema of a table; `metadata` are the corpus's own columns with their Arrow types.
 
-    A table of a corpus that is streamed holds no `texts`.
+    The table of a streamed corpus has no `texts`.
     """
     return pa.schema(
         [
@@ -240,13 +239,13 @@ def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, *, binding
 
 
 def column_name(name: str) -> str:
-    """What a field of the corpus is called in the table: without marks that SQL reads, and none of our own names."""
+    """The column name of a corpus field: only letters, digits and underscores, and different from OWN_COLUMNS."""
     plain = re.sub(r"\W", "_", name) or "_"
     return f"{plain}_" if plain.lower() in OWN_COLUMNS else plain
 
 
 def metadata_types(corpus: Corpus, positions: Iterable[int]) -> dict[str, Any]:
-    """The corpus's own columns, by their names in the table, with Arrow types; what is of several kinds is text."""
+    """The corpus's own columns: name in the table -> Arrow type. Columns with values of several types are text."""
     kinds: dict[str, set[str]] = {}
     for name, found in corpus.kinds_of(positions).items():
         kinds.setdefault(column_name(name), set()).update(found)
@@ -266,21 +265,21 @@ def _arrow_type(found: set[str]) -> Any:
 def metadata_columns(schema: Any, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The columns `names` of `schema`, filled from the metadata of examples.
 
-    Raises HeadwaterError where a value does not fit the column's type.
+    Raises HeadwaterError if a value does not fit the type of its column.
     """
     renamed = [{column_name(key): value for key, value in row.items()} for row in rows]
     columns: dict[str, Any] = {}
     for name in names:
-        wanted = schema.field(name).type
+        column_type = schema.field(name).type
         values = [row.get(name) for row in renamed]
-        if pa.types.is_string(wanted):
+        if pa.types.is_string(column_type):
             values = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
         try:
-            columns[name] = pa.array(values, wanted)
+            columns[name] = pa.array(values, column_type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise HeadwaterError(
-                f"The column {name!r} of the index holds {wanted} values, and an example has another kind: {error}. "
-                "Give it a value of that kind, or another field name."
+                f"The column {name!r} of the index holds {column_type} values, and an example has a value of another "
+                f"type: {error}. Change the value, or rename the field."
             ) from error
     return columns
 
@@ -293,7 +292,7 @@ def table_rows(
     codes: NDArray[np.uint8],
     numbers: NDArray[np.float32],
 ) -> Any:
-    """Rows of the table: examples with their keys, `codes` [n, bytes], and `numbers` [n, 3] scale, loss, I(z, z)."""
+    """Rows for the table: examples with their keys, `codes` [n, bytes], `numbers` [n, 3] (scale, loss, I(z, z))."""
     coarse = schema.field("coarse").type.list_size
     scale, loss, self_influence = numbers.T
     columns: dict[str, Any] = {
@@ -311,7 +310,7 @@ def table_rows(
     texts = [example.text if "text" in schema.names else "" for example in examples]
     if "text" in schema.names:
         columns["text"] = pa.array(texts, pa.large_string())
-    if "check" in schema.names:  # not in tables made before there was one
+    if "check" in schema.names:  # tables of earlier versions have none
         columns["check"] = _checksums(keys, texts, numbers, codes=codes)
     own = [name for name in schema.names if name not in columns]
     columns |= metadata_columns(schema, own, [example.metadata for example in examples])
@@ -319,7 +318,7 @@ def table_rows(
 
 
 def add_missing_columns(table: Table, types: Mapping[str, Any]) -> None:
-    """Give the table the columns that new examples bring; earlier rows hold nothing there."""
+    """Add the columns of new examples to the table; earlier rows have null in them."""
     missing = [pa.field(name, kind) for name, kind in types.items() if name not in table.lance.schema.names]
     if missing:
         table.lance.add_columns(missing)
