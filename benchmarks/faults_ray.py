@@ -16,10 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from tests.killed import SHARD, everything, new_run, write_sources
+from tests.works import everything, new_run, write_sources
 
 from benchmarks.page import processor, put_between
-from headwater.sweep import shards
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 BEGIN, END = "<!-- faults: written by python -m benchmarks.faults_ray -->", "<!-- faults: end -->"
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    shards.SMALLEST_SHARD = SHARD
     with TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "sources").mkdir()

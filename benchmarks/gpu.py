@@ -33,9 +33,10 @@ from headwater.corpus.batches import TokenSequence, all_targets, make_batches
 from headwater.corpus.options import CorpusOptions
 from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import Workbench, write_curvature
+from headwater.curvature.fit import write_curvature
 from headwater.curvature.options import FitOptions
 from headwater.curvature.store import load_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.demo.world import make_world
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.head import head_pass

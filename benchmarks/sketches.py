@@ -37,7 +37,8 @@ from headwater.attribution.scores import Rows
 from headwater.corpus.batches import Batch, TokenSequence, all_targets
 from headwater.corpus.tokenize import tokenize
 from headwater.curvature.base import Curvature
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.gradients.factored import FactoredGradient
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers

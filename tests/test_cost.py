@@ -20,7 +20,8 @@ from headwater.attribution.preconditioned import loss_gradients
 from headwater.attribution.scores import Scores, TokenScores
 from headwater.corpus.batches import make_batches
 from headwater.curvature.base import identity
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.gradients.factored import FactoredGradient, inner, inner_by_token
 from headwater.lm import head as head_module
 from headwater.lm.capture import Capture, ForwardPass, Labels

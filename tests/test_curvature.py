@@ -22,8 +22,9 @@ from headwater.curvature.covariances import Covariances
 from headwater.curvature.damping import Damping, parse_damping
 from headwater.curvature.eigen import Eigenbases, Eigenvalues, eigendecompose
 from headwater.curvature.exact import DenseFisher, ExactCurvature
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.store import load_curvature, save_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.gradients.basis import Basis, spans
 from headwater.gradients.factored import FactoredGradient, per_example

@@ -1,4 +1,4 @@
-"""Models spread over devices, or put away in part, give what the whole ones give."""
+"""Models that are spread over devices or partly offloaded give the results of whole ones."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_no_more_of_them_is_held_after_a_pass(tmp_path: Path) -> None:
         forward = capture.forward(BATCH)
         assert held() == before
         forward.pull_back(torch.ones_like(forward.hidden))
-        assert held() == before, "fetched again, and put away again"
-    with pytest.raises(ModelError, match="put away in memory or on disk"):
+        assert held() == before, "loaded again, and offloaded again"
+    with pytest.raises(ModelError, match="offloaded to memory or disk"):
         _ = lm.float32_model
 
 

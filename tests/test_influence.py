@@ -23,7 +23,8 @@ from headwater.attribution.scores import (
 from headwater.attribution.strongest import both_ends
 from headwater.corpus.batches import TokenSequence, pad
 from headwater.curvature.base import Curvature, identity
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients, LowRank
 from headwater.lm.capture import Labels, token_losses
@@ -215,7 +216,7 @@ def test_a_span_selects_its_words_alone() -> None:
     [
         ("Once", "", None, "completion of query is empty"),
         ("Once", " upon", "moon", "not in the completion"),
-        ("", "O", None, "nothing before it"),
+        ("", "O", None, "does not predict the first token"),
         ("Once upon " * 40, "a", None, "reads at most 64"),
     ],
 )

@@ -19,8 +19,9 @@ from headwater.corpus.batches import all_targets, pad
 from headwater.curvature.base import EigenCurvature
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenvalues
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.truncated import truncated
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError, ModelError
 from headwater.lm.capture import Capture
 from headwater.lm.layers import choose_layers

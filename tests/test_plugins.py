@@ -23,8 +23,9 @@ from headwater.cli import app
 from headwater.corpus.batches import pad
 from headwater.curvature.base import Curvature, EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.solvers.solver import LinearProblem, solver_of
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import per_example
 from headwater.lm.capture import Capture

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +19,6 @@ from headwater.curvature.options import FitOptions
 from headwater.errors import FingerprintMismatch, HeadwaterError
 from headwater.runs.run import Run
 from headwater.sweep.execution import Execution
-from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
 NAMES = ("Lily", "Tom", "the fox", "an otter", "Mia", "the moon")
@@ -147,7 +141,7 @@ def test_only_the_layers_chosen_count(run: Run) -> None:
         assert example.influence == pytest.approx(sum(kept.values()), rel=1e-3, abs=1e-3)
     token_map = run.token_map(run.question(*asked), some.proponents[0].id, layers=tuple(some.layers))
     assert np.sum(token_map.values) == pytest.approx(some.proponents[0].influence, rel=1e-3)
-    with pytest.raises(HeadwaterError, match=r"matches no layer that is tracked. Nearest: "):
+    with pytest.raises(HeadwaterError, match=r"matches no tracked layer. Nearest: "):
         run.ask(*asked, layers=("attention",))
 
 
@@ -207,74 +201,6 @@ def test_scan_scores_what_ask_scores(run: Run, place: Path) -> None:
         for example in run.ask(question, k=5).proponents:
             assert scores[example.id] == pytest.approx(example.influence, rel=1e-3)
             assert tokens[example.id] == pytest.approx([t.influence for t in example.tokens], rel=1e-2, abs=1e-3)
-
-
-@pytest.mark.parametrize("step", [1, 2, 5, 7, 9, 16, 17, 18, 20, 23])
-def test_a_fit_killed_anywhere_ends_with_the_same_bytes_and_redoes_no_shard(
-    step: int, run: Run, place: Path, tmp_path: Path
-) -> None:
-    broken = Run.create(tmp_path / "run", run.lm, place / "corpus.jsonl")
-    broken = broken.using(report=kill_at(step))
-    with pytest.raises(KilledError):
-        broken.fit()
-    again = Run.open(tmp_path / "run", run.lm)
-    steps: list[Step] = []
-    again = again.using(report=steps.append)
-    again.fit()
-    assert again.paths.curvature.read_bytes() == run.paths.curvature.read_bytes()
-    assert sorted(p.name for p in again.paths.curvature.parent.iterdir()) == ["curvature.safetensors"]
-    # Steps 2–7 and 18–23 are the six shards of either sweep; a kill there loses that shard and no finished one.
-    finished = min(max(step - 2, 0), 6) + max(step - 18, 0)
-    assert sum(s.tokens > 0 for s in steps) == 12 - finished
-
-
-@pytest.mark.parametrize("step", [1, 3, 6])
-def test_a_scan_killed_anywhere_ends_with_the_same_bytes(step: int, run: Run, tmp_path: Path) -> None:
-    question = run.question("Once upon a time, Lily", " found a shiny key.")
-    run.scan([question], tmp_path / "whole.parquet")
-    run = run.using(report=kill_at(step))
-    try:
-        with pytest.raises(KilledError):
-            run.scan([question], tmp_path / "broken.parquet")
-        assert not (tmp_path / "broken.parquet").exists()
-        seen: list[int] = []
-        run = run.using(report=lambda s: seen.append(s.tokens))
-        run.scan([question], tmp_path / "broken.parquet")
-    finally:
-        run = run.using(report=lambda _: None)
-    assert (tmp_path / "broken.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert sum(tokens > 0 for tokens in seen) == 6 - (step - 1)  # the others were taken over from before
-    assert not list(tmp_path.glob("*.parts"))
-
-
-def test_kill_9_in_the_middle_of_a_real_fit(run: Run, place: Path) -> None:
-    """A real process, a real SIGKILL as soon as the first shard is on disk, the same command again."""
-    folder = place / "killed"
-    code = (
-        "import sys; from headwater.sweep import shards; shards.SMALLEST_SHARD = 10; import torch; "
-        "torch.set_num_threads(1); from headwater.cli import main; main()"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "fit",
-        str(folder),
-        "--model",
-        str(place / "model"),
-        "--corpus",
-        str(place / "corpus.jsonl"),
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("curvature/*.checkpoint.safetensors")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"COLUMNS": "200"})
-    expected = run.paths.curvature.read_bytes()
-    assert (folder / "curvature" / "curvature.safetensors").read_bytes() == expected
 
 
 def test_a_run_refuses_another_model_and_another_corpus(run: Run, place: Path, tmp_path: Path) -> None:

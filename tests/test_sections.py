@@ -19,10 +19,11 @@ from headwater.corpus.batches import TokenSequence
 from headwater.curvature import sections as sections_module
 from headwater.curvature.base import EigenCurvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import Workbench, write_curvature
+from headwater.curvature.fit import write_curvature
 from headwater.curvature.options import FitOptions
 from headwater.curvature.sections import section_of, sections
 from headwater.curvature.store import curvature_files, load_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer, choose_layers

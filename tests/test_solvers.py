@@ -17,11 +17,12 @@ from headwater.attribution.preconditioned import loss_gradients
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.base import EigenCurvature, identity
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.solvers.conjugate_gradient import solve
 from headwater.curvature.solvers.gauss_newton import gauss_newton_product
 from headwater.curvature.solvers.lissa import neumann_series
 from headwater.curvature.solvers.solver import LinearProblem, damped_product
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Labels

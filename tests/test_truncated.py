@@ -12,8 +12,9 @@ import torch
 from headwater.attribution.scores import WhitenedGradients
 from headwater.corpus.batches import TokenSequence
 from headwater.curvature.base import EigenCurvature, identity
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.truncated import project, truncate, truncated
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
@@ -106,5 +107,5 @@ def test_an_index_of_some_directions_finds_what_an_exact_scan_finds(run: Run) ->
 def test_kinds_without_eigenvectors_are_refused(run: Run) -> None:
     with pytest.raises(HeadwaterError, match="none of"):
         truncated(identity(run.curvature().layers), 4)
-    with pytest.raises(HeadwaterError, match="one at least"):
+    with pytest.raises(HeadwaterError, match="at least one direction"):
         truncated(run.curvature(), -1)

@@ -26,9 +26,10 @@ from headwater.attribution.question import make_question
 from headwater.base.progress import silent
 from headwater.cli import app
 from headwater.curvature.base import Curvature, identity
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.solvers.gauss_newton import gauss_newton_product
 from headwater.curvature.solvers.vectors import dot, only, times
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients
 from headwater.lm.capture import Labels

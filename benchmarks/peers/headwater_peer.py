@@ -20,8 +20,9 @@ from headwater.attribution.scores import Scores, TokenScores
 from headwater.corpus.options import CorpusOptions
 from headwater.curvature.base import Curvature
 from headwater.curvature.damping import Damping
-from headwater.curvature.fit import Workbench, fit_curvature
+from headwater.curvature.fit import fit_curvature
 from headwater.curvature.store import load_curvature, save_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.lm.capture import Labels
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel, load_model

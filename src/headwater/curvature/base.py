@@ -1,4 +1,4 @@
-"""Curvatures behind one interface, and those of them that are diagonal in a Kronecker-factored basis."""
+"""The interface of a curvature, and the curvatures that are diagonal in a Kronecker-factored basis."""
 
 from __future__ import annotations
 
@@ -19,46 +19,49 @@ from headwater.lm.layers import TrackedLayer
 
 
 class Curvature(Protocol):
-    """An inverse damped curvature (H + λI)⁻¹, H the mean over examples of the summed loss's Fisher."""
+    """An inverse damped curvature (H + λI)⁻¹. H is the Fisher of the summed loss, as a mean over examples."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """Its name, such as ekfac."""
+        ...
+
     @property
     def damping(self) -> Damping: ...
     @property
     def layers(self) -> tuple[TrackedLayer, ...]: ...
 
     def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
+        """(H + λI)⁻¹ times gradients {layer: [Q, O, I]}, in the same shapes."""
         ...
 
     def precondition_factored(self, gradients: Mapping[str, FactoredGradient]) -> dict[str, Tensor]:
-        """The same for the factored gradients of B examples: layer -> [B, O, I]."""
+        """(H + λI)⁻¹ times the factored gradients of B examples: layer -> [B, O, I]."""
         ...
 
     @property
     def dimensions(self) -> int:
-        """D: tracked parameters."""
+        """D: the number of tracked parameters."""
         ...
 
     @property
     def share(self) -> float:
-        """Of I(z, z), so much is the squared norm of what `whiten` gives: 1, unless some directions are left out."""
+        """The part of I(z, z) that is the squared norm of `whiten`: 1, unless directions are left out."""
         ...
 
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        """[B, D] (H + λI)^-½ applied to the examples' gradients: dot products of whitened gradients are influences.
+        """(H + λI)^-½ times the gradients of B examples: [B, D], layer after layer.
 
-        D counts the tracked parameters, layer after layer. The root is the one that the curvature's own basis gives.
+        Dot products of whitened gradients are influences. The square root is the one in the curvature's own basis.
         """
         ...
 
     def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
-        """[Q, D] (H + λI)^½ applied to preconditioned gradients {layer: [Q, O, I]}: the whitened ones."""
+        """Whitened gradients [Q, D] from preconditioned ones {layer: [Q, O, I]}: these times (H + λI)^½."""
         ...
 
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        """[B] I(z, z) of every example of a batch: the squared norms of the whitened gradients."""
+        """I(z, z) of B examples: [B], the squared norms of their whitened gradients."""
         ...
 
     def damping_of(self, layer: str) -> float:
@@ -76,7 +79,7 @@ def in_one_line(curvature: Curvature) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Eigenbasis:
-    """One layer's curvature `(Q_S ⊗ Q_A) diag(Λ) (Q_S ⊗ Q_A)ᵀ`; a basis of None is the identity."""
+    """The curvature of one layer, `(Q_S ⊗ Q_A) diag(Λ) (Q_S ⊗ Q_A)ᵀ`. A basis of None is the identity."""
 
     input_basis: Basis | None
     """Q_A [I, I]"""
@@ -93,25 +96,25 @@ class Eigenbasis:
         """Q_Sᵀ G Q_A for gradients [Q, O, I]."""
         if self.input_basis is None or self.output_basis is None:
             return gradients
-        if stored_transposed((gradients.shape[1], gradients.shape[2])):  # held as the gradients of such a layer are
-            return self.output_basis.rows(self.input_basis.columns(gradients.mT)).mT
-        return self.input_basis.rows(self.output_basis.columns(gradients))
+        if stored_transposed((gradients.shape[1], gradients.shape[2])):  # the memory layout of the layer's gradients
+            return self.output_basis.project_rows(self.input_basis.project_columns(gradients.mT)).mT
+        return self.input_basis.project_rows(self.output_basis.project_columns(gradients))
 
     def from_eigenbasis(self, rotated: Tensor) -> Tensor:
         """Q_S G̃ Q_Aᵀ: the inverse of `to_eigenbasis`."""
         if self.input_basis is None or self.output_basis is None:
             return rotated
         if stored_transposed((rotated.shape[1], rotated.shape[2])):
-            return self.output_basis.rows_back(self.input_basis.columns_back(rotated.mT)).mT
-        return self.input_basis.rows_back(self.output_basis.columns_back(rotated))
+            return self.output_basis.expand_rows(self.input_basis.expand_columns(rotated.mT)).mT
+        return self.input_basis.expand_rows(self.output_basis.expand_columns(rotated))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EigenCurvature:
-    """Every kind that is diagonal in a Kronecker-factored basis.
+    """A curvature that is diagonal in a Kronecker-factored basis.
 
-    EK-FAC (George et al. 2018), K-FAC (Λ = T̄ λ_S λ_Aᵀ), the diagonal of the Fisher (bases None), and the identity
-    (bases None, Λ = 1, λ = 0: the plain gradient dot product).
+    EK-FAC (George et al. 2018), K-FAC (Λ = T̄ λ_S λ_Aᵀ), the diagonal of the Fisher (no bases), and the identity
+    (no bases, Λ = 1, λ = 0: influence is the dot product of gradients).
     """
 
     kind: str
@@ -135,15 +138,15 @@ class EigenCurvature:
 
     @cached_property
     def inverse_eigenvalues(self) -> dict[str, Tensor]:
-        """1 / (Λ + λ), [O, I] a layer. Raises HeadwaterError where λ = 0 leaves a direction without curvature."""
+        """layer -> 1 / (Λ + λ) [O, I]. Raises HeadwaterError if Λ + λ is zero in a direction."""
         inverses: dict[str, Tensor] = {}
         for name, basis in self.bases.items():
             damped = basis.eigenvalues + self.damping_of(name)
             inverses[name] = match_layout(damped.reciprocal_()[None])[0]
             if not bool(torch.isfinite(inverses[name]).all()):
                 raise HeadwaterError(
-                    f"Layer {name} has directions of zero curvature, which damping {self.damping.describe()} leaves "
-                    "without an inverse. Set a larger --damping."
+                    f"Layer {name} has directions of zero curvature, which have no inverse with damping "
+                    f"{self.damping.describe()}. Set a larger --damping."
                 )
         return inverses
 
@@ -167,12 +170,12 @@ class EigenCurvature:
 
     @cached_property
     def pairs(self) -> Bases:
-        """(Q_A, Q_S) of every layer."""
+        """layer -> (Q_A, Q_S)"""
         return {name: (basis.input_basis, basis.output_basis) for name, basis in self.bases.items()}
 
     @cached_property
     def roots(self) -> dict[str, Tensor]:
-        """1 / √(Λ + λ), [O, I] a layer, in the order of the layers."""
+        """layer -> 1 / √(Λ + λ) [O, I], in the order of the layers."""
         return {layer.name: self.inverse_eigenvalues[layer.name].sqrt() for layer in self.layers}
 
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
@@ -194,18 +197,18 @@ class EigenCurvature:
 
 
 def whitened(gradients: Mapping[str, FactoredGradient], bases: Bases, roots: Mapping[str, Tensor]) -> Tensor:
-    """[B, D] the factored gradients of B examples in `bases`, times each layer's `roots` [k_O, k_I]."""
+    """The factored gradients of B examples in `bases`, times the `roots` [k_O, k_I] of each layer: [B, D]."""
     first = next(iter(gradients.values()))
     sizes = [root.numel() for root in roots.values()]
-    made = first.activations.new_empty(len(first), sum(sizes))
-    by_layer = dict(zip(roots, made.split(sizes, dim=1), strict=True))
+    rows = first.activations.new_empty(len(first), sum(sizes))
+    by_layer = dict(zip(roots, rows.split(sizes, dim=1), strict=True))
     for name, part, piece in rotated(gradients, bases):
         torch.mul(piece, roots[name], out=by_layer[name][part].view(piece.shape))
-    return made
+    return rows
 
 
 def identity(layers: Sequence[TrackedLayer], device: str = "cpu") -> EigenCurvature:
-    """H + λI = I: influence is the plain gradient dot product, and needs no fitting."""
+    """H + λI = I. Influence is the dot product of gradients, and nothing is fitted."""
     bases = {
         layer.name: Eigenbasis(None, None, torch.ones(layer.outputs, layer.inputs, device=device)) for layer in layers
     }

@@ -1,4 +1,4 @@
-"""Our own kinds of curvature: ekfac, kfac, diagonal, identity, exact."""
+"""Headwater's own kinds of curvature: ekfac, kfac, diagonal, identity, exact."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from headwater.lm.layers import TrackedLayer
 
 def _ekfac(fitting: Fitting) -> EigenCurvature:
     """George et al. 2018: the eigenbases of the covariances, and Λ measured in them."""
-    fitting = fitting.keeping()
+    fitting = fitting.with_gradient_cache()
     return _measured(fitting, fitting.eigenbases(_covariances(fitting)).pairs(fitting.layers))
 
 
 def _kfac(fitting: Fitting) -> EigenCurvature:
-    """Martens & Grosse 2015: Λ = T̄ · λ_S λ_Aᵀ, tokens taken as independent, so that their number multiplies."""
+    """Martens & Grosse 2015: Λ = T̄ · λ_S λ_Aᵀ. Tokens count as independent, so their mean number T̄ is a factor."""
     layers, covariances = fitting.layers, _covariances(fitting)
     found = fitting.eigenbases(covariances)
     products = {layer.name: found.outer(layer) * covariances.tokens_per_example for layer in layers}
@@ -42,7 +42,7 @@ def _covariances(fitting: Fitting) -> Covariances:
 
 
 def _measured(fitting: Fitting, bases: Bases) -> EigenCurvature:
-    """Λ of every layer in the given bases."""
+    """The curvature in the given bases, with Λ measured in them."""
     layers = fitting.layers
     found = fitting.fold("eigenvalues", lambda: Eigenvalues(layers, bases))
     fitted = {name: Eigenbasis(*bases[name], found.mean(name)) for name in bases}
@@ -57,7 +57,7 @@ def _no_tensors(_: Curvature) -> dict[str, Tensor]:
     return {"none": torch.zeros(0)}
 
 
-def _identity_again(
+def _load_identity(
     _: str, layers: Sequence[TrackedLayer], tensors: Mapping[str, Tensor], __: Damping
 ) -> EigenCurvature:
     return identity(layers, str(tensors["none"].device))
@@ -70,12 +70,12 @@ def _exact(fitting: Fitting) -> ExactCurvature:
     return ExactCurvature(layers, fisher.total / fisher.examples, Damping())
 
 
-def _fisher(curvature: Curvature) -> dict[str, Tensor]:
+def _fisher_tensor(curvature: Curvature) -> dict[str, Tensor]:
     assert isinstance(curvature, ExactCurvature)
     return {"fisher": curvature.fisher}
 
 
-def _exact_again(
+def _load_exact(
     _: str, layers: Sequence[TrackedLayer], tensors: Mapping[str, Tensor], damping: Damping
 ) -> ExactCurvature:
     return ExactCurvature(layers, tensors["fisher"], damping)
@@ -84,5 +84,5 @@ def _exact_again(
 EKFAC = CurvatureKind(_ekfac, in_sections=True)
 KFAC = CurvatureKind(_kfac, in_sections=True)
 DIAGONAL = CurvatureKind(_diagonal)
-IDENTITY = CurvatureKind(_identity, _no_tensors, _identity_again)
-EXACT = CurvatureKind(_exact, _fisher, _exact_again)
+IDENTITY = CurvatureKind(_identity, _no_tensors, _load_identity)
+EXACT = CurvatureKind(_exact, _fisher_tensor, _load_exact)

@@ -1,4 +1,4 @@
-"""First sweep of EK-FAC: the covariances of activations and of output gradients."""
+"""The covariances of activations and output gradients, which are the first sweep of EK-FAC."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from headwater.gradients.factored import FactoredGradient
 from headwater.lm.layers import TrackedLayer
 
 WIDE_BLOCK = 384
-"""Rows of a wide sum that are added to at a time, from the diagonal on: what is left out is saved."""
+"""Rows of a wide sum that one product adds to, from the diagonal on. The blocks below the diagonal are not computed."""
 GPU_WIDE_BLOCK = 2048
-"""The same on a GPU, whose products must be large to be fast."""
+"""The same on a GPU, where only large products are fast."""
 
 
 class Covariances:
     """A = E[a aᵀ] and S = E[g gᵀ] over real tokens, kept as sums (Grosse et al. 2023, section 2.2, eq. 17).
 
-    Layers that share an input share its A, under the name of their group. A is [I, I], S is [O, O]; wider than
-    `block_width` they are taken for block-diagonal, and only their blocks are summed.
+    Layers that share an input share its A, under the name of their group. A is [I, I], S is [O, O]. A covariance wider
+    than `block_width` is approximated as block-diagonal, and only its blocks are summed.
     """
 
     def __init__(self, layers: Sequence[TrackedLayer], block_width: int | None = None) -> None:
         self.layers = tuple(layers)
         self.block_width = block_width
         self.sums: dict[str, Tensor] = {}
-        """By name (see `names`), upper triangles."""
+        """Name (see `names`) -> the upper triangle of the sum."""
         self.tokens = 0
         self.examples = 0
 
@@ -63,7 +63,7 @@ class Covariances:
 
     @property
     def names(self) -> list[str]:
-        """Of all covariances, `<group>.A.<block>` and `<layer>.S.<block>`, in the order of the layers."""
+        """Names of all covariances, `<group>.A.<block>` and `<layer>.S.<block>`, in the order of the layers."""
         found: list[str] = []
         for layer in self.layers:
             if layer.name == layer.group:
@@ -72,23 +72,23 @@ class Covariances:
         return found
 
     def covariance(self, name: str) -> Tensor:
-        """A or S [n, n], or a block of it."""
+        """A covariance [n, n], or a block of one."""
         return _symmetric(self.sums[name]) / self.tokens
 
-    def taken(self, name: str) -> Tensor:
-        """The same, whose sum is then let go of."""
+    def pop_covariance(self, name: str) -> Tensor:
+        """A covariance, whose sum is released."""
         found = self.covariance(name)
         del self.sums[name]
         return found
 
     @property
     def tokens_per_example(self) -> float:
-        """T̄: K-FAC's curvature of a *summed* loss is T̄ · S ⊗ A."""
+        """T̄, the mean length of examples. K-FAC's curvature of a *summed* loss is T̄ · S ⊗ A."""
         return self.tokens / self.examples
 
 
 def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:
-    """Add `rowsᵀ rows` to a running sum; of a wide one only the blocks on and above the diagonal."""
+    """Add `rowsᵀ rows` to a running sum. If it is wide, only to its blocks on and above the diagonal."""
     width = rows.shape[1]
     if name not in sums:
         sums[name] = aligned_rows.zeros(width, width, like=rows)
@@ -104,5 +104,5 @@ def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:
 
 
 def _symmetric(upper: Tensor) -> Tensor:
-    """The whole matrix from its upper triangle (what lies below was not always summed)."""
+    """The whole matrix from its upper triangle. The sum below the diagonal may be incomplete."""
     return upper.triu() + upper.triu(1).t()

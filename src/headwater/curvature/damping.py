@@ -1,4 +1,4 @@
-"""Damping λ: how much every direction is assumed to curve, at least."""
+"""Damping λ, which is added to the curvature of every direction."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from headwater.errors import HeadwaterError
 
 DEFAULT_FACTOR = 0.1
+"""λ over the mean eigenvalue of a layer (Grosse et al. 2023, section 3.1)."""
 
 
 @dataclass(frozen=True)
 class Damping:
-    """λ of a layer: `factor · mean(Λ)` (Grosse et al. 2023, section 3.1), or the same `absolute` value everywhere."""
+    """λ of a layer: `factor · mean(Λ)`, or one `absolute` value for all layers."""
 
     factor: float | None = DEFAULT_FACTOR
     absolute: float | None = None
 
     def value(self, mean_eigenvalue: float, layer: str) -> float:
-        """λ of one layer. Raises HeadwaterError where nothing would keep the inverse finite."""
+        """λ of one layer. Raises HeadwaterError if a factor gives no damping, because Λ is zero."""
         if self.absolute is not None:
             return self.absolute
         assert self.factor is not None
@@ -34,9 +35,10 @@ class Damping:
 
 
 def parse_damping(text: str | float | None) -> Damping:
-    """`None` is the default, `1e-5` an absolute λ, `0.01*mean` a factor of each layer's mean eigenvalue.
+    """The damping that a text stands for.
 
-    Raises HeadwaterError for anything else, negative numbers included.
+    None is the default, `1e-5` an absolute λ, `0.01*mean` a factor of each layer's mean eigenvalue. Raises
+    HeadwaterError for any other text and for negative numbers.
     """
     if text is None:
         return Damping()

@@ -1,4 +1,4 @@
-"""Eigenbases of the covariances, and the second sweep of EK-FAC: the corrected eigenvalues."""
+"""Eigenbases of the covariances, and the eigenvalues Λ in them, which are the second sweep of EK-FAC."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from torch import Tensor
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
 from headwater.gradients import aligned_rows
-from headwater.gradients.basis import Basis, numbered
+from headwater.gradients.basis import Basis, numbered_blocks
 from headwater.gradients.factored import Bases, FactoredGradient, rotated
 from headwater.lm.layers import TrackedLayer
 
 RESIDUAL_TOLERANCE = 1e-4
+"""Largest relative error of a decomposition in its own precision."""
 PROBES = 32
-"""Random vectors that a decomposition is checked with; checking it whole would take half as long as making it."""
+"""Random vectors that check a decomposition. A full check would take half the time of the decomposition."""
 
 
 def eigendecompose(matrix: Tensor, name: str = "matrix") -> tuple[Tensor, Tensor]:
-    """Eigenvalues [n] ascending and eigenvectors [n, n] (columns) of a symmetric positive semidefinite matrix.
+    """Eigenvalues [n] in rising order, and eigenvectors [n, n] (columns), of a symmetric positive semidefinite matrix.
 
-    Runs in the matrix's own precision and checks the residual `‖M Q − Q Λ‖ ≤ 1e-4 ‖M‖` and orthogonality; where
-    either fails, again in float64. Eigenvalues are clipped at zero. Raises HeadwaterError when the input is not
+    It runs in the matrix's own precision, and checks the residual `‖M Q − Q Λ‖ ≤ 1e-4 ‖M‖` and the orthogonality. If
+    a check fails, it runs again in float64. Eigenvalues are clipped at zero. Raises HeadwaterError if the matrix is not
     finite.
     """
     if not bool(torch.isfinite(matrix).all()):
-        raise HeadwaterError(f"The covariance of {name} is not finite: an activation or gradient overflowed.")
+        raise HeadwaterError(
+            f"The covariance of {name} is not finite: an activation or gradient overflowed. Use --dtype fp32."
+        )
     values, vectors = _eigh(matrix)
     if not _accurate(matrix, values, vectors):
         values, vectors = _eigh(matrix.double())
@@ -44,7 +47,7 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _accurate(matrix: Tensor, values: Tensor, vectors: Tensor) -> bool:
-    """Both norms, estimated by a few random vectors: E ‖E x‖² = ‖E‖² for x of unit variance."""
+    """Whether residual and orthogonality are good, from random vectors: E ‖M x‖² = ‖M‖² for x of unit variance."""
     vectors = vectors.to(matrix.dtype)
     probes = torch.randn(len(matrix), PROBES, generator=torch.Generator().manual_seed(0)).to(matrix)
     rotated = vectors @ probes
@@ -57,29 +60,29 @@ def _accurate(matrix: Tensor, values: Tensor, vectors: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Eigenbases:
-    """The covariances of some layers, decomposed."""
+    """The eigenbases of the covariances of some layers."""
 
     tensors: Mapping[str, Tensor]
     """`Q <name>` [n, n] and `λ <name>` [n] by the name of the covariance (see `Covariances.names`)."""
 
     def pairs(self, layers: Sequence[TrackedLayer]) -> Bases:
-        """(Q_A, Q_S) of every layer; layers of a group share the same Q_A."""
+        """layer -> (Q_A, Q_S). Layers of a group share one Q_A."""
         inputs = {layer.group: Basis(tuple(self._blocks(f"Q {layer.group}.A"))) for layer in layers}
         return {layer.name: (inputs[layer.group], Basis(tuple(self._blocks(f"Q {layer.name}.S")))) for layer in layers}
 
     def outer(self, layer: TrackedLayer) -> Tensor:
-        """λ_S λ_Aᵀ [O, I] of a layer."""
+        """λ_S λ_Aᵀ of a layer: [O, I]."""
         return torch.outer(torch.cat(self._blocks(f"λ {layer.name}.S")), torch.cat(self._blocks(f"λ {layer.group}.A")))
 
     def _blocks(self, name: str) -> list[Tensor]:
-        return numbered(name, self.tensors)
+        return numbered_blocks(name, self.tensors)
 
 
 class Eigenvalues:
     """Λ = E[(Q_Sᵀ G Q_A)²] over examples: the variance of the gradient along each pair of eigenvectors.
 
-    George et al. 2018, eq. 6; Grosse et al. 2023, eq. 20. Without bases it is the diagonal of the Fisher itself.
-    `bases` maps a layer to (Q_A, Q_S) or (None, None).
+    George et al. 2018, eq. 6; Grosse et al. 2023, eq. 20. `bases` maps a layer to (Q_A, Q_S), or to (None, None) for
+    the diagonal of the Fisher.
     """
 
     def __init__(self, layers: Sequence[TrackedLayer], bases: Bases) -> None:
@@ -108,12 +111,12 @@ class Eigenvalues:
         self.examples = int(state["counts"][0])
 
     def mean(self, name: str) -> Tensor:
-        """Λ [O, I] of a layer."""
+        """Λ of a layer: [O, I]."""
         return self.sums[name] / self.examples
 
 
 def _add_squares(total: Tensor, gradients: Tensor) -> None:
-    """Add the squares of gradients [b, O, I] to `total` [O, I]; on a processor one by one, as few fit its cache."""
+    """Add the squares of gradients [b, O, I] to `total` [O, I]. On a CPU one by one, since few fit its cache."""
     if total.device.type != "cpu":
         total += gradients.square_().sum(dim=0)
         return

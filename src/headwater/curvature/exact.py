@@ -1,4 +1,4 @@
-"""The dense damped Fisher: what EK-FAC approximates, for models small enough to hold it."""
+"""The dense damped Fisher, which EK-FAC approximates. For models that are small enough."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from headwater.gradients.factored import FactoredGradient, per_example
 from headwater.lm.layers import TrackedLayer
 
 EXACT_LIMIT = 8192
-"""Most tracked parameters that `exact` accepts: its matrix is 512 MB there in float64."""
+"""Most tracked parameters that `exact` accepts. Its matrix then has 512 MB in float64."""
 
 
 def refuse_if_large(layers: Sequence[TrackedLayer]) -> None:
-    """Raises HeadwaterError where the dense Fisher would have more than EXACT_LIMIT rows."""
+    """Raises HeadwaterError if the dense Fisher would have more than EXACT_LIMIT rows."""
     parameters = sum(layer.parameters for layer in layers)
     if parameters > EXACT_LIMIT:
         raise HeadwaterError(
-            f"--curvature exact holds a dense matrix of {parameters:,} × {parameters:,} numbers; the limit is "
+            f"--curvature exact needs a dense matrix of {parameters:,} × {parameters:,} numbers. The limit is "
             f"{EXACT_LIMIT:,} tracked parameters. Track fewer layers with --layers, or use --curvature ekfac."
         )
 
 
 class DenseFisher:
-    """H = E[vec(G) vec(G)ᵀ] over examples, all tracked layers together, as a running sum in float64."""
+    """H = E[vec(G) vec(G)ᵀ] over examples, for all tracked layers together. A running sum in float64."""
 
     def __init__(self, layers: Sequence[TrackedLayer]) -> None:
         self.layers = tuple(layers)
@@ -58,7 +58,7 @@ class DenseFisher:
 
 
 class ExactCurvature:
-    """(H + λI)⁻¹ with the dense Fisher H [P, P]. λ is per layer, as in the eigenbasis kinds."""
+    """(H + λI)⁻¹ with the dense Fisher H [P, P]. Each layer has its own λ, as in the other kinds."""
 
     kind = "exact"
 
@@ -72,7 +72,7 @@ class ExactCurvature:
 
     @cached_property
     def _factor(self) -> Tensor:
-        """Lower Cholesky factor of H + λI, [P, P] float64."""
+        """The lower Cholesky factor of H + λI: [P, P] in float64."""
         damped = self.fisher.clone()
         for layer, diagonal in self._diagonals(damped):
             diagonal += self.damping_of(layer.name)
@@ -84,7 +84,7 @@ class ExactCurvature:
         return factor
 
     def _diagonals(self, matrix: Tensor) -> Iterator[tuple[TrackedLayer, Tensor]]:
-        """Every layer with its part of the matrix's diagonal."""
+        """Every layer with its part of the diagonal of `matrix`."""
         parts = matrix.diagonal().split([layer.parameters for layer in self.layers])
         return zip(self.layers, parts, strict=True)
 
@@ -102,7 +102,7 @@ class ExactCurvature:
         return self.damping.value(means[layer], layer)
 
     def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """(H + λI)⁻¹ applied to gradients {layer: [Q, O, I]}; the same shapes come back."""
+        """(H + λI)⁻¹ times gradients {layer: [Q, O, I]}, in the same shapes."""
         vectors = self._stack(gradients)
         solved = torch.cholesky_solve(vectors.t(), self._factor).t()
         return self._unstack(solved, next(iter(gradients.values())))
@@ -111,16 +111,16 @@ class ExactCurvature:
         return self.precondition({name: per_example(gradient) for name, gradient in gradients.items()})
 
     def whiten(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        """[B, P] L⁻¹ applied to the gradients, with H + λI = L Lᵀ."""
+        """L⁻¹ times the gradients, with H + λI = L Lᵀ: [B, P]."""
         vectors = self._stack({name: per_example(gradient) for name, gradient in gradients.items()})
         return torch.linalg.solve_triangular(self._factor, vectors.t(), upper=False).t()
 
     def whitened_from(self, preconditioned: Mapping[str, Tensor]) -> Tensor:
-        """[Q, P] Lᵀ applied to preconditioned gradients."""
+        """Lᵀ times preconditioned gradients: [Q, P]."""
         return self._stack(preconditioned) @ self._factor
 
     def self_influence(self, gradients: Mapping[str, FactoredGradient]) -> Tensor:
-        """[B] I(z, z) of every example of a batch: the squared norms of the whitened gradients."""
+        """I(z, z) of B examples: [B], the squared norms of their whitened gradients."""
         return self.whiten(gradients).square().sum(dim=1)
 
     def _stack(self, gradients: Mapping[str, Tensor]) -> Tensor:

@@ -6,68 +6,25 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from headwater.base.files import load_tensors, read_metadata, save_tensors
-from headwater.base.progress import Report, Step, silent
 from headwater.curvature.base import Curvature
 from headwater.curvature.covariances import Covariances
-from headwater.curvature.eigen import Eigenbases, eigendecompose
+from headwater.curvature.decompose import decompose
+from headwater.curvature.eigen import Eigenbases
 from headwater.curvature.options import Fisher, FitOptions
 from headwater.curvature.registry import kind_of
-from headwater.curvature.sections import Section, sections_of
+from headwater.curvature.sections import sections_of
 from headwater.curvature.store import delete_strays, save_curvature, save_sections
+from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
-from headwater.gradients import aligned_rows
 from headwater.gradients.reducer import R
 from headwater.lm.capture import Labels
 from headwater.lm.layers import TrackedLayer
-from headwater.sweep.checkpoint import SweepCheckpoint
-from headwater.sweep.checkpoint_policy import CheckpointPolicy
-from headwater.sweep.engine import Engine
-from headwater.sweep.gradient_cache import GradientCache, open_gradient_cache
 from headwater.sweep.sweep import Sweep, fold
-
-_GRADIENTS = "gradients-"
-"""Begins the names of folders of kept gradients."""
-_PART = "part-"
-"""Begins the names of folders in which parts of a fit are at work."""
-
-
-@dataclass(frozen=True)
-class Workbench:
-    """Where a fit keeps what it has finished, and the settings that decide whether that is still of use."""
-
-    folder: Path
-    binding: str
-    report: Report = silent
-
-    def checkpoint(self, stage: str) -> SweepCheckpoint:
-        return SweepCheckpoint(self.folder / f"{stage}.checkpoint.safetensors", f"{stage}: {self.binding}")
-
-    def cache(self, sweep: Sweep) -> GradientCache:
-        """Where the gradients that a fit reads twice are kept between the times."""
-        settings = f"{self.binding} {sweep.labels} {sweep.token_budget} {sweep.shard_examples or ''}".rstrip()
-        return open_gradient_cache(self.folder / f"{_GRADIENTS}{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
-
-    def part(self, name: str, words: str) -> Workbench:
-        """A bench of its own for a part of the fit; `words` say in progress which part it is."""
-
-        def report(step: Step) -> None:
-            self.report(replace(step, stage=f"{step.stage}, {words}"))
-
-        return replace(self, folder=self.folder / f"{_PART}{name}", report=report)
-
-    def clear(self) -> None:
-        for path in self.folder.glob("*.checkpoint.safetensors"):
-            path.unlink()
-        for kept in (*self.folder.glob(f"{_GRADIENTS}*"), *self.folder.glob(f"{_PART}*")):
-            shutil.rmtree(kept)
 
 
 def settings_of(options: FitOptions, layers: Sequence[str]) -> str:
@@ -90,7 +47,7 @@ def chosen_examples(options: FitOptions, total: int) -> Sequence[int]:
 
 
 def labels_of(fisher: Fisher, seed: int) -> Labels:
-    """The labels that a Fisher's gradients are taken at."""
+    """The labels of the gradients of a Fisher."""
     return Labels("sampled" if fisher == "sampled" else "true", seed)
 
 
@@ -99,59 +56,51 @@ def write_curvature(
 ) -> None:
     """Fit a curvature as `fit_curvature` does, and write it to `path`.
 
-    Where memory does not suffice for all layers together, a few are fitted at a time and each such section is written
-    before the next is begun. The model runs once more for each of them; the numbers are the same.
+    If memory is too small for all layers together, they are fitted in sections, and each section is written before the
+    next one begins. The model runs again for each section. The numbers are the same.
     """
     kind = options.curvature
-    parts = sections_of(sweep, options.memory, options.block_width) if kind_of(kind).in_sections else []
-    if len(parts) > 1:
-        save_sections(
-            path, kind, _write_parts(path, options, sweep, bench=bench, binding=binding, parts=parts), binding=binding
-        )
+    sections = sections_of(sweep, options.memory, options.block_width) if kind_of(kind).in_sections else []
+    if len(sections) > 1:
+        parts = [replace(sweep, layers=one.layers, tokens_in_batch=sweep.token_budget) for one in sections]
+        files = [
+            _write_part(path, options, part, bench=bench, binding=binding, label=f"part {number} of {len(parts)}")
+            for number, part in enumerate(parts, start=1)
+        ]
+        save_sections(path, kind, files, binding=binding)
     else:
         save_curvature(path, fit_curvature(kind, sweep, bench, block_width=options.block_width), binding)
     bench.clear()
     delete_strays(path)
 
 
-def _write_parts(
-    path: Path,
-    options: FitOptions,
-    sweep: Sweep,
-    *,
-    bench: Workbench,
-    binding: Mapping[str, str],
-    parts: Sequence[Section],
-) -> list[Path]:
-    """The files of the sections, each fitted where it is not there yet."""
-    written: list[Path] = []
-    for number, part in enumerate(parts, start=1):
-        names = " ".join(layer.name for layer in part.layers)
-        digits = hashlib.sha256(f"{names} {bench.binding}".encode()).hexdigest()[:12]
-        written.append(path.with_name(f"{path.stem}-{digits}{path.suffix}"))
-        if written[-1].exists():
-            continue
-        desk = bench.part(digits, f"part {number} of {len(parts)}")
-        own = replace(sweep, layers=part.layers, tokens_in_batch=sweep.token_budget)
-        save_curvature(
-            written[-1], fit_curvature(options.curvature, own, desk, block_width=options.block_width), binding
-        )
-        shutil.rmtree(desk.folder)
-    return written
+def _write_part(
+    path: Path, options: FitOptions, part: Sweep, *, bench: Workbench, binding: Mapping[str, str], label: str
+) -> Path:
+    """The file of one section of the curvature at `path`, fitted unless it is there already."""
+    names = " ".join(layer.name for layer in part.layers)
+    digits = hashlib.sha256(f"{names} {bench.binding}".encode()).hexdigest()[:12]
+    file = path.with_name(f"{path.stem}-{digits}{path.suffix}")
+    if not file.exists():
+        own_bench = bench.part(digits, label)
+        curvature = fit_curvature(options.curvature, part, own_bench, block_width=options.block_width)
+        save_curvature(file, curvature, binding)
+        shutil.rmtree(own_bench.folder)
+    return file
 
 
 def fit_curvature(kind: str, sweep: Sweep, bench: Workbench, *, block_width: int | None = None) -> Curvature:
     """Fit `kind` on the sequences of `sweep`, whose labels decide the Fisher.
 
-    Covariances wider than `block_width` are taken for block-diagonal, as Grosse et al. 2023 do in their largest model.
-    Interrupted, it goes on from the last finished shard. The returned curvature carries the default damping.
+    Covariances wider than `block_width` are approximated as block-diagonal, as Grosse et al. 2023 do in their largest
+    model. After an interruption the fit resumes with the next shard. The curvature has the default damping.
     """
     return kind_of(kind).fit(_Passes(kind, sweep, bench, block_width))
 
 
 @dataclass(frozen=True)
 class _Passes:
-    """A Fitting, by sweeps."""
+    """A Fitting whose passes are sweeps."""
 
     kind: str
     sweep: Sweep
@@ -170,46 +119,9 @@ class _Passes:
         return fold(replace(self.sweep, stage=stage), make, self.bench.checkpoint(stage), report=self.bench.report)
 
     def eigenbases(self, covariances: Covariances) -> Eigenbases:
-        return _eigenbases(self.sweep.engine, covariances, self.bench)
+        return decompose(covariances, self.sweep.engine, self.bench)
 
-    def keeping(self) -> _Passes:
-        if self.sweep.lm.device.type != "cpu":  # a GPU makes them again sooner than a disk gives them back
+    def with_gradient_cache(self) -> _Passes:
+        if self.sweep.lm.device.type != "cpu":  # a GPU computes them faster than a disk reads them
             return self
         return replace(self, sweep=replace(self.sweep, cache=self.bench.cache(self.sweep)))
-
-
-def _eigenbases(engine: Engine, covariances: Covariances, bench: Workbench) -> Eigenbases:
-    """Decomposed once, then read back from disk by a fit that goes on, unless that would take as long.
-
-    The covariances are released one after the other, so that no more than one is held beside what it becomes.
-    """
-    checkpoint, names = bench.checkpoint("eigenbasis"), covariances.names
-    if (saved := _saved(checkpoint, str(covariances.sums[names[0]].device))) is not None:
-        covariances.sums.clear()
-        return saved
-    tensors: dict[str, Tensor] = {}
-    policy = CheckpointPolicy()
-    bench.report(Step(stage="eigenbasis", done=0, total=len(names), tokens=0))
-    found = engine.map(_decomposed, ((name, covariances.taken(name)) for name in names))
-    for done, (name, values, vectors) in enumerate(found, start=1):
-        tensors |= {f"λ {name}": values, f"Q {name}": aligned_rows.copy(vectors)}
-        bench.report(Step(stage="eigenbasis", done=done, total=len(names), tokens=0))
-    if policy.is_due(tensors):
-        save_tensors(checkpoint.path, tensors, {"binding": checkpoint.binding})
-    return Eigenbases(tensors)
-
-
-def _saved(checkpoint: SweepCheckpoint, device: str) -> Eigenbases | None:
-    """The bases of an earlier, interrupted fit; None where there are none of this fit, or they are damaged."""
-    with suppress(HeadwaterError):
-        if checkpoint.path.exists() and read_metadata(checkpoint.path).get("binding") == checkpoint.binding:
-            saved = load_tensors(checkpoint.path, device)
-            return Eigenbases({name: aligned_rows.copy(x) if x.dim() == 2 else x for name, x in saved.items()})
-    return None
-
-
-def _decomposed(named: tuple[str, Tensor]) -> tuple[str, Tensor, Tensor]:
-    name, covariance = named
-    owner, side, _ = name.rsplit(".", 2)
-    whose = "the inputs of" if side == "A" else "the gradients of"
-    return name, *eigendecompose(covariance, f"{whose} {owner}")

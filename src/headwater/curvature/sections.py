@@ -1,4 +1,4 @@
-"""Which layers a fit works on at a time, so that what it holds of them stays within the memory there is."""
+"""Sections: the layers that are fitted together, so that a fit stays within its memory."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from headwater.lm.layers import TrackedLayer
 from headwater.sweep.sweep import Sweep
 
 WORKSPACE = 256 << 20
-"""Bytes for gradients that are made a few at a time, what a product needs beside its operands, and freed memory."""
+"""Bytes for gradients of a few examples, for buffers of products, and for freed memory that the process keeps."""
 FREE_SHARE = 0.9
-"""Of free memory, so much is used where no limit is given."""
+"""Part of the free memory that a fit uses if no limit is given."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Neighbouring layers, whole groups of them, whose curvature is fitted together."""
+    """Neighbouring layers whose curvature is fitted together. Layers of a group are in one section."""
 
     layers: tuple[TrackedLayer, ...]
     covariances: int
-    """Bytes of their A and S; of their eigenbases too."""
+    """Bytes of their A and S, and of their eigenbases."""
     widest: int
     """Bytes of the largest of these matrices."""
     eigenvalues: int
@@ -38,11 +38,12 @@ class Section:
 
     @property
     def peak(self) -> int:
-        """Bytes that fitting EK-FAC to them holds at most, beside the model and a batch.
+        """Most bytes that fitting EK-FAC to them holds, besides the model and a batch.
 
-        The covariances of a shard, of all before, and as they are saved; while one is decomposed, all of them and
-        five of its size; the bases, with the eigenvalues of a shard, of all before, and as they are saved; then bases
-        and eigenvalues as they are written.
+        1. The covariances three times: of a shard, of all shards before, and while they are saved.
+        2. During a decomposition, all covariances, and five matrices of the size of the largest.
+        3. The bases, and the eigenvalues three times, as in 1.
+        4. The bases and the eigenvalues twice, while they are written.
         """
         covariances, bases, eigenvalues = self.covariances, self.covariances, self.eigenvalues
         stages = (3 * covariances, covariances + 5 * self.widest, bases + 3 * eigenvalues, 2 * (bases + eigenvalues))
@@ -58,7 +59,7 @@ class Section:
 
 
 def section_of(layers: Sequence[TrackedLayer], block_width: int | None = None, number: int = 4) -> Section:
-    """What layers need, at `number` bytes a number; covariances are in blocks of at most `block_width`."""
+    """The section of `layers`, with `number` bytes a number, and covariances in blocks of at most `block_width`."""
     widths = [layer.inputs for layer in layers if layer.name == layer.group] + [layer.outputs for layer in layers]
     blocks = [span.stop - span.start for width in widths for span in spans(width, block_width)]
     return Section(
@@ -72,18 +73,18 @@ def section_of(layers: Sequence[TrackedLayer], block_width: int | None = None, n
 def sections(
     layers: Sequence[TrackedLayer], room: int, block_width: int | None = None, *, number: int = 4
 ) -> list[Section]:
-    """The layers in as few sections, in their order, as `room` bytes beside the model and a batch allow.
+    """The layers, in their order, in the fewest sections that fit in `room` bytes besides the model and a batch.
 
-    Raises HeadwaterError where a single group of layers does not fit.
+    Raises HeadwaterError if a single group of layers does not fit.
     """
     found: list[Section] = []
     for _, group in groupby(layers, key=lambda layer: layer.group):
         section = section_of(list(group), block_width, number)
         if section.peak > room:
             raise HeadwaterError(
-                f"Layer {section.layers[0].name} alone needs {in_bytes(section.peak)} beside the model and a batch, "
-                f"and there are {in_bytes(max(0, room))}. Give it more --memory, cut its covariances with "
-                "--block-width, or leave it out with --layers."
+                f"Layer {section.layers[0].name} alone needs {in_bytes(section.peak)} besides the model and a batch. "
+                f"{in_bytes(max(0, room))} are available. Give the fit more --memory, make the covariances "
+                "block-diagonal with --block-width, or leave the layer out with --layers."
             )
         if found and found[-1].with_next(section).peak <= room:
             found[-1] = found[-1].with_next(section)
@@ -93,15 +94,15 @@ def sections(
 
 
 def sections_of(sweep: Sweep, memory: int | None, block_width: int | None = None) -> list[Section]:
-    """The sections of a fit that may take `memory` bytes in all, the model included; None is what is free.
+    """The sections of a fit that may use `memory` bytes in total, the model included. None is what is free.
 
-    The memory is that of the device the model is on. The largest batch of the first shard is run to see what the model
-    and a batch take.
+    It is the memory of the model's device. The largest batch of the first shard is run, to measure what the model and a
+    batch take.
     """
     number = torch.promote_types(sweep.lm.model.dtype, torch.float32).itemsize
     device, layers = sweep.lm.device, sweep.layers
     whole = section_of(layers, block_width, number)
-    if memory is None and 4 * whole.peak < _free(device):  # no need to look closely
+    if memory is None and 4 * whole.peak < _free(device):  # clearly enough: nothing to measure
         return [whole]
     held, before = _held_in_a_batch(sweep)
     room = memory - held if memory is not None else int(FREE_SHARE * _free(device)) - (held - before)
@@ -109,7 +110,7 @@ def sections_of(sweep: Sweep, memory: int | None, block_width: int | None = None
 
 
 def _held_in_a_batch(sweep: Sweep) -> tuple[int, int]:
-    """Bytes that the process, or its GPU, holds at most in a batch, and those that it held before."""
+    """Most bytes that the process, or its GPU, holds during a batch, and the bytes that it held before."""
     shard = sweep.shards()[0]
     batch = next(make_batches(sweep.sequences[shard.start : shard.stop], sweep.token_budget))
     device = sweep.lm.device
@@ -126,5 +127,5 @@ def _held_in_a_batch(sweep: Sweep) -> tuple[int, int]:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes that the device has to spare."""
+    """Free bytes of the device."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

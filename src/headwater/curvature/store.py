@@ -1,10 +1,10 @@
 """A curvature on disk: a safetensors file, bound by its metadata to what it was fitted on.
 
-Which tensors it holds is for its kind to say (see kind.py): `<group>.Q_A` [I, I], `<layer>.Q_S` [O, O] and
-`<layer>.Λ` [O, I]; for `exact`, `fisher` [P, P] float64.
-Metadata (see files.save_tensors): `kind`, the `package` that brings it where it is not ours, `layers` (a JSON table),
-and the binding the caller gives (fingerprints and settings). A curvature that was fitted a few layers at a time has a
-file beside it for each such section, `curvature-<digits>.safetensors`, and holds but their names, as `sections`.
+The tensors depend on the kind (see registry.py): `<group>.Q_A` [I, I], `<layer>.Q_S` [O, O] and `<layer>.Λ` [O, I]; for
+`exact`, `fisher` [P, P] in float64. The metadata (see files.save_tensors) are `kind`, its `package` if it comes from a
+plugin, `layers` (a JSON table), and the caller's binding (fingerprints and settings). A curvature that was fitted in
+sections has one more file for each section, `curvature-<digits>.safetensors`. Its own file holds only their names, as
+`sections`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from headwater.lm.layers import TrackedLayer
 
 
 def save_curvature(path: Path, curvature: Curvature, binding: Mapping[str, str]) -> None:
-    """Write `curvature` (damping is not part of it: it is chosen when a question is asked)."""
+    """Write `curvature` without its damping, which is chosen when a question is asked."""
     tensors = kind_of(curvature.kind).tensors(curvature)
     layers = json.dumps([asdict(layer) for layer in curvature.layers])
     save_tensors(path, tensors, {**_made_by(curvature.kind), "layers": layers, **binding})
 
 
 def save_sections(path: Path, kind: str, sections: Sequence[Path], *, binding: Mapping[str, str]) -> None:
-    """Make one curvature of the files of its sections, which lie beside `path`."""
+    """Write the file of a curvature whose `sections` are files beside `path`."""
     layers = [layer for section in sections for layer in json.loads(read_metadata(section)["layers"])]
     names = [section.name for section in sections]
     written = {**_made_by(kind), "layers": json.dumps(layers), "sections": json.dumps(names), **binding}
@@ -46,7 +46,7 @@ def _made_by(kind: str) -> dict[str, str]:
 
 
 def delete_strays(path: Path) -> None:
-    """Delete the files of sections, beside `path`, that are not of the curvature there."""
+    """Delete files of sections beside `path` that do not belong to the curvature at `path`."""
     own = curvature_files(path)
     for file in path.parent.glob(f"{path.stem}-*{path.suffix}"):
         if file not in own:
@@ -65,9 +65,9 @@ def curvature_files(path: Path) -> list[Path]:
 
 
 def load_curvature(path: Path, damping: Damping, device: str = "cpu") -> tuple[Curvature, dict[str, str]]:
-    """The curvature at `path` with λ set by `damping`, and its metadata.
+    """The curvature at `path` with `damping`, and its metadata.
 
-    Raises HeadwaterError where it is of a kind that another package brings, which is not installed.
+    Raises HeadwaterError if its kind comes from a package that is not installed.
     """
     metadata = read_metadata(path)
     name = metadata["kind"]

@@ -1,7 +1,7 @@
 """Matrices whose rows begin at multiples of 64 bytes.
 
-A bias makes a layer's inputs one wider, 769 or 3,073 numbers, and products that write rows of such a length run up to a
-third slower than those of 768 or 3,072 (docs/performance.md).
+A bias makes the inputs of a layer one number wider, for example 769 or 3,073. Products that write rows of such a length
+are up to a third slower than those of 768 or 3,072 (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 LINE = 16
-"""Numbers in 64 bytes of float32."""
+"""Float32 numbers in 64 bytes."""
 
 
 def empty(rows: int, columns: int, *, like: Tensor) -> Tensor:
-    """[rows, columns] without values, of the type and device of `like`; what fills the rows up is left out of it."""
+    """An uninitialised matrix [rows, columns] of the type and device of `like`. It is a view that hides the padding."""
     return like.new_empty(rows, columns + -columns % LINE)[:, :columns]
 
 
 def zeros(rows: int, columns: int, *, like: Tensor) -> Tensor:
-    """As `empty`, of zeros."""
+    """A matrix [rows, columns] of zeros, with aligned rows."""
     return empty(rows, columns, like=like).zero_()
 
 
 def copy(matrix: Tensor) -> Tensor:
-    """`matrix` with its rows aligned; itself where they are."""
+    """A copy of `matrix` with aligned rows, or `matrix` itself if they are aligned already."""
     if matrix.stride() == (matrix.shape[1] + -matrix.shape[1] % LINE, 1):
         return matrix
     rows, columns = matrix.shape
     return empty(rows, columns, like=matrix).copy_(matrix)
 
 
-def times(rows: Tensor, matrix: Tensor) -> Tensor:
-    """[..., n] `rows` [..., m] times `matrix` [m, n], with aligned rows."""
-    flat = rows.flatten(0, -2)
-    product = empty(len(flat), matrix.shape[1], like=rows)
-    return torch.mm(flat, matrix, out=product).unflatten(0, rows.shape[:-1])
+def matmul(vectors: Tensor, matrix: Tensor) -> Tensor:
+    """`vectors` [..., m] times `matrix` [m, n]: [..., n] with aligned rows."""
+    flat = vectors.flatten(0, -2)
+    product = empty(len(flat), matrix.shape[1], like=vectors)
+    return torch.mm(flat, matrix, out=product).unflatten(0, vectors.shape[:-1])

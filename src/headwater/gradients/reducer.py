@@ -1,4 +1,4 @@
-"""What a pass over a corpus folds its factored gradients into."""
+"""Reducers: what the factored gradients of a sweep are folded into."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headwater.gradients.factored import FactoredGradient
 
 
 class LayerGradients(dict[str, FactoredGradient]):
-    """The factored gradients of a batch by layer, and the losses [B, T] that they are the gradients of."""
+    """The factored gradients of a batch by layer, and the losses [B, T] that were differentiated."""
 
     def __init__(self, gradients: Mapping[str, FactoredGradient], losses: Tensor) -> None:
         super().__init__(gradients)
@@ -20,15 +20,23 @@ class LayerGradients(dict[str, FactoredGradient]):
 
 
 class Reducer(Protocol):
-    """What a sweep folds its factored gradients into."""
+    """The running result of a sweep."""
 
-    def update(self, batch: Batch, gradients: LayerGradients) -> None: ...
-    def merge(self, other: Self) -> None:
-        """Add the result of the next shard. Associative; shards are merged in order."""
+    def update(self, batch: Batch, gradients: LayerGradients) -> None:
+        """Add a batch."""
         ...
 
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+    def merge(self, other: Self) -> None:
+        """Add the result of the next shard. Associative. Shards are merged in order."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The result as tensors, to be saved or sent."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the result by a saved one."""
+        ...
 
 
 R = TypeVar("R", bound=Reducer)

@@ -1,7 +1,7 @@
 """The language-model head, fused with its loss: hidden states in, losses and hidden gradients out.
 
-Nothing of size tokens × vocabulary outlives a chunk, and autograd never sees the head: the gradient of a softmax
-cross-entropy with respect to the hidden state is (p − onehot(y)) W, which is formed in place.
+The head works in tiles, so nothing of size tokens × vocabulary is stored. Autograd does not see the head: the gradient
+of a softmax cross-entropy in the hidden state is (p − onehot(y)) W, which is computed directly.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from headwater.lm.placement import device_of, fetched
 TILE_COLUMNS = 1024
 """Tokens of the vocabulary in one tile of logits."""
 TILE_NUMBERS = 1 << 20
-"""Numbers in one tile (4 MB in float32): few enough to stay in a processor's cache from one step to the next."""
+"""Numbers in one tile (4 MB in float32), which stay in the cache of a CPU from one step to the next."""
 GPU_TILE_NUMBERS = 1 << 26
-"""Numbers in one tile on a GPU, whose steps cost a launch each: there a tile is as wide as the vocabulary."""
+"""Numbers in one tile on a GPU. Each step costs a launch there, so a tile is as wide as the vocabulary."""
 CURVATURE_PER_CHUNK = 1_000_000
-"""Numbers in one chunk of probabilities: a few, which stay in the cache from one tangent to the next."""
+"""Numbers in one chunk of probabilities, which stay in the cache from one tangent to the next."""
 SAMPLING_BLOCK = 32
-"""Tokens of the vocabulary whose probabilities are summed, to find the sampled one in two steps."""
+"""Tokens of the vocabulary in one block. Sampling finds the block first, and then the token in it."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +40,37 @@ class Head:
     scale: float = 1.0
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Plain logits [..., V] of `hidden` [..., H]: the reference that the fused path is tested against."""
+        """The logits [..., V] of `hidden` [..., H], as a reference for tests of the fused path."""
         return self.scale * nn.functional.linear(hidden, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
 class HeadPass:
-    """What the head leaves behind for `n` predicted tokens."""
+    """Losses, gradients and labels of `n` predicted tokens."""
 
     losses: Tensor
-    """[n] −log p(label), nats, in float32 or better."""
+    """[n] −log p(label) in nats, in float32 or better."""
     gradient: Tensor
-    """[n, H] gradient of the summed losses with respect to the hidden states."""
+    """[n, H] gradient of the summed losses in the hidden states."""
     labels: Tensor
-    """[n] the labels used: the given targets, or those sampled."""
+    """[n] the labels of the losses: the given targets, or the sampled ones."""
 
 
 def head_of(model: Any) -> Head:
     """The head of a Hugging Face causal LM.
 
-    Raises ModelError where the model has no linear output embedding.
+    Raises ModelError if its output layer is not linear, or is quantised.
     """
     module = model.get_output_embeddings()
     if not isinstance(module, nn.Linear):
         raise ModelError(
-            f"{type(model).__name__} has no linear output layer, which Headwater needs to compute losses. "
+            f"{type(model).__name__} has no linear output layer. Headwater needs one to compute losses. "
             "Use a causal language model whose get_output_embeddings() is a linear layer."
         )
     if not module.weight.is_floating_point():
         raise ModelError(
-            f"The output layer of {type(model).__name__} is quantised, and Headwater computes losses with its weights. "
-            "Quantise the model without it, as bitsandbytes does unless it is told otherwise."
+            f"The output layer of {type(model).__name__} is quantised. Headwater needs its weights to compute losses. "
+            "Quantise the model without its output layer, which is the default of bitsandbytes."
         )
     scale = getattr(model.config, "logit_scale", None)  # Cohere
     scaling = getattr(model.config, "logits_scaling", None)  # Granite divides
@@ -84,9 +84,9 @@ def head_of(model: Any) -> Head:
 def head_pass(hidden: Tensor, head: Head, targets: Tensor, *, uniforms: Tensor | None = None) -> HeadPass:
     """Losses and hidden gradients of `n` tokens, tile by tile.
 
-    `hidden` [n, H]; `targets` [n] int64, the true next tokens. With `uniforms` [n] in [0, 1) the labels are drawn
-    from the model's own distribution by inverting its cumulative sum at those numbers, and `targets` is ignored:
-    that is the sampling of the true Fisher (Grosse et al. 2023, section 2.2; Kunstner et al. 2019).
+    `hidden` is [n, H]. `targets` [n] int64 are the true next tokens. With `uniforms` [n] in [0, 1), labels are sampled
+    from the model's distribution by inverting its cumulative sum at these numbers, and `targets` is ignored. The true
+    Fisher needs that (Grosse et al. 2023, section 2.2; Kunstner et al. 2019).
     """
     n, vocabulary = len(hidden), len(head.weight)
     precise = torch.promote_types(hidden.dtype, torch.float32)
@@ -109,20 +109,20 @@ def head_pass(hidden: Tensor, head: Head, targets: Tensor, *, uniforms: Tensor |
 
 @dataclass(frozen=True)
 class _Softmax:
-    """What a row's softmax comes to, without the softmax."""
+    """Sums over the softmax of each row."""
 
     log_total: Tensor
     """[r, 1] log Σ exp(logits)."""
     mean_weight: Tensor
     """[r, H] Σ_v p_v W_v."""
     block_logs: Tensor | None
-    """[r, blocks] log Σ exp(logits) over each block of the vocabulary, in order; None where nothing is drawn."""
+    """[r, blocks] log Σ exp(logits) over each block of the vocabulary, in order. None unless labels are sampled."""
 
 
 def _softmax(hidden: Tensor, head: Head, columns: int, *, buffer: Tensor, blocks: bool) -> _Softmax:
-    """The softmax of a few rows, a tile of the vocabulary after the other.
+    """The softmax of a few rows, one tile of the vocabulary after the other.
 
-    The sums so far are rescaled when a larger logit turns up (Milakov and Gimelshein 2018), as fused attention does.
+    A larger logit rescales the sums so far (Milakov and Gimelshein 2018), as in fused attention.
     """
     precise = torch.promote_types(hidden.dtype, torch.float32)
     largest = torch.full((len(hidden), 1), -torch.inf, dtype=precise, device=hidden.device)
@@ -151,7 +151,7 @@ def _softmax(hidden: Tensor, head: Head, columns: int, *, buffer: Tensor, blocks
 
 
 def _tile_shape(device: torch.device, vocabulary: int) -> tuple[int, int]:
-    """Rows and columns of a tile of logits; the columns are whole blocks, but for the last ones of the vocabulary."""
+    """Rows and columns of a tile of logits. The columns are whole blocks, except at the end of the vocabulary."""
     if device.type == "cpu":
         columns = min(vocabulary, TILE_COLUMNS)
         return max(SAMPLING_BLOCK, TILE_NUMBERS // columns), columns
@@ -160,10 +160,10 @@ def _tile_shape(device: torch.device, vocabulary: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> list[Tensor]:
-    """For every tangent [n, H], [n, H]: the Hessian of the loss of `n` tokens in their hidden states, times it.
+    """The Hessian of the loss of `n` tokens in their hidden states, times each of `tangents` [n, H]: [n, H] each.
 
-    Wᵀ (diag(p) − p pᵀ) W, times scale²: of a softmax cross-entropy it does not depend on the label. The probs are
-    made once for all tangents.
+    It is scale² Wᵀ (diag(p) − p pᵀ) W, and does not depend on the label. The probabilities are computed once for all
+    tangents.
     """
     chunk = max(32, CURVATURE_PER_CHUNK // len(head.weight))
     products = [torch.empty_like(tangent) for tangent in tangents]
@@ -179,7 +179,7 @@ def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> li
 
 
 def _logits_at(hidden: Tensor, head: Head, tokens: Tensor) -> Tensor:
-    """[r, k] the logits of `tokens` [r, k] alone, in float32 or better."""
+    """The logits of `tokens` [r, k] only: [r, k] in float32 or better."""
     precise = torch.promote_types(hidden.dtype, torch.float32)
     rows = nn.functional.embedding(tokens, head.weight).to(precise)
     logits = torch.bmm(hidden[:, None].to(precise), rows.mT)[:, 0]
@@ -189,7 +189,7 @@ def _logits_at(hidden: Tensor, head: Head, tokens: Tensor) -> Tensor:
 
 
 def _block_sums(weights: Tensor, precise: torch.dtype) -> Tensor:
-    """[r, blocks] the sums of every SAMPLING_BLOCK columns of `weights` [r, columns]; the last may be of fewer."""
+    """Sums over blocks of SAMPLING_BLOCK columns of `weights` [r, columns]: [r, blocks]. The last may be smaller."""
     whole = weights.shape[1] // SAMPLING_BLOCK * SAMPLING_BLOCK
     sums = weights[:, :whole].unflatten(1, (-1, SAMPLING_BLOCK)).sum(dim=2, dtype=precise)
     if whole == weights.shape[1]:
@@ -198,9 +198,9 @@ def _block_sums(weights: Tensor, precise: torch.dtype) -> Tensor:
 
 
 def _sample(hidden: Tensor, head: Head, softmax: _Softmax, *, uniforms: Tensor) -> Tensor:
-    """[r] one token a row, drawn by inverting the cumulative sum of its probabilities at `uniforms` [r].
+    """One sampled token per row, [r], by inverting the cumulative sum of its probabilities at `uniforms` [r].
 
-    First the block that holds the point, then the token within it, whose logits are made again.
+    It finds the block that holds the point, then the token in it, whose logits are computed again.
     """
     assert softmax.block_logs is not None
     vocabulary = len(head.weight)

@@ -1,8 +1,8 @@
-"""Fused kernels for what transformers runs eagerly: GPT-Neo's attention, and the GELU of GPT-2 and GPT-Neo.
+"""Fused kernels for parts that transformers runs eagerly: GPT-Neo's attention, and the GELU of GPT-2 and GPT-Neo.
 
-GPT-Neo's scores are not scaled by √d, and every other layer sees only a local window. Without padding both are
-plain causal attention (as long as the text is no longer than the window), so PyTorch's fused kernel applies; the very
-narrow heads of the TinyStories models have a kernel of their own.
+GPT-Neo does not scale its scores by √d, and every other layer sees only a local window. Without padding, and for texts
+that are no longer than the window, both are plain causal attention, which PyTorch has a fused kernel for. The very
+narrow heads of the TinyStories models have their own kernel (narrow_attention.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from headwater.lm.narrow_attention import narrow_attention, suits
 
 
 def use_sdpa(model: Any) -> int:
-    """Give every GPT-Neo attention module of `model` a fused kernel; other architectures are left alone.
+    """Give every GPT-Neo attention module of `model` a fused kernel. Other architectures do not change.
 
-    Outputs and gradients agree with the eager path to 1e-5 in float32 (tests/test_attention.py). Returns the number
-    of modules patched. Patching twice is harmless.
+    Outputs and gradients agree with the eager path to 1e-5 in float32 (tests/test_kernels.py). Returns the number of
+    patched modules. Patching twice is harmless.
     """
     from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
@@ -31,15 +31,15 @@ def use_sdpa(model: Any) -> int:
             module._attn = MethodType(_sdpa_attention, module)  # pyright: ignore[reportPrivateUsage]
             patched += 1
     if patched:
-        # transformers then leaves the causal mask to the kernel instead of building one of size [B, 1, T, T].
+        # So transformers builds no causal mask of size [B, 1, T, T]. The kernel knows that it is causal.
         model.config._attn_implementation = "sdpa"
     return patched
 
 
 def use_fused_gelu(model: Any) -> int:
-    """Replace the tanh form of GELU, which transformers computes in seven steps, by PyTorch's one kernel of it.
+    """Replace the tanh form of GELU, which transformers computes in seven steps, by PyTorch's single kernel.
 
-    Returns the number of modules replaced.
+    Returns the number of replaced modules.
     """
     from transformers.activations import NewGELUActivation
 
@@ -57,7 +57,7 @@ def use_fused_gelu(model: Any) -> int:
 def _sdpa_attention(
     self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
 ) -> tuple[Tensor, None]:
-    """Stand-in for `GPTNeoSelfAttention._attn`; `query`, `key`, `value` are [B, heads, T, head width]."""
+    """Replaces `GPTNeoSelfAttention._attn`. `query`, `key` and `value` are [B, heads, T, head width]."""
     dropout = self.attn_dropout.p if self.training else 0.0
     queries, keys = query.shape[-2], key.shape[-2]
     windowed = self.attention_type == "local" and keys > self.config.window_size

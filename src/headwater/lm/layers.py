@@ -1,4 +1,4 @@
-"""Tracked layers: the linear maps over whose weights the influence is taken."""
+"""Tracked layers: the linear maps whose weights influence is computed over."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from headwater.errors import ModelError
 from headwater.lm.placement import device_of
 
 DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2")
-"""Every MLP linear, as in Grosse et al. 2023 (OPT calls its two fc1 and fc2)."""
+"""Every MLP linear, as in Grosse et al. 2023. OPT calls its two fc1 and fc2."""
 ADAPTER_LAYERS = ("*.lora_A.*", "*.lora_B.*")
-"""The linears of a LoRA adapter (Hu et al. 2021), which alone were trained."""
+"""The linears of a LoRA adapter (Hu et al. 2021): only they were trained."""
 ALL_LINEAR = "all-linear"
+"""Stands for every linear layer except the language-model head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedLayer:
-    """A linear map y = W x + b of the model. With a bias, the input carries one more column of ones."""
+    """A linear map y = W x + b of the model. With a bias, the input has one more column, of ones."""
 
     name: str
     inputs: int
@@ -35,7 +36,7 @@ class TrackedLayer:
     """O"""
     bias: bool
     group: str
-    """Name of the first layer that reads the same input tensor: layers of a group share A and its eigenbasis."""
+    """Name of the first layer that reads the same input tensor. Layers of a group share A and its eigenbasis."""
 
     @property
     def parameters(self) -> int:
@@ -43,11 +44,10 @@ class TrackedLayer:
 
 
 def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[TrackedLayer]:
-    """The linear layers of `model` whose names match one of `globs`, in the order the forward pass meets them.
+    """The linear layers of `model` whose names match one of `globs`, in the order of the forward pass.
 
-    `all-linear` is every linear layer except the language-model head. The default is every MLP linear; of a model with
-    a LoRA adapter, every linear of the adapter.
-    Raises ModelError, with the nearest names, where a glob matches nothing.
+    `all-linear` is every linear layer except the language-model head. The default is every MLP linear, or every linear
+    of the LoRA adapter if the model has one. Raises ModelError, with the nearest names, if a glob matches nothing.
     """
     candidates = _linears(model)
     wanted: set[str] = set()
@@ -66,34 +66,34 @@ def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[Tracke
     return _in_forward_order(model, {name: module for name, module in candidates.items() if name in wanted})
 
 
-def named(layers: Sequence[TrackedLayer], globs: Sequence[str]) -> tuple[TrackedLayer, ...]:
-    """Those of tracked `layers` whose names match one of `globs`, in their order.
+def select_layers(layers: Sequence[TrackedLayer], globs: Sequence[str]) -> tuple[TrackedLayer, ...]:
+    """The tracked `layers` whose names match one of `globs`, in their order.
 
-    Raises ModelError, with the nearest names, where a glob matches none.
+    Raises ModelError, with the nearest names, if a glob matches nothing.
     """
     for glob in globs:
         if not any(fnmatchcase(layer.name, glob) for layer in layers):
-            raise ModelError(_no_match(glob, [layer.name for layer in layers], "layer that is tracked"))
+            raise ModelError(_no_match(glob, [layer.name for layer in layers], "tracked layer"))
     return tuple(layer for layer in layers if any(fnmatchcase(layer.name, glob) for glob in globs))
 
 
 def shape_of(module: nn.Module) -> tuple[int, int, bool]:
-    """(inputs without bias, outputs, has bias) of a Linear or of GPT-2's Conv1D, whose weight is transposed."""
+    """(inputs without bias, outputs, has bias) of a Linear, or of GPT-2's Conv1D, whose weight is transposed."""
     if isinstance(module, Conv1D):
         inputs, outputs = module.weight.shape
-    else:  # a quantised weight has another shape
+    else:  # not by the weight, which has another shape if it is quantised
         inputs, outputs = module.in_features, module.out_features
     return int(inputs), int(outputs), getattr(module, "bias", None) is not None  # pyright: ignore
 
 
 def linear_shapes(model: Any) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every linear layer of a model but its head."""
+    """(inputs, outputs) of every linear layer of a model except its head."""
     return [shape_of(module)[:2] for module in _linears(model).values()]
 
 
 @contextlib.contextmanager
 def stepped(model: Any, steps: Mapping[str, Tensor]) -> Iterator[None]:
-    """Add `steps` {layer name: [O, I]} to the tracked weights (bias in the last column) for the length of a with."""
+    """Add `steps` {layer: [O, I]} to the tracked weights, bias in the last column, for the length of a `with`."""
     before: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
         for name, step in steps.items():
@@ -124,7 +124,7 @@ def _linears(model: Any) -> dict[str, nn.Module]:
 
 
 def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[TrackedLayer]:
-    """Run a few tokens through the model to see the order of the layers and which of them share an input."""
+    """The layers in the order of a forward pass of a few tokens, which also shows which layers share an input."""
     seen: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> Any:
@@ -141,7 +141,7 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
     for name in modules:
         if names.count(name) != 1:
             raise ModelError(
-                f"Layer {name} runs {names.count(name)} times in one forward pass; a tracked layer must run once. "
+                f"Layer {name} runs {names.count(name)} times in one forward pass, and a tracked layer must run once. "
                 "Leave it out with --layers."
             )
     groups: dict[tuple[int, bool], str] = {}
@@ -149,8 +149,8 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
     for name, tensor in seen:
         if tensor.dim() != 3:
             raise ModelError(
-                f"Layer {name} sees inputs of shape {tuple(tensor.shape)}, not [batch, tokens, width]: its tokens "
-                "cannot be told apart (routed experts do this). Leave it out with --layers."
+                f"The inputs of layer {name} have the shape {tuple(tensor.shape)}, not [batch, tokens, width], as in "
+                "routed experts. Examples cannot be separated there. Leave the layer out with --layers."
             )
         inputs, outputs, bias = shape_of(modules[name])
         group = groups.setdefault((id(tensor), bias), name)
@@ -159,7 +159,7 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
 
 
 def _no_match(glob: str, names: list[str], what: str) -> str:
-    """What to say where `glob` matches nothing: the most similar names, written as globs over the blocks."""
+    """The message for a `glob` that matches nothing. It gives the nearest names, as globs over the blocks."""
     globs = dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names)
     near = sorted(globs, key=lambda name: -difflib.SequenceMatcher(None, name, glob.replace("*", "")).ratio())
     return f"--layers {glob!r} matches no {what}. Nearest: {', '.join(near[:4])}."

@@ -1,4 +1,4 @@
-"""Loading a causal language model and its tokenizer, frozen and fingerprinted."""
+"""Loading a causal language model and its tokenizer. The model is frozen and has a fingerprint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LanguageModel:
     """A frozen causal LM: `body` maps tokens to the final hidden states, `head` maps those to logits."""
 
     name: str
-    """Hub name or path it was loaded from."""
+    """Hub name or path that it was loaded from."""
     model: Any
     tokenizer: Any
     head: Head
@@ -41,12 +41,12 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids, hidden states and what is captured are brought together: the head's device."""
+        """The head's device, where token ids, hidden states and captured tensors are brought together."""
         return self.head.weight.device
 
     @property
     def max_positions(self) -> int:
-        """Longest text in tokens that the model can read."""
+        """The longest text, in tokens, that the model can read."""
         return max_positions(self.model.config)
 
     def hidden_states(self, input_ids: Tensor) -> Tensor:
@@ -55,15 +55,15 @@ class LanguageModel:
 
     @cached_property
     def float32_model(self) -> LanguageModel:
-        """The same model in float32 or better: itself, or else loaded anew, a quantised one with the weights that it
-        computes with. Fewer bits do not take a small step, and carry no tangents.
+        """The same model in float32 or better: itself, or loaded again, or dequantised.
 
-        Raises ModelError where the weights are put away, or their quantisation cannot be undone.
+        Low precision cannot represent small steps or forward-mode tangents. Raises ModelError if weights are offloaded,
+        or if the quantisation cannot be undone.
         """
         if is_offloaded(self.model):
             raise ModelError(
-                "This moves or differentiates the weights themselves, and some of them are put away in memory or on "
-                "disk (--device-map). Do it where the whole model fits on the devices."
+                "This changes or differentiates the weights, and some of them are offloaded to memory or disk "
+                "(--device-map). Use devices that the whole model fits on."
             )
         quantised = is_quantised(self.model)
         if not quantised and torch.promote_types(self.model.dtype, torch.float32) == self.model.dtype:
@@ -76,7 +76,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of every weight's name, type, shape and bytes, wherever the weights are."""
+        """SHA-256 of the name, type, shape and bytes of every weight, on whatever device."""
         digest = hashlib.sha256()
         for name, tensor in each_weight(self.model):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
@@ -85,14 +85,14 @@ class LanguageModel:
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
-        """SHA-256 of the tokenizer's whole definition."""
+        """SHA-256 of the whole definition of the tokenizer."""
         definition = self.tokenizer.backend_tokenizer.to_str()
         special = json.dumps(self.tokenizer.special_tokens_map, sort_keys=True, default=str)
         return hashlib.sha256((definition + special).encode()).hexdigest()[:16]
 
 
 def max_positions(config: Any) -> int:
-    """Longest text in tokens that a model of this configuration can read."""
+    """The longest text, in tokens, that a model with this configuration can read."""
     for field in ("max_position_embeddings", "n_positions"):
         if isinstance(limit := getattr(config, field, None), int):
             return limit
@@ -102,12 +102,12 @@ def max_positions(config: Any) -> int:
 def load_model(
     name: str, loading: Loading = Loading(), *, device: str | None = None, **changes: object
 ) -> LanguageModel:
-    """Load a model and tokenizer from a hub name or a path, from safetensors only, with weights frozen.
+    """Load a model and its tokenizer from a hub name or a path, from safetensors only, and freeze it.
 
-    A hub name may end in @revision. `name` may be a LoRA adapter (peft), which is laid over the model that it names,
-    and a model may be quantised already. GPT-Neo gets fused attention. `device` defaults to the GPU where there is
-    one; `changes` are fields of Loading: `load_model(name, dtype="bf16")`. Raises ModelError where the model cannot be
-    loaded, has no fast tokenizer, or computes its logits in a way the fused head does not follow.
+    A hub name may end in @revision. `name` may be a LoRA adapter (peft), which is loaded with its base model. A model
+    may be quantised already. GPT-Neo gets fused attention. `device` is by default the GPU, if there is one. `changes`
+    are fields of Loading: `load_model(name, dtype="bf16")`. Raises ModelError if the model cannot be loaded, has no
+    fast tokenizer, or computes its logits in a way that the fused head does not support.
     """
     loading = replace(loading, **changes)  # pyright: ignore[reportArgumentType]
     name = str(name)
@@ -145,13 +145,13 @@ def _usual_device() -> str:
 
 
 def _placed(loading: Loading, device: str | None) -> dict[str, Any]:
-    """What transformers is told of devices and quantisation; nothing where the model is just moved when it is loaded.
+    """Arguments of transformers for devices and quantisation. Empty if the model moves to one device after loading.
 
-    Raises ModelError where that needs a package that is not installed.
+    Raises ModelError if a package is missing.
     """
     if loading.device_map is not None:
         if device is not None:
-            raise ModelError(f"A model goes to the device {device}, or is spread by a device map: give one of the two.")
+            raise ModelError(f"The device {device} and a device map both place the model. Give one of the two.")
         if find_spec("accelerate") is None:
             raise ModelError("--device-map needs accelerate. Install it with: pip install 'headwater[large]'")
     placed: dict[str, Any] = {} if loading.device_map is None else {"device_map": loading.device_map}
@@ -162,9 +162,9 @@ def _placed(loading: Loading, device: str | None) -> dict[str, Any]:
 
 
 def _tokenizer_source(source: str) -> str:
-    """Where the tokenizer is: with the model, or, for an adapter that has none beside it, with what it adapts.
+    """Where the tokenizer is: with the model, or with the base model of an adapter that has no tokenizer.
 
-    Raises ModelError where `source` is an adapter and peft is not installed.
+    Raises ModelError if `source` is an adapter and peft is not installed.
     """
     folder = Path(source)
     if not (folder / "adapter_config.json").exists():
@@ -177,21 +177,21 @@ def _tokenizer_source(source: str) -> str:
 
 
 def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Loading | None = None) -> LanguageModel:
-    """A LanguageModel from a model and tokenizer already in memory. Freezes the model and puts it in eval mode.
+    """A LanguageModel from a model and tokenizer in memory. It freezes the model and puts it in eval mode.
 
-    Raises ModelError as `load_model` does, where gradient checkpointing is wanted of a model that has no blocks, and
-    where an adapter lies over weights that are put away.
+    Raises ModelError as `load_model` does. It also raises if a model without blocks should use gradient checkpointing,
+    and if the base model of an adapter is offloaded.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"The tokenizer of {name} is not a fast one, so its tokens cannot be located in the text. "
-            "Save a tokenizer.json with it."
+            "Save a fast tokenizer (tokenizer.json) with the model."
         )
     if is_offloaded(model) and getattr(model, "peft_config", None):
-        # transformers 5.24 does not find the weights again: logits are no numbers.
+        # transformers 5.24 does not load the offloaded weights again: logits are NaN.
         raise ModelError(
-            f"The model beneath the adapter {name} does not fit on the devices (--device-map), and an adapter cannot "
-            "lie over weights that are put away. Load it in fewer bits (--dtype nf4), or merge the adapter into it."
+            f"The base model of the adapter {name} does not fit on the devices (--device-map), and an adapter does not "
+            "work with offloaded weights. Load it in fewer bits (--dtype nf4), or merge the adapter into it."
         )
     model.requires_grad_(False)
     model.eval()
@@ -200,7 +200,7 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Load
     keep_differentiable(model)
     if loading is None:
         loading = Loading(dtype="bf16" if model.dtype == torch.bfloat16 else "fp32")
-    # A graph would hold on to weights that are put away, until it has been gone back through.
+    # Without checkpointing, a graph would keep the loaded weights of all offloaded blocks until the backward pass.
     if loading.gradient_checkpointing or is_offloaded(model):
         checkpoint_gradients(model)
         if not checkpoints_gradients(model):
@@ -212,13 +212,13 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Load
 
 @torch.no_grad()
 def _check_head(lm: LanguageModel) -> None:
-    """Refuse models that do something between hidden states and logits that the fused head would miss."""
+    """Refuse models that compute something between hidden states and logits that the fused head does not."""
     probe = torch.arange(4, device=lm.device)[None]
     expected: Tensor = lm.model(probe, use_cache=False).logits.float().to(lm.device)
     found = lm.head.logits(lm.hidden_states(probe)).float()
     tolerance = 1e-4 if lm.head.weight.dtype == torch.float32 else 5e-2
     if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
         raise ModelError(
-            f"{type(lm.model).__name__} changes its logits after the output layer (a soft cap, for example), which "
-            "Headwater's fused head does not compute yet."
+            f"{type(lm.model).__name__} changes its logits after the output layer, with a soft cap for example. "
+            "Headwater's fused head does not support that. Use a model whose logits are those of its output layer."
         )

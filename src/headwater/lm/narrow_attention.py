@@ -1,9 +1,9 @@
-"""Causal attention of very narrow heads on a processor, forward and backward, in float32.
+"""Causal attention of very narrow heads on a CPU, forward and backward, in float32.
 
-The TinyStories models have heads of 4 numbers. PyTorch's fused kernel multiplies matrices, whose set-up costs many
-times the few products there are; here every score is a handful of multiplications in registers, with keys side by side
-in lanes (docs/performance.md). The scores are not kept: the backward pass makes them again from their logarithmic sum,
-as Dao et al. 2022 do.
+The TinyStories models have heads of 4 numbers. PyTorch's fused kernel uses matrix products, whose set-up costs much
+more than these few multiplications. Here a score is a few multiplications in registers, and neighbouring keys are in
+the lanes of a vector (docs/performance.md). Scores are not stored: the backward pass computes them again from the
+logarithm of their sum, as in Dao et al. 2022.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from torch import Tensor
 from headwater.base.compiled import compiled, in_parallel, inlined
 
 WIDEST_HEAD = 8
-"""Heads of up to so many numbers are faster here than in PyTorch's kernel."""
+"""Widest head that is faster here than in PyTorch's kernel."""
 LANES = 32
-"""Keys worked on side by side."""
+"""Keys in one vector."""
 DEPTH = 4
-"""Numbers of a head multiplied at a time; a head's width must be a multiple of it."""
+"""Numbers of a head in one step. A head's width must be a multiple of it."""
 
 
 def suits(query: Tensor) -> bool:
-    """Whether attention of `query` [B, heads, T, d] is better made here.
+    """Whether this kernel is the better one for `query` [B, heads, T, d].
 
-    Not where only PyTorch's plain attention is allowed, which tangents are carried through.
+    It is not if only PyTorch's plain attention is allowed, which forward-mode differentiation needs.
     """
     width = query.shape[-1]
-    fused = torch.backends.cuda.flash_sdp_enabled()  # a setting of processors too, in spite of its name
+    fused = torch.backends.cuda.flash_sdp_enabled()  # also a setting for CPUs, in spite of its name
     narrow = width <= WIDEST_HEAD and width % DEPTH == 0
     return fused and narrow and query.device.type == "cpu" and query.dtype == torch.float32
 
 
 def narrow_attention(query: Tensor, key: Tensor, value: Tensor, *, window: int) -> Tensor:
-    """[B, heads, T, d] softmax(q kᵀ) v, every token looking at itself and the `window` − 1 tokens before it.
+    """softmax(q kᵀ) v, [B, heads, T, d]. Every token sees itself and the `window` − 1 tokens before it.
 
-    All three are [B, heads, T, d]; scores are not scaled. A gradient can be taken back once, not twice.
+    All three are [B, heads, T, d]. Scores are not scaled. It can be differentiated once, not twice.
     """
     return _NarrowAttention.apply(query, key, value, window)  # pyright: ignore[reportReturnType]
 
@@ -71,7 +71,7 @@ class _NarrowAttention(torch.autograd.Function):
 
 
 def _over_heads(loop: Any, tensors: Sequence[Tensor], window: int) -> None:
-    """Call a compiled `loop` on slices of `tensors` [B · heads, ...], side by side."""
+    """Call a compiled `loop` on slices of `tensors` [B · heads, ...], in parallel."""
     arrays = [x.numpy() for x in tensors]
     in_parallel(lambda start, stop: loop(*(x[start:stop] for x in arrays), window), len(arrays[0]))
 
@@ -82,15 +82,14 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _columns(x: Tensor) -> Tensor:
-    """[B · heads, d, T] with T brought to whole lanes by zeros."""
+    """[B · heads, d, T′], where zeros pad T to whole vectors."""
     missing = -x.shape[2] % LANES
     return torch.nn.functional.pad(x.detach().mT, (0, missing)).contiguous().flatten(0, 1)
 
 
 @compiled
 def _attend(q: Any, k: Any, v: Any, attended: Any, logs: Any, window: int) -> None:  # pragma: no cover
-    """Fill `attended` [n, T, d] and `logs` [n, T], the logarithms of the sums of exponentials, from q [n, T, d] and
-    k, v [n, d, T′]."""
+    """Fill `attended` [n, T, d], and `logs` [n, T] with log Σ exp(score), from q [n, T, d] and k, v [n, d, T′]."""
     n, tokens, width = q.shape
     row = np.empty(k.shape[2], np.float32)
     for one in range(n):
@@ -113,7 +112,7 @@ def _attend(q: Any, k: Any, v: Any, attended: Any, logs: Any, window: int) -> No
 def _pull_back(
     q: Any, k: Any, v: Any, logs: Any, back: Any, overlap: Any, q_back: Any, k_back: Any, v_back: Any, window: int
 ) -> None:  # pragma: no cover
-    """Fill `q_back` [n, T, d] and add to `k_back`, `v_back` [n, d, T′] what `back` [n, T, d] comes to."""
+    """Backpropagate `back` [n, T, d]: fill `q_back` [n, T, d], and add to `k_back` and `v_back` [n, d, T′]."""
     n, tokens, width = q.shape
     row, other = np.empty(k.shape[2], np.float32), np.empty(k.shape[2], np.float32)
     for one in range(n):
@@ -136,7 +135,7 @@ def _pull_back(
 
 @inlined
 def _products(row: Any, columns: Any, d: int, start: int, stop: int, products: Any) -> None:  # pragma: no cover
-    """DEPTH numbers of `row` [d] from the d-th on times `columns` [d, T′] from `start` to `stop`, added up."""
+    """Terms d to d + DEPTH of `row` [d] times `columns` [d, T′] from `start` to `stop`, added up in `products`."""
     first, second = columns[d, start:stop], columns[d + 1, start:stop]
     third, fourth = columns[d + 2, start:stop], columns[d + 3, start:stop]
     a, b, c, e = row[d], row[d + 1], row[d + 2], row[d + 3]
@@ -150,7 +149,7 @@ def _products(row: Any, columns: Any, d: int, start: int, stop: int, products: A
 
 @inlined
 def _sums(numbers: Any, columns: Any, d: int, start: int, stop: int, sums: Any) -> None:  # pragma: no cover
-    """Fill DEPTH of `sums` [d] from the d-th on: `numbers` times `columns` [d, T′] from `start` to `stop`."""
+    """Fill `sums` [d] from d to d + DEPTH with `numbers` times `columns` [d, T′] from `start` to `stop`."""
     first, second = columns[d, start:stop], columns[d + 1, start:stop]
     third, fourth = columns[d + 2, start:stop], columns[d + 3, start:stop]
     a, b, c, e = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -164,7 +163,7 @@ def _sums(numbers: Any, columns: Any, d: int, start: int, stop: int, sums: Any) 
 
 @inlined
 def _add_times(columns: Any, numbers: Any, row: Any, d: int, start: int, stop: int) -> None:  # pragma: no cover
-    """Add to DEPTH of `columns` [d, T′] from the d-th on, from `start` to `stop`, the `numbers` times `row` [d]."""
+    """Add `numbers` times `row` [d] to `columns` [d, T′] from d to d + DEPTH and from `start` to `stop`."""
     for e in range(d, d + DEPTH):
         column, factor = columns[e, start:stop], row[e]
         for j in range(len(numbers)):
@@ -173,7 +172,7 @@ def _add_times(columns: Any, numbers: Any, row: Any, d: int, start: int, stop: i
 
 @inlined
 def _exponentials(numbers: Any, shift: Any, first: Any, last: Any) -> Any:  # pragma: no cover
-    """Make exp(x − shift) of `numbers` in place, zero but from `first` to `last`, and return their sum."""
+    """Replace `numbers` by exp(x − shift) from `first` to `last`, and by zero elsewhere. Returns their sum."""
     total = np.float32(0)
     for j in range(len(numbers)):
         number = _exp(numbers[j] - shift)
@@ -194,7 +193,7 @@ def _largest(numbers: Any, first: Any, last: Any) -> Any:  # pragma: no cover
 
 @inlined
 def _exp(x: Any) -> Any:  # pragma: no cover
-    """e^x in float32 for x up to 80, to 2e-7: 2^n by its exponent bits, times a polynomial in the rest (Cephes)."""
+    """e^x in float32 for x up to 80, to 2e-7: 2^n by its exponent bits, times a polynomial of the rest (Cephes)."""
     x = max(x, np.float32(-87.0))
     whole = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
     rest = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)
@@ -210,7 +209,7 @@ def _exp(x: Any) -> Any:  # pragma: no cover
 
 @intrinsic
 def _float_of_bits(typing: Any, bits: Any) -> Any:
-    """The float32 whose bits those of an int32 are."""
+    """The float32 with the bits of an int32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(

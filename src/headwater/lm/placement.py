@@ -1,4 +1,4 @@
-"""Where a model's weights are: on one device, on several, or put away until they are needed (accelerate's hooks)."""
+"""Where the weights of a model are: on one device, on several, or offloaded (by accelerate's hooks)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 
 def device_of(module: Any) -> torch.device:
-    """The device that a module computes on, wherever its weight is meanwhile."""
+    """The device that a module computes on. Its weight may be offloaded."""
     hook = getattr(module, "_hf_hook", None)
     device = getattr(hook, "execution_device", None)
     return module.weight.device if device is None else torch.device(device)
 
 
 def is_offloaded(model: Any) -> bool:
-    """Whether some weights are put away, in memory or on disk, and fetched when their layer runs."""
+    """Whether some weights are offloaded to memory or disk, and loaded when their layer runs."""
     return any(weight.is_meta for weight in model.parameters())
 
 
 def fetched(module: Any, name: str) -> Tensor:
-    """A weight of `module` itself, from where it is put away if it is."""
+    """The weight `name` of `module` itself, loaded if it is offloaded."""
     weight: Tensor = getattr(module, name)
     return module._hf_hook.weights_map[name] if weight.is_meta else weight.detach()
 
 
 def each_weight(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every entry of the state dict, by name; of those put away, one is fetched at a time."""
+    """Every entry of the state dict, by name. Offloaded weights are loaded one after the other."""
     for path, tensor in sorted(model.state_dict().items()):
         parent, _, name = path.rpartition(".")
         yield path, fetched(model.get_submodule(parent), name) if tensor.is_meta else tensor

@@ -1,4 +1,4 @@
-"""How precisely a GPU multiplies float32 numbers."""
+"""The precision of float32 products on a GPU."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from headwater.lm.load import LanguageModel
 
 @contextmanager
 def fast_products(lm: LanguageModel) -> Iterator[None]:
-    """Meanwhile a GPU rounds the factors of float32 products to 11 bits (TF32) where the model runs in 8 (bfloat16).
+    """During a `with`, let a GPU use TF32 products if the model runs in bfloat16.
 
-    The sums stay in float32. Activations and output gradients lose nothing by it, since they have no more bits. A
-    model in float32 keeps its own: it was asked for.
+    TF32 rounds the factors of float32 products to 11 bits. Activations and output gradients in bfloat16 have 8 bits, so
+    they lose nothing. Sums stay in float32. A model in float32 keeps full products.
     """
     before = torch.get_float32_matmul_precision()
     if lm.device.type == "cuda" and lm.model.dtype != torch.float32:

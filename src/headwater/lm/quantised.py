@@ -1,7 +1,7 @@
-"""Models whose linears are kept in 8 or 4 bits (bitsandbytes): loading, running and undoing it.
+"""Models whose linears have 8-bit or 4-bit weights (bitsandbytes): loading, running and dequantising them.
 
-Gradients flow through a quantised linear as through any, since its weight is frozen. NF4 (Dettmers et al. 2023) rounds
-weights alone; int8 (Dettmers et al. 2022) also rounds activations, which gradients pass by as if it were not there.
+A quantised weight is frozen, so gradients flow through the linear as usual. NF4 (Dettmers et al. 2023) rounds only
+weights. int8 (Dettmers et al. 2022) also rounds activations, and gradients ignore that rounding.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from transformers.utils import logging as transformers_logging
 
 from headwater.errors import ModelError
 
-# It speaks of kernels that it did not find, and of every layer whose input it casts.
+# bitsandbytes logs missing kernels, and every layer whose input it casts.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def quantisation(dtype: str) -> BitsAndBytesConfig:
-    """How transformers is to quantise while it loads. Raises ModelError where what that takes is not installed."""
+    """The configuration for transformers to quantise while loading. Raises ModelError if a package is missing."""
     for package in ("bitsandbytes", "accelerate"):
         if find_spec(package) is None:
             raise ModelError(f"--dtype {dtype} needs {package}. Install it with: pip install 'headwater[large]'")
@@ -31,15 +31,15 @@ def quantisation(dtype: str) -> BitsAndBytesConfig:
 
 
 def is_quantised(model: Any) -> bool:
-    """Whether a model was loaded with fewer than 16 bits a weight."""
+    """Whether a model was loaded with fewer than 16 bits per weight."""
     return getattr(model, "hf_quantizer", None) is not None
 
 
 def keep_differentiable(model: Any) -> None:
-    """Keep 4-bit weights as they were loaded.
+    """Keep 4-bit weights in the layout that they were loaded in.
 
-    On some processors bitsandbytes lays them out anew when it first runs without a gradient, scales rounded, for a
-    kernel that has no way back.
+    On some CPUs, the first pass without a gradient makes bitsandbytes convert them, with rounded scales, for a kernel
+    that has no backward pass.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -47,19 +47,19 @@ def keep_differentiable(model: Any) -> None:
 
 
 def dequantised(model: Any) -> Any:
-    """A quantised model with plain linears of the weights that it computes with, in float32. `model` is used up.
+    """The model with plain float32 linears, whose weights are the dequantised ones. `model` itself is changed.
 
-    Raises ModelError where transformers cannot undo the quantisation.
+    Raises ModelError if transformers cannot undo the quantisation.
     """
     loud = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it says in which types it does that
+    transformers_logging.set_verbosity_error()  # hides messages about types
     try:
         return model.dequantize(dtype=torch.float32).float()
     except NotImplementedError as error:
         method = model.config.quantization_config.quant_method
         raise ModelError(
-            f"This takes the weights themselves, and those of a model quantised by {method} cannot be brought back to "
-            "float32. Use the model that it was made from."
+            f"This needs the weights in float32, and a model quantised by {method} cannot be dequantised. Use the "
+            "original model."
         ) from error
     finally:
         transformers_logging.set_verbosity(loud)

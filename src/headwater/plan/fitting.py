@@ -13,10 +13,10 @@ from headwater.corpus.batches import make_batches
 from headwater.curvature.base import Curvature
 from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenbases
-from headwater.curvature.fit import Workbench
 from headwater.curvature.registry import kind_of
 from headwater.curvature.sections import Section, sections_of
 from headwater.curvature.store import save_curvature
+from headwater.curvature.workbench import Workbench
 from headwater.gradients.reducer import R
 from headwater.lm.capture import Capture, Labels
 from headwater.lm.layers import TrackedLayer
@@ -146,7 +146,7 @@ class _Probing:
         self.once.append(probed.seconds + written)
         return probed.bases
 
-    def keeping(self) -> Self:
+    def with_gradient_cache(self) -> Self:
         if self.sweep.lm.device.type == "cpu":  # as a fit does
             self.sweep = replace(self.sweep, cache=self.bench.cache(self.sweep))
         return self

@@ -1,4 +1,4 @@
-"""The curvature of a run: fitting it, and loading what was fitted."""
+"""Fitting the curvature of a run, and what it was fitted on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from headwater.base.files import read_metadata
 from headwater.base.lock import exclusive
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
-from headwater.curvature.fit import Workbench, chosen_examples, labels_of, settings_of, write_curvature
+from headwater.curvature.fit import chosen_examples, labels_of, settings_of, write_curvature
 from headwater.curvature.options import FitOptions
 from headwater.curvature.store import curvature_files
+from headwater.curvature.workbench import Workbench
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel
 from headwater.runs.manifest import Manifest
@@ -22,10 +23,10 @@ from headwater.sweep.execution import Execution
 def fit_curvature(
     paths: RunPaths, manifest: Manifest, lm: LanguageModel, *, corpus: Corpus, options: FitOptions, execution: Execution
 ) -> Manifest:
-    """Fit the curvature of a run, unless all of it is there with these settings. Interrupted, it is resumed.
+    """Fit the curvature of a run, or resume an interrupted fit. A finished one with the same settings is kept.
 
-    Returns the manifest with the damping that was asked for, written. Raises HeadwaterError where another process works
-    on the run.
+    Writes the damping to the manifest and returns the manifest. Raises HeadwaterError if another process works on the
+    run.
     """
     parse_damping(options.damping)
     layers = choose_layers(lm.model, options.layers)
@@ -45,17 +46,17 @@ def fit_curvature(
 
 
 def is_fitted(paths: RunPaths, binding: dict[str, str]) -> bool:
-    """Whether all of the curvature is there, with the fingerprints and settings of `binding`."""
+    """Whether the curvature is complete and has the fingerprints and settings of `binding`."""
     if not paths.curvature.exists() or binding_of(read_metadata(paths.curvature)) != binding:
         return False
     return all(file.exists() for file in curvature_files(paths.curvature))
 
 
 def binding_of(metadata: dict[str, str]) -> dict[str, str]:
-    """What a curvature was fitted on: fingerprints and settings."""
+    """The fingerprints and settings in the metadata of a curvature."""
     return {key: metadata.get(key, "") for key in ("model", "tokenizer", "corpus", "settings")}
 
 
 def binding_at(paths: RunPaths) -> dict[str, str]:
-    """What the fitted curvature of a run was fitted on."""
+    """The fingerprints and settings of the fitted curvature of a run."""
     return binding_of(read_metadata(paths.curvature))

@@ -1,7 +1,8 @@
 """Conjugate gradients on the damped Gauss–Newton matrix, preconditioned by a fitted curvature.
 
-EK-FAC takes layers for independent, and the Fisher of each for diagonal in a Kronecker-factored basis; neither is so.
-As a preconditioner it only sets out the way, and the solution is that of the true (H + λI) x = ∇L(q).
+EK-FAC assumes that layers are independent, and that the Fisher of each is diagonal in a Kronecker-factored basis. Both
+are approximations. As a preconditioner EK-FAC changes only the speed of convergence: the solution is that of the true
+(H + λI) x = ∇L(q).
 """
 
 from __future__ import annotations
@@ -15,31 +16,31 @@ from headwater.curvature.solvers.vectors import dots, plus, times
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import Gradients
 
-TOLERANCE = 1e-3
-"""Of the residual, relative to the gradient, at which a question is solved well enough."""
+CONVERGED = 1e-3
+"""Residual over the norm of the gradient at which the solver stops, if all questions have reached it."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The preconditioned gradients R_q, and how well each solves its equation."""
+    """The preconditioned gradients R_q, and their residuals."""
 
     gradients: Gradients
     residuals: list[list[float]]
-    """For every iteration, the first one before any, ‖∇L(q) − (H + λI) R_q‖ / ‖∇L(q)‖ of every question."""
+    """‖∇L(q) − (H + λI) R_q‖ / ‖∇L(q)‖ of every question, before the first iteration and after each."""
 
 
 def solve(problem: LinearProblem, iterations: int) -> Solution:
-    """(H + λI)⁻¹ applied to the gradients of `problem`.
+    """(H + λI)⁻¹ times the gradients of `problem`.
 
-    The first iteration gives the curvature's own answer at its best length: beginning with that answer as it is would
-    spend a product on its residual, to search a smaller space. An iteration costs a product with H for every question.
-    Raises HeadwaterError where λ is zero or iterations are fewer than one.
+    The search begins at zero, so the first iteration gives the answer of the curvature, scaled to its best length.
+    Beginning at that answer itself would cost one more product, for its residual. An iteration costs one product with H
+    for every question. Raises HeadwaterError if λ is zero, or for fewer than one iteration.
     """
     if iterations < 1:
         raise HeadwaterError(f"--iterations {iterations}: conjugate gradients need at least one.")
     curvature = problem.curvature
     if min(curvature.damping_of(layer.name) for layer in curvature.layers) <= 0:
-        raise HeadwaterError("The cg solver needs a damping above zero, and a fitted curvature to set out from.")
+        raise HeadwaterError("--solver cg needs a fitted curvature and a damping above zero. Set --damping.")
 
     return _conjugate_gradients(
         problem.product, curvature.precondition, problem.gradients, iterations=iterations, report=problem.report
@@ -61,7 +62,7 @@ def _conjugate_gradients(
     iterations: int,
     report: Report,
 ) -> Solution:
-    """Preconditioned conjugate gradients for all questions at once, each with its own step lengths."""
+    """Preconditioned conjugate gradients for all questions together. Each question has its own step lengths."""
     found = times(0.0, target)
     residual = target
     size = dots(target, target).sqrt().clamp(min=1e-30)
@@ -78,7 +79,7 @@ def _conjugate_gradients(
                 note=f"residual {max(residuals[-1]):.2g}",
             )
         )
-        if max(residuals[-1]) < TOLERANCE:
+        if max(residuals[-1]) < CONVERGED:
             break
         moved = product(direction)
         length = descent / dots(direction, moved).clamp(min=1e-30)

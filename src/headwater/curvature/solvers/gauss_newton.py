@@ -1,8 +1,8 @@
 """Products with the true Gauss–Newton matrix, which is the Fisher that EK-FAC approximates.
 
 `H v = E_z[Σ_t J_tᵀ (diag(p_t) − p_t p_tᵀ) J_t v]`, J_t the Jacobian of token t's logits in the tracked weights
-(Schraudolph 2002; Martens 2010). The tangent J v is carried forward through the model by forward-mode differentiation,
-and what the softmax makes of it is taken back as a gradient is.
+(Schraudolph 2002; Martens 2010). Forward-mode differentiation carries the tangent J v through the model. The softmax
+factor is applied to it, and backpropagation multiplies the result by Jᵀ.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from headwater.sweep.sweep import Sweep
 
 
 def gauss_newton_product(sweep: Sweep, vectors: Gradients, report: Report = silent) -> Gradients:
-    """H v for `vectors` {layer: [Q, O, I]} over the sweep's sequences, as the mean over them; the same shapes.
+    """H v for `vectors` {layer: [Q, O, I]}, in the same shapes. H is the mean over the sequences of `sweep`.
 
-    It costs about four forward passes a vector. Targets of the sequences count as in a loss; labels do not matter.
+    It costs about four forward passes a vector. Only the targets of a sequence count, as in a loss. Labels have no
+    effect.
     """
     total = {name: torch.zeros_like(vector) for name, vector in vectors.items()}
     done = 0
@@ -60,9 +61,9 @@ def _add_product(capture: Capture, batch: Batch, vectors: Gradients, *, total: G
 def tangents(
     lm: LanguageModel, layers: tuple[TrackedLayer, ...], step: Mapping[str, Tensor], *, batch: Batch
 ) -> Tensor:
-    """[B, T, H] how the final hidden states move when the tracked weights move along `step` {layer: [O, I]}."""
+    """The change [B, T, H] of the final hidden states, to first order, for a `step` {layer: [O, I]} of the weights."""
     input_ids = torch.from_numpy(batch.input_ids).to(lm.device)
-    # Only the plain attention knows how to carry tangents.
+    # Only PyTorch's plain attention supports forward-mode differentiation.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level(), _moving(lm, layers, step):
         hidden = lm.hidden_states(input_ids)
         moved = forward_ad.unpack_dual(hidden).tangent
@@ -71,7 +72,7 @@ def tangents(
 
 @contextmanager
 def _moving(lm: LanguageModel, layers: tuple[TrackedLayer, ...], step: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within it, every tracked layer's output also carries what the step of its own weights does to it."""
+    """During a `with`, the tangent of every tracked layer's output includes the step of the layer's own weights."""
 
     def hook(layer: TrackedLayer) -> Any:
         kernel = step[layer.name][:, : layer.inputs - int(layer.bias)]

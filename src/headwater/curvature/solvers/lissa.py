@@ -1,7 +1,7 @@
 """LiSSA: the damped inverse as a truncated Neumann series over random batches (Agarwal et al. 2017; Koh & Liang 2017).
 
-It needs no fitted curvature, and is here as a reference: directions that curve less than σ over the number of steps are
-left unsolved, σ the largest curvature of all.
+It needs no fitted curvature. It is a reference for comparisons: with σ the largest eigenvalue, n steps do not solve
+directions whose eigenvalue is below σ/n.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from headwater.curvature.solvers.vectors import dot, plus, times
 from headwater.gradients.factored import Gradients
 
 POWER_STEPS = 8
+"""Steps of the power iteration that estimates σ."""
 MARGIN = 1.5
-"""σ over the largest eigenvalue found: a batch may curve more than those that it was found on."""
+"""σ over the estimated eigenvalue. Later batches may have a larger one than those that it was estimated on."""
 
 
 def neumann_series(
     product: Callable[[Gradients], Gradients], gradients: Gradients, steps: int, *, report: Report = silent
 ) -> Gradients:
-    """(H + λI)⁻¹ applied to `gradients` {layer: [Q, O, I]} by v ← v + (∇L(q) − (H + λI) v)/σ, from v = ∇L(q)/σ.
+    """(H + λI)⁻¹ times `gradients` {layer: [Q, O, I]}, by v ← v + (∇L(q) − (H + λI) v)/σ from v = ∇L(q)/σ.
 
-    `product` gives (H + λI) v, of another random batch at every call if it likes.
+    `product` returns (H + λI) v. It may use another random batch at each call.
     """
     scale = MARGIN * _largest(product, gradients)
     found = times(1 / scale, gradients)

@@ -1,4 +1,4 @@
-"""Solvers of (H + λI) x = ∇L(q), H the true Gauss–Newton matrix, behind one interface."""
+"""The interface of solvers of (H + λI) x = ∇L(q), where H is the true Gauss–Newton matrix."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from headwater.sweep.sweep import Sweep
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProblem:
-    """What is to be solved, for Q questions at once."""
+    """(H + λI) x = ∇L(q) for Q questions together."""
 
     curvature: Curvature
-    """Whose λ it is, and which approximates H."""
+    """It gives λ, and approximates H."""
     sweep: Sweep
-    """Whose sequences H is taken over."""
+    """H is the mean over its sequences."""
     gradients: Gradients
     """∇L(q) {layer: [Q, O, I]}"""
     report: Report = silent
     seed: int = 0
-    """Of a solver that draws examples at random."""
+    """Seed of solvers that draw random examples."""
 
     @property
     def examples(self) -> int:
-        """How many sequences H is taken over."""
+        """The number of sequences that H is the mean of."""
         return len(self.sweep.sequences)
 
     def product(self, vectors: Gradients, among: Sequence[int] | None = None) -> Gradients:
-        """(H + λI) v for vectors {layer: [Q, O, I]}, with H over all examples, or over those at the places `among`."""
+        """(H + λI) v for vectors {layer: [Q, O, I]}, with H over all examples, or over those with indices `among`."""
         sweep = self.sweep
         if among is not None:
             sweep = replace(sweep, sequences=[sweep.sequences[place] for place in among])
@@ -42,28 +42,28 @@ class LinearProblem:
 
 @dataclass(frozen=True)
 class Solver:
-    """One way to solve it."""
+    """One way to solve a LinearProblem."""
 
     solve: Callable[..., Gradients]
-    """Of a LinearProblem, and of every option by its name: x {layer: [Q, O, I]}."""
+    """Takes a LinearProblem, and each option by its name. Returns x {layer: [Q, O, I]}."""
     options: Mapping[str, int]
-    """Whole numbers that can be set, with their defaults. What is called `iterations` is set by `ask --iterations`."""
+    """Options, which are whole numbers, with their defaults. `ask --iterations` sets the one called `iterations`."""
 
 
 def solver_of(name: str) -> Solver:
-    """The solver of that name. Raises HeadwaterError where there is none (see plugins.Group.load)."""
+    """The solver with this name. Raises HeadwaterError if there is none (see plugins.Group.load)."""
     return SOLVERS.load(name)
 
 
 def damped_product(curvature: Curvature, sweep: Sweep, vectors: Gradients) -> Gradients:
-    """(H + λI) v, H the true Gauss–Newton matrix over the sequences of `sweep`, λ the curvature's, layer by layer."""
+    """(H + λI) v, with the true Gauss–Newton matrix H over the sequences of `sweep`, and the λ of each layer."""
     product = gauss_newton_product(sweep, vectors)
     return {name: part + curvature.damping_of(name) * vectors[name] for name, part in product.items()}
 
 
-def _by_the_curvature(problem: LinearProblem) -> Gradients:
+def _precondition(problem: LinearProblem) -> Gradients:
     return problem.curvature.precondition(problem.gradients)
 
 
-CURVATURE = Solver(_by_the_curvature, {})
-"""The fitted curvature itself, in place of H."""
+CURVATURE = Solver(_precondition, {})
+"""The fitted curvature in place of H."""
