@@ -210,6 +210,6 @@ def test_it_is_opened_from_there(hub: Hub, run: Run, pushed: subprocess.Complete
 def test_refusals_are_said(hub: Hub, run: Run) -> None:
     failed = with_hub(hub, "-m", "headwater", "push", str(run.path), "you/another")
     assert failed.returncode == 1
-    assert "Cannot send" in failed.stderr
+    assert "Cannot upload" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert "names no repository" in with_hub(hub, "-m", "headwater", "push", str(run.path), "stories").stderr
+    assert "is not the name of a hub repository" in with_hub(hub, "-m", "headwater", "push", str(run.path), "stories").stderr

@@ -216,9 +216,9 @@ def test_a_run_named_on_the_hub_is_fetched_first(run: Run, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("stories", "'stories' names no run on the hub"),
-        ("space:me/stories", "names no run on the hub"),
-        ("me/stories", "Cannot fetch the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN"),
+        ("stories", "'stories' is not the name of a hub repository"),
+        ("space:me/stories", "is not the name of a hub repository"),
+        ("me/stories", "Cannot download the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN"),
     ],
 )
 def test_a_run_that_cannot_be_fetched_says_why(

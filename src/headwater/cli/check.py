@@ -1,4 +1,4 @@
-"""`headwater check`: is every file of a run as it was written?"""
+"""`headwater check`: compare every file of a run with its checksum or fingerprint."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def check(
         bad = finding.fix is not None
         wrong += bad
         mark = Text("damaged", style="bold #B2182B") if bad else Text("whole", style="#67A9CF")
-        grid.add_row(mark, Text(finding.part), Text(finding.said))
+        grid.add_row(mark, Text(finding.part), Text(finding.detail))
         if finding.fix is not None:
             grid.add_row("", "", Text(finding.fix, style="bold"))
     Console().print(grid)
     if wrong:
         say(f"{wrong} damaged.")
         raise typer.Exit(1)
-    say("Everything is as it was written.")
+    say("Nothing is damaged.")

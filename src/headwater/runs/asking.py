@@ -1,4 +1,4 @@
-"""Making questions for a run's model, and refusing what is none; a run in a few lines of text."""
+"""Questions for the model of a run: made from texts, conversations and files, and checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(
     sampling: Sampling = Sampling(),
     contrast: str | None = None,
 ) -> Question:
-    """A question about a completion, or about the model's own continuation (see `Run.question`)."""
+    """A question about a completion or about the model's own continuation (see `Run.question`)."""
     text = _rendered(lm, prompt)
     if completion is None:
         question = continue_prompt(lm, text, sampling)
@@ -37,7 +37,7 @@ def make(
 
 
 def make_all(lm: LanguageModel, queries: str | Path | Sequence[QueryLine]) -> list[Question]:
-    """The questions of a JSONL file, or of its lines."""
+    """The questions of a JSONL file or of its parsed lines."""
     lines = read_queries(Path(queries)) if isinstance(queries, str | Path) else queries
     return [
         replace(make(lm, line.messages or line.prompt or "", line.completion, span=line.span), id=line.id)
@@ -47,39 +47,39 @@ def make_all(lm: LanguageModel, queries: str | Path | Sequence[QueryLine]) -> li
 
 def question_of(
     lm: LanguageModel,
-    asked: str | Messages | Question,
+    prompt: str | Messages | Question,
     completion: str | None = None,
     *,
     span: Span | None = None,
     contrast: str | None = None,
 ) -> Question:
-    """What `Run.ask` is asked. Raises HeadwaterError where a Question comes with a completion, span or contrast."""
-    if not isinstance(asked, Question):
-        return make(lm, asked, completion, span=span, contrast=contrast)
-    beside = {"completion": completion, "span": span, "contrast": contrast}
-    if given := [name for name, value in beside.items() if value is not None]:
+    """The question of a call of `Run.ask`. Raises HeadwaterError for a Question with a completion, span or contrast."""
+    if not isinstance(prompt, Question):
+        return make(lm, prompt, completion, span=span, contrast=contrast)
+    others = {"completion": completion, "span": span, "contrast": contrast}
+    if given := [name for name, value in others.items() if value is not None]:
         raise HeadwaterError(
-            f"A Question says all that is asked: leave out {' and '.join(given)}, or give them to run.question(…)."
+            f"A Question is complete: leave out {' and '.join(given)}, or give it to run.question(…) instead."
         )
-    return asked
+    return prompt
 
 
 def checked(questions: Sequence[Question]) -> Sequence[Question]:
-    """The questions. Raises HeadwaterError where one of them is something else, such as a text."""
+    """The questions. Raises HeadwaterError if one of them is something else, such as a text."""
     for question in questions:
         if not isinstance(question, Question):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise HeadwaterError(f"{_shown(question)} is no Question. Make one: run.question(prompt, completion).")
+            raise HeadwaterError(f"{_shown(question)} is not a Question. Make one: run.question(prompt, completion).")
     return questions
 
 
 def _rendered(lm: LanguageModel, prompt: str | Messages) -> str:
-    """The prompt as a text; a conversation through the tokenizer's chat template."""
+    """The prompt as a text. The tokenizer's chat template renders a conversation."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, list | tuple) and all(isinstance(message, dict) for message in prompt):  # pyright: ignore
         return chat_prompt(lm.tokenizer, prompt)
     raise HeadwaterError(
-        f"{_shown(prompt)} is no prompt. Give a text, a conversation [{{'role': …, 'content': …}}, …], or a Question."
+        f"{_shown(prompt)} is not a prompt. Give a text, a conversation [{{'role': …, 'content': …}}, …] or a Question."
     )
 
 

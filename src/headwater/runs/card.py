@@ -1,4 +1,4 @@
-"""The card of a run that is shared: what it was made from, how, how large it is, and what was measured of it."""
+"""The README.md of a shared run: its model, corpus, curvature, index, size and measured quality."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headwater.runs.paths import RunPaths
 def card_of(path: Path, name: str) -> str:
     """README.md for the run at `path`, shared as `name`.
 
-    Raises HeadwaterError where `path` is no run, or one of its files is damaged.
+    Raises HeadwaterError if `path` is not a run, or one of its files is damaged.
     """
     found = describe_run(path)
     parts = [_front(found), f"# {name}", _what(name, found), _table(found), _use(name, found)]
@@ -28,7 +28,7 @@ def card_of(path: Path, name: str) -> str:
 
 
 def manifest_of(path: Path) -> str:
-    """The manifest of the run at `path` as it is shared: of local paths only the last part."""
+    """The manifest of the run at `path` as it is shared: local paths are cut to their last part."""
     manifest = read_manifest(path)
     model = replace(manifest.model, name=_shared(manifest.model.name))
     entry = manifest.corpus
@@ -37,7 +37,7 @@ def manifest_of(path: Path) -> str:
 
 
 def _front(found: RunInfo) -> str:
-    """What the hub reads: tags, and the model where it is one of the hub's."""
+    """The metadata that the hub reads: tags, and the model if it is on the hub."""
     lines = ["tags:", "- headwater", "- influence-functions", "- training-data-attribution"]
     if not Path(found.model).is_absolute():
         lines.append(f"base_model: {json.dumps(found.model)}")
@@ -46,32 +46,32 @@ def _front(found: RunInfo) -> str:
 
 def _what(name: str, found: RunInfo) -> str:
     return (
-        f"A run of Headwater: which of {found.corpus.examples:,} training examples made `{Path(found.model).name}` say "
-        f"what it says? It holds {_texts(found)}, the curvature that was fitted on them, and, where there is one, the "
-        "index of their gradients."
+        f"A run of Headwater. It shows which of {found.corpus.examples:,} training examples made "
+        f"`{Path(found.model).name}` say something. It contains {_texts(found)}, the curvature fitted on them, and the "
+        "index of their gradients if there is one."
     )
 
 
 def _texts(found: RunInfo) -> str:
     root = found.corpus.root
     if root is None:
-        return "the examples' texts"
-    where = f"at `{_shared(root)}`" if is_url(root) else "on the machine where it was made"
-    return f"a catalogue of the examples, whose texts are read from {found.corpus.streamed:,} files {where}"
+        return "the texts of the examples"
+    location = f"at `{_shared(root)}`" if is_url(root) else "on the machine where it was made"
+    return f"a catalogue of the examples, whose texts are read from {found.corpus.streamed:,} files {location}"
 
 
 def _table(found: RunInfo) -> str:
     rows = [
         ("model", f"`{_shared(found.model)}`"),
-        ("its fingerprint", f"{found.model_fingerprint}, of the tokenizer {found.tokenizer_fingerprint}"),
+        ("model fingerprint", f"{found.model_fingerprint}, tokenizer {found.tokenizer_fingerprint}"),
         ("corpus", f"{found.corpus.examples:,} examples, {found.corpus.tokens:,} tokens"),
-        ("its fingerprint", found.corpus.fingerprint),
+        ("corpus fingerprint", found.corpus.fingerprint),
         ("curvature", _curvature(found.curvature)),
         ("index", _index(found.index)),
         ("size", in_bytes(found.bytes)),
         ("Headwater", found.version),
     ]
-    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def _curvature(found: CurvatureInfo | None) -> str:
@@ -86,7 +86,7 @@ def _curvature(found: CurvatureInfo | None) -> str:
 def _index(found: IndexInfo | None) -> str:
     if found is None:
         return "none"
-    return f"{found.examples:,} examples, {found.bytes_each:,} bytes of sketch each ({found.kind})"
+    return f"{found.examples:,} examples, {found.bytes_each:,} bytes of sketch per example ({found.kind})"
 
 
 def _use(name: str, found: RunInfo) -> str:
@@ -94,22 +94,21 @@ def _use(name: str, found: RunInfo) -> str:
     if Path(found.model).is_absolute():
         model = ', model="path/to/the/model"'
     folder = f"runs/{name.partition('/')[2]}"
-    used = (
+    usage = (
         "## Use it\n\n```python\nfrom headwater import Run\n\n"
         f'run = Run.from_hub("{name}", "{folder}"{model})\n'
         'print(run.ask("Once upon a time", " there was a"))\n```'
     )
     if found.corpus.root is None or is_url(found.corpus.root):
-        return used
+        return usage
     return (
-        f"{used}\n\nFirst tell it where you have the texts; they are compared with those that it was made from:\n\n"
+        f"{usage}\n\nFirst say where your copy of the texts is. It is compared with the texts of the run:\n\n"
         f"```bash\nheadwater fit {folder} --model path/to/the/model --corpus path/to/the/texts --stream\n```"
     )
 
 
 def _shared(name: str) -> str:
-    """A hub name as it is; of a path the last part alone, since the rest is nobody's business, nor is who may read a
-    URL."""
+    """A name without private parts: only the last part of a path, and no credentials or query in a URL."""
     if is_url(name):
         parts = urlsplit(name)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -1,4 +1,4 @@
-"""Whether every file of a run is as it was written, and how to fix what is not."""
+"""Checking the files of a run against their checksums and fingerprints."""
 
 from __future__ import annotations
 
@@ -23,71 +23,71 @@ from headwater.runs.paths import RunPaths
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of checking one part of a run."""
+    """The result of checking one part of a run."""
 
     part: str
-    """The file, or what it holds, relative to the run."""
-    said: str
-    """What was compared, or what is wrong."""
+    """The file, relative to the run, or the name of the part."""
+    detail: str
+    """The comparison that passed, or what is wrong."""
     fix: str | None = None
-    """What to do about it; None: nothing is wrong."""
+    """The command or step that fixes it; None if nothing is wrong."""
 
 
 def check_run(path: Path, *, repair: bool = False) -> Iterator[Finding]:
-    """Every part of the run at `path`, compared with its checksum or fingerprint.
+    """Compare every part of the run at `path` with its checksum or fingerprint.
 
-    With `repair`, damaged files that can be made anew are deleted, and damaged rows taken out of the index; the
-    commands that the findings name then make only those anew. Raises HeadwaterError where `path` is no run.
+    With `repair`, damaged files that can be made again are deleted, and damaged rows are deleted from the index. The
+    commands in the findings then make only these parts again. Raises HeadwaterError if `path` is not a run.
     """
     manifest = read_manifest(path)
     yield Finding("manifest.json", "it can be read")
-    anew = "Make the run again: what it was made from cannot be recovered from it."
+    make_again = "Make the run again: its corpus cannot be recovered from the other files."
     for file in sorted(RunPaths(path).corpus_folder.glob("*.arrow")):
         wanted = manifest.corpus.counts.fingerprint if file.name == "examples.arrow" else None
-        yield _found(f"corpus/{file.name}", "its examples are those that were written", anew, _corpus, file, wanted)
+        yield _found(f"corpus/{file.name}", "its examples match their fingerprint", make_again, _corpus, file, wanted)
     if manifest.corpus.root is not None:
         yield from _streamed(path, manifest, manifest.corpus.root, repair=repair)
     fit = f"headwater fit {path}"
     for file in sorted(RunPaths(path).curvature_folder.rglob("*.safetensors")):
-        finding = _found(str(file.relative_to(path)), "its checksum is right", fit, load_tensors, file)
+        finding = _found(str(file.relative_to(path)), "its checksum matches", fit, load_tensors, file)
         yield _deleted(file, finding, repair)
-    again = "It is made anew when it is needed."
-    for kept in sorted(RunPaths(path).scores.glob("*.parquet")):
-        yield _deleted(kept, _found(f"scores/{kept.name}", "its pages are whole", again, _pages, kept), repair)
+    later = "It is computed again when it is needed."
+    for file in sorted(RunPaths(path).scores.glob("*.parquet")):
+        yield _deleted(file, _found(f"scores/{file.name}", "its page checksums match", later, _pages, file), repair)
     yield from _index(path, manifest.store or str(RunPaths(path).index), repair)
 
 
-def _found(part: str, said: str, fix: str, check: Callable[..., object], *arguments: object) -> Finding:
-    """Whether `check` passes with the `arguments`."""
+def _found(part: str, detail: str, fix: str, check: Callable[..., object], *arguments: object) -> Finding:
+    """The finding of calling `check` with the `arguments`: it passes, or it raises."""
     try:
         check(*arguments)
     except (HeadwaterError, pa.ArrowException, OSError, ValueError, KeyError) as error:
         return Finding(part, f"{first_line(error)}.", fix)
-    return Finding(part, said)
+    return Finding(part, detail)
 
 
 def _deleted(file: Path, finding: Finding, repair: bool) -> Finding:
-    """Delete a damaged file where that is asked for."""
-    if finding.fix is None or not repair:
-        return (
-            finding if finding.fix is None else Finding(finding.part, finding.said, f"Delete it, then: {finding.fix}")
-        )
+    """Delete the file if it is damaged and `repair` is given; otherwise the fix says to delete it."""
+    if finding.fix is None:
+        return finding
+    if not repair:
+        return replace(finding, fix=f"Delete it, then: {finding.fix}")
     file.unlink()
-    return replace(finding, said=f"{finding.said} It was deleted.")
+    return replace(finding, detail=f"{finding.detail} It was deleted.")
 
 
 def _corpus(path: Path, wanted: str | None) -> None:
     segment = Segment(path)
     fingerprint, checksum = recounted(segment)
     require_same(f"The fingerprint of {path}", segment.counts.fingerprint, fingerprint, fix="Its tokens have changed.")
-    if segment.counts.checksum:  # older files have none
+    if segment.counts.checksum:  # files of earlier versions have none
         require_same(f"The checksum of {path}", segment.counts.checksum, checksum, fix="Its texts have changed.")
     if wanted is not None:
         require_same("The fingerprint in the manifest", wanted, fingerprint, fix="One of the two has changed.")
 
 
 def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Iterator[Finding]:
-    """The catalogues of a streamed corpus, and the files they are of; whatever is whole in one finding."""
+    """Findings of the catalogues of a streamed corpus and of its source files. All that pass are one finding."""
     again = f"headwater fit {path} --model {manifest.model.name} --corpus '{manifest.corpus.source}' --stream"
     files = sorted((RunPaths(path).corpus_folder / STREAMED).glob("*.arrow"))
     wrong = 0
@@ -96,19 +96,19 @@ def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Ite
         if found.fix is not None:
             found = _deleted(file, found, repair)
         else:
-            fix = f"Put it back as it was; or, where it holds the same examples: {again}"
+            fix = f"Restore the file. If it has the same examples: {again}"
             found = _found(location(root, StreamedSegment(file).header.name), "", fix, _source, file, root)
         if found.fix is not None:
             wrong += 1
             yield found
     if not wrong:
-        said = f"{len(files):,} files are as they were catalogued, by their sizes and times or etags"
-        yield _found(f"corpus/{STREAMED}", said, again, _whole, path, manifest)
+        detail = f"{len(files):,} files have the sizes, and the times or etags, that were catalogued"
+        yield _found(f"corpus/{STREAMED}", detail, again, _whole, path, manifest)
 
 
 def _catalogue(path: Path) -> None:
     if not StreamedSegment(path).is_whole():
-        raise HeadwaterError(f"{path} is not as it was written")
+        raise HeadwaterError(f"{path} does not match its checksum")
 
 
 def _source(path: Path, root: str) -> None:
@@ -116,48 +116,48 @@ def _source(path: Path, root: str) -> None:
     url, mark = location(root, segment.header.name), segment.header.mark
     now = mark_of(url)
     if not mark.matches(now):
-        raise HeadwaterError(f"It was written anew since it was catalogued: {mark} then, {now} now")
+        raise HeadwaterError(f"It has changed since it was catalogued: {mark} then, {now} now")
 
 
 def _whole(path: Path, manifest: Manifest) -> None:
-    """Whether no catalogue is missing."""
+    """Raises HeadwaterError if a catalogue is missing."""
     found = Corpus(RunPaths(path).corpus).base_fingerprint
     require_same("The fingerprint of all catalogues", manifest.corpus.counts.fingerprint, found, fix="One is missing.")
 
 
 def _pages(path: Path) -> None:
     if not undamaged(path):
-        raise HeadwaterError(f"{path} is not as it was written")
+        raise HeadwaterError(f"{path} does not match its checksums")
 
 
 def _index(path: Path, url: str, repair: bool) -> Iterator[Finding]:
-    """The index's rows, one by one."""
+    """Findings of the rows of the index."""
     command = f"headwater index {path}"
     try:
         table = open_table(url)
         if table is None:
             return
         if not table.has_checksums:
-            yield Finding("index", "it was made without checksums, and can be read", None)
+            yield Finding("index", "it can be read; an earlier version made it without checksums", None)
             return
         damaged = table.damaged()
-    except Exception as error:  # LanceDB raises what it likes where a file is damaged
+    except Exception as error:  # LanceDB raises many types for damaged files
         yield Finding("index", f"it cannot be read: {first_line(error)[:200]}", f"Delete {url}, then: {command}")
         return
     if not damaged:
-        yield Finding("index", f"{len(table):,} rows have their checksums")
+        yield Finding("index", f"{len(table):,} rows match their checksums")
         return
     ids = _ids(path, table, damaged)
     if repair:
         table.delete(damaged)
-        yield Finding("index", f"{len(damaged):,} rows were damaged ({ids}) and were taken out.", command)
+        yield Finding("index", f"{len(damaged):,} rows were damaged ({ids}) and were deleted.", command)
     else:
         fix = f"headwater check {path} --repair, then: {command}"
         yield Finding("index", f"{len(damaged):,} rows are damaged: {ids}", fix)
 
 
 def _ids(path: Path, table: Table, keys: list[int]) -> str:
-    """The examples that rows are of, as far as they fit on a line."""
+    """The ids of the first five examples among the rows with these keys."""
     corpus = Corpus(RunPaths(path).corpus)
     names = [json.dumps(corpus.ids_by_key[key]) for key in keys[:5]]
     return ", ".join([*names, "…"] if len(keys) > 5 else names)

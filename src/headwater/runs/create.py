@@ -1,4 +1,4 @@
-"""Creating a run: its corpus, copied into it or catalogued where it is, and its manifest."""
+"""Creating a run: its corpus, copied into the run or catalogued in place, and its manifest."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from headwater.runs.paths import RunPaths
 
 
 def limit_of(options: CorpusOptions, lm: LanguageModel) -> int:
-    """Maximum tokens of an example for a model."""
+    """Maximum number of tokens of an example: that of the options, and at most the model's context."""
     return min(options.max_tokens or lm.max_positions, lm.max_positions)
 
 
 def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
-    """The corpus of the run at `path`, whose texts can be read."""
+    """The corpus of the run at `path`. The texts of a streamed corpus can be read too."""
     if entry.root is None:
         return Corpus(RunPaths(path).corpus)
     options = ReadOptions(**entry.options)
@@ -50,9 +50,10 @@ def make_corpus(
     skipped: list[Skipped],
     report: Report = silent,
 ) -> Manifest:
-    """Make the corpus of the run at `path`, and its manifest; or, where there is a run, compare the two.
+    """Write the corpus and the manifest of the run at `path`. For an existing run, compare the fingerprints instead.
 
-    `skipped` collects bad examples. Raises CorpusError, or FingerprintMismatch where the run is another corpus's.
+    `skipped` collects bad examples. Raises CorpusError for a bad corpus, and FingerprintMismatch if the existing run
+    has another model, tokenizer or corpus.
     """
     known = read_manifest(path) if RunPaths(path).manifest.exists() else None
     streamed = streams(corpus, options.read.stream)
@@ -73,7 +74,7 @@ def make_corpus(
             except FingerprintMismatch:
                 shutil.rmtree(RunPaths(path).corpus_folder / PART, ignore_errors=True)
                 raise
-            # How the model is run is as it was last asked for.
+            # The manifest keeps the latest settings of loading the model.
             running = replace(known.model, **asdict(lm.loading))
             made = replace(known, corpus=entry if streamed else known.corpus, model=running)
         if (RunPaths(path).corpus_folder / PART).exists() and streamed:
@@ -84,18 +85,18 @@ def make_corpus(
 
 
 def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:
-    """Raises FingerprintMismatch where a run is of another model, tokenizer or corpus than those `found`."""
+    """Raises FingerprintMismatch if the model, tokenizer or corpus of a run differs from those `found`."""
     for what, expected in manifest.binding().items():
         require_same(
             f"The {what} of the run {path}",
             expected,
             found[what],
-            fix="A run belongs to one model, tokenizer and corpus: use another directory for another one.",
+            fix="A run belongs to one model, tokenizer and corpus. Use another directory for a new run.",
         )
 
 
 def check_origin(path: Path, manifest: Manifest, lm: LanguageModel) -> None:
-    """Raises FingerprintMismatch where the run at `path` was not made from this model, or its corpus has changed."""
+    """Raises FingerprintMismatch if the run at `path` has another model, or its corpus has changed."""
     found = {
         "model": lm.fingerprint,
         "tokenizer": lm.tokenizer_fingerprint,
@@ -105,7 +106,7 @@ def check_origin(path: Path, manifest: Manifest, lm: LanguageModel) -> None:
 
 
 def absolute(name: str) -> str:
-    """A local path made absolute, so that the run opens from anywhere; a hub name as it is."""
+    """The absolute path of a local file, so that the run opens from every directory; a hub name unchanged."""
     local = Path(name).expanduser()
     return str(local.resolve()) if local.exists() else name
 
@@ -119,7 +120,7 @@ def _copied(
     skipped: list[Skipped],
     known: Manifest | None,
 ) -> CorpusEntry:
-    """Copy the texts into the run. If the run has them already, only count and fingerprint those of the source."""
+    """Copy the texts into the run. If it has them already, only count and fingerprint the texts of the source."""
     records = read_records(corpus, options.read, skipped.append, render=renderer(lm.tokenizer, options.read))
     limit, long = limit_of(options, lm), options.long_texts
     if known is None:
@@ -140,7 +141,7 @@ def _streamed(
     known: Manifest | None,
     report: Report,
 ) -> CorpusEntry:
-    """Catalogue the source; what is catalogued already, and has not changed since, is not read again."""
+    """Catalogue the source. Files that are catalogued already and have not changed are not read again."""
     options = replace(options, read=replace(options.read, stream=True))
     source = find_source(corpus, options.read.split)
     reader = _reader(source.root, lm, options.read, max_tokens=limit_of(options, lm), long_texts=options.long_texts)
@@ -188,26 +189,26 @@ def _reader(
 
 
 def _require_same_way(path: Path, known: Manifest, streamed: bool) -> None:
-    """Raises HeadwaterError where a run's texts are in it, and are to be streamed now, or the other way about."""
+    """Raises HeadwaterError if a run has its own texts and is now to be streamed, or the reverse."""
     if streamed and known.corpus.root is None:
         raise HeadwaterError(
-            f"The texts of {path} are in it. Leave --stream out, or use another directory for a run that streams them."
+            f"The run {path} has its own copy of the texts. Leave out --stream, or use another directory for a run "
+            "that streams them."
         )
     if not streamed and known.corpus.root is not None:
         raise HeadwaterError(
-            f"The texts of {path} are not in it, but streamed. Add --stream, or use another directory for a run that "
-            "holds them."
+            f"The run {path} streams its texts. Add --stream, or use another directory for a run with its own copy."
         )
 
 
 @contextmanager
 def _tidied(path: Path) -> Iterator[None]:
-    """Where the block fails, leave no empty directory behind."""
+    """Remove empty directories of the run if the block fails."""
     try:
         yield
     except BaseException:
         for folder in (RunPaths(path).corpus_folder / PART, RunPaths(path).corpus_folder):
-            with suppress(OSError):  # only where nothing is in it
+            with suppress(OSError):  # it fails if the directory is not empty
                 folder.rmdir()
         with suppress(OSError):
             abandon(path)

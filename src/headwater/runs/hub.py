@@ -1,4 +1,4 @@
-"""Sharing runs through the Hugging Face hub."""
+"""Uploading runs to the Hugging Face hub, and downloading them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ NOT_SHARED = (
     "evaluate/*/*",
     "checkpoints/*",
 )
-"""What a run keeps for itself alone: unfinished work, and what retrained models said."""
+"""Files that are not uploaded: unfinished work, and results of retrained models."""
 
 
 def push_run(path: Path, name: str, texts: Mapping[str, str], *, public: bool = False) -> str:
-    """Upload the run at `path` to the dataset repository `owner/name`, made where there is none; returns its address.
+    """Upload the run at `path` to the dataset repository `owner/name` and return its address. A new one is made.
 
-    `texts` {file name: contents} go there instead of, or beside, what is in the folder, and last. What is there
-    already is not sent again. A token is read from the environment (HF_TOKEN). Raises HeadwaterError where the hub
-    refuses or is out of reach.
+    `texts` {file name: contents} replace or complete the files of the folder and are uploaded last. Files that the
+    repository has already are not sent again. The token is read from the environment (HF_TOKEN). Raises HeadwaterError
+    if the hub refuses or cannot be reached.
     """
     if name.count("/") != 1:
-        raise HeadwaterError(f"{name!r} names no repository on the hub. Write owner/name.")
+        raise HeadwaterError(f"{name!r} is not the name of a hub repository. Write owner/name.")
     api = HfApi()
     try:
         url = api.create_repo(name, repo_type="dataset", private=not public, exist_ok=True)
@@ -47,31 +47,32 @@ def push_run(path: Path, name: str, texts: Mapping[str, str], *, public: bool = 
         api.create_commit(name, added, commit_message="What it was made from", repo_type="dataset")
     except (OSError, ValueError) as error:
         raise HeadwaterError(
-            f"Cannot send {path} to {name!r} on the hub: {first_line(error)}. Is HF_TOKEN set?"
+            f"Cannot upload {path} to {name!r} on the hub: {first_line(error)}. Set HF_TOKEN in the environment."
         ) from error
     return str(url)
 
 
 def fetch_run(name: str, path: str | Path) -> Path:
-    """Download the run that a hub repository holds into `path`, or what is still missing of it.
+    """Download the run of a hub repository into `path`. Files that are there already are not downloaded again.
 
-    `name` is `owner/name` or `dataset:owner/name` for a dataset, `model:owner/name` for a model, with `@revision` at
-    the end where it is not the newest. A token, if one is needed, is read from the environment (HF_TOKEN). Raises
-    HeadwaterError where there is no such repository, it is out of reach, or it is not a run.
+    `name` is `owner/name` or `dataset:owner/name` for a dataset, `model:owner/name` for a model; `@revision` at the end
+    selects another revision than the newest. The token, if one is needed, is read from the environment (HF_TOKEN).
+    Raises HeadwaterError if there is no such repository, it cannot be reached, or it is not a run.
     """
     kind, _, rest = name.rpartition(":")
     repository, _, revision = rest.partition("@")
     if kind not in ("", "dataset", "model") or repository.count("/") != 1:
         raise HeadwaterError(
-            f"{name!r} names no run on the hub. Write owner/name for a dataset, model:owner/name for a model."
+            f"{name!r} is not the name of a hub repository. Write owner/name for a dataset or model:owner/name for a "
+            "model."
         )
     try:
         snapshot_download(repository, repo_type=kind or "dataset", revision=revision or None, local_dir=path)
     except (OSError, ValueError) as error:
         raise HeadwaterError(
-            f"Cannot fetch the run {name!r} from the hub: {first_line(error)}. If it is private, set HF_TOKEN in the "
-            "environment."
+            f"Cannot download the run {name!r} from the hub: {first_line(error)}. If it is private, set HF_TOKEN in "
+            "the environment."
         ) from error
     if not (Path(path) / "manifest.json").exists():
-        raise HeadwaterError(f"The hub repository {name!r} holds no run: it has no manifest.json at its top.")
+        raise HeadwaterError(f"The hub repository {name!r} is not a run: it has no manifest.json at its top level.")
     return Path(path)

@@ -1,4 +1,4 @@
-"""The index of a run, and the examples that are added to its corpus or removed from it."""
+"""Building the index of a run, and moving it to an object store."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from headwater.runs.paths import RunPaths
 
 
 def moved_to(paths: RunPaths, manifest: Manifest, store: str | None) -> Manifest:
-    """The manifest of a run whose index is kept at the URL `store`, written; None leaves it where it is.
+    """Write and return the manifest with the index at the URL `store`. None changes nothing.
 
-    Raises HeadwaterError where the place cannot be reached.
+    Raises HeadwaterError if the URL cannot be reached.
     """
     if store in (None, manifest.store):
         return manifest
-    open_table(str(store))  # before anything is written
+    open_table(str(store))  # raises before anything is written
     moved = replace(manifest, store=store)
     moved.write(paths.folder)
     return moved
 
 
 def build_index(paths: RunPaths, index: Index, scoring: ExactScoring, *, options: IndexOptions) -> Changes:
-    """Sketch every example that is not in the index, and remove the rows of examples that are gone."""
+    """Sketch every example that is not in the index, and delete the rows of removed examples."""
     context = scoring.context
     curvature = context.curvature
     settings = settings_for(
         scoring.index_binding,
         lambda directions: truncate(curvature, directions).dimensions,
         options,
-        there=index.settings,
+        existing=index.settings,
     )
     work = IndexWork(
         lm=context.lm,

@@ -1,4 +1,4 @@
-"""What is in a run, read from its files without loading the model."""
+"""Contents of a run: corpus, curvature and index, read from its files without loading the model."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ from headwater.runs.paths import RunPaths
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusInfo:
+    """The corpus of a run."""
+
     source: str
     examples: int
-    """N, with those added and without those removed."""
+    """N, including added examples, without removed ones."""
     tokens: int
-    """Of the examples that the run was made from and those added since; those removed are counted."""
+    """Number of tokens, including those of added and of removed examples."""
     records: int
-    """Read when the run was made."""
+    """Records read when the run was made."""
     added: int
-    """Examples added since, whether or not removed again."""
+    """Examples added since then, including those removed again."""
     segments: int
-    """Files that the examples lie in."""
+    """Number of files that store the examples."""
     removed: int
     long: int
     """Records longer than max_tokens."""
     long_texts: str
-    """What became of them: truncate or split."""
+    """How long records were cut: truncate or split."""
     too_short: int
     skipped: int
     """Bad examples left out."""
@@ -48,52 +50,56 @@ class CorpusInfo:
     fingerprint: str
     bytes: int
     streamed: int = 0
-    """Files that texts are read from where they are; 0: all texts are in the run."""
+    """Source files that texts are streamed from; 0 if all texts are in the run."""
     root: str | None = None
-    """What those files are below."""
+    """Directory or URL of these files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureInfo:
+    """The fitted curvature of a run."""
+
     kind: str
     layers: tuple[str, ...]
     parameters: int
-    """D: tracked parameters."""
+    """D, the number of tracked parameters."""
     labels: str
-    """Of the Fisher: sampled or empirical."""
+    """Labels of the Fisher matrix: sampled or empirical."""
     fit_examples: int
     seed: int
     damping: str
-    """λ of the questions that name none, in words."""
+    """Default λ of questions, in words."""
     bytes: int
     current: bool
-    """Whether it was fitted on this model and corpus."""
+    """Whether it was fitted on the run's model and corpus."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexInfo:
+    """The index of a run."""
+
     url: str
     examples: int
     """Rows of the table."""
     bytes_each: int
-    """Of a sketch."""
+    """Bytes of sketch per example."""
     kind: str
-    """Of the sketch."""
+    """Kind of the sketch."""
     sketch: Mapping[str, int]
-    """Its numbers: the seed, and what else it is made of."""
+    """Settings of the sketch, with its seed."""
     columns: tuple[str, ...]
-    """Names that --where may use."""
+    """Columns that --where can use."""
     words: bool
     """Whether there is a full-text index."""
     version: int
     bytes: int | None
-    """On disk; None where the table is in an object store."""
+    """Bytes on disk; None if the table is in an object store."""
     missing: int
-    """Examples of the corpus that are not indexed yet."""
+    """Examples of the corpus without a row."""
     surplus: int
     """Rows of examples that were removed from the corpus."""
     stale: str | None
-    """Why it serves no question as it is, beside missing and surplus rows: what changed since. None: it does."""
+    """What has changed since the index was built, such as the damping; None if nothing has."""
 
     @property
     def current(self) -> bool:
@@ -102,34 +108,34 @@ class IndexInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What is in a run."""
+    """Contents of a run."""
 
     path: str
     version: str
-    """Of Headwater, when the run was made."""
+    """Version of Headwater that made the run."""
     model: str
     model_fingerprint: str
     tokenizer_fingerprint: str
     corpus: CorpusInfo
     curvature: CurvatureInfo | None
     fit_interrupted: bool
-    """Whether parts of an unfinished fit are there."""
+    """Whether the run has parts of an unfinished fit."""
     index: IndexInfo | None
     self_influence: bool
-    """Whether every example's self-influence is kept, for relative ranking without an index."""
+    """Whether the self-influence of all examples is cached, for relative ranking without an index."""
     bytes: int
-    """Of all files in the run's directory."""
+    """Bytes of all files in the run's directory."""
     advice: tuple[str, ...]
-    """Commands that would finish or mend something, most pressing first."""
+    """Commands that finish or fix something, most urgent first."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
 def describe_run(path: str | Path) -> RunInfo:
-    """What is in the run at `path`; nothing is loaded but what the files say of themselves.
+    """The contents of the run at `path`. Only metadata and keys are read from its files.
 
-    Raises HeadwaterError where `path` is no run, or one of its files is damaged.
+    Raises HeadwaterError if `path` is not a run, or one of its files is damaged.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -154,7 +160,7 @@ def describe_run(path: str | Path) -> RunInfo:
 
 
 def summary(path: Path) -> str:
-    """What is in the run at `path`, in four lines."""
+    """The contents of the run at `path` in four lines."""
     found = describe_run(path)
     curvature, index = found.curvature, found.index
     fitted = "not fitted" if curvature is None else f"{curvature.kind} over {len(curvature.layers)} layers"
@@ -197,22 +203,22 @@ def _curvature(folder: Path, manifest: Manifest) -> CurvatureInfo | None:
     metadata = read_metadata(path)
     settings: dict[str, Any] = json.loads(metadata.get("settings", "{}"))
     layers: list[dict[str, Any]] = json.loads(metadata.get("layers", "[]"))
-    total, wanted = manifest.corpus.counts.examples, settings.get("fit_examples")
+    total, fit_examples = manifest.corpus.counts.examples, settings.get("fit_examples")
     return CurvatureInfo(
         kind=metadata.get("kind", "unknown"),
         layers=tuple(layer["name"] for layer in layers),
         parameters=sum(layer["inputs"] * layer["outputs"] for layer in layers),
         labels=settings.get("fisher", "sampled"),
-        fit_examples=min(total, wanted or total),
+        fit_examples=min(total, fit_examples or total),
         seed=settings.get("seed", 0),
         damping=_damping(manifest, metadata),
         bytes=sum(map(size_of, curvature_files(path))),
-        current=all(metadata.get(what) == print for what, print in manifest.binding().items()),
+        current=all(metadata.get(name) == fingerprint for name, fingerprint in manifest.binding().items()),
     )
 
 
 def _damping(manifest: Manifest, metadata: Mapping[str, str]) -> str:
-    """In words; the plain gradient has none."""
+    """The damping in words; 0 for the identity curvature, which has none."""
     return "0" if metadata.get("kind") == "identity" else parse_damping(manifest.damping).describe()
 
 
@@ -222,7 +228,7 @@ def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None
     if table is None:
         return None
     settings = parse_settings(table.binding)
-    there = table.keys()
+    indexed = table.keys()
     return IndexInfo(
         url=url,
         examples=len(table),
@@ -233,29 +239,29 @@ def _index(folder: Path, manifest: Manifest, corpus: Corpus) -> IndexInfo | None
         words=table.has_words,
         version=table.version,
         bytes=size_of(RunPaths(folder).index) if manifest.store is None else None,
-        missing=len(np.setdiff1d(corpus.keys, there)),
-        surplus=len(np.setdiff1d(there, corpus.keys)),
+        missing=len(np.setdiff1d(corpus.keys, indexed)),
+        surplus=len(np.setdiff1d(indexed, corpus.keys)),
         stale=_stale(folder, manifest, table),
     )
 
 
 def _stale(folder: Path, manifest: Manifest, table: Table) -> str | None:
-    """What of the curvature has changed since the table was made."""
+    """The first fact about the curvature that has changed since the table was made, or None."""
     path = RunPaths(folder).curvature
     if not path.exists():
         return "curvature"
     metadata = read_metadata(path)
     now = metadata | {"damping": _damping(manifest, metadata)}
-    made = parse_settings(table.binding).curvature
-    return next((what for what, value in made.items() if value != now.get(what)), None)
+    before = parse_settings(table.binding).curvature
+    return next((fact for fact, value in before.items() if value != now.get(fact)), None)
 
 
 def _advice(
     path: str, curvature: CurvatureInfo | None, index: IndexInfo | None, *, interrupted: bool
 ) -> tuple[str, ...]:
-    wanted: list[str] = []
+    commands: list[str] = []
     if curvature is None or not curvature.current or interrupted:
-        wanted.append(f"headwater fit {path}")
+        commands.append(f"headwater fit {path}")
     if index is None or not index.current:
-        wanted.append(f"headwater index {path}")
-    return tuple(wanted)
+        commands.append(f"headwater index {path}")
+    return tuple(commands)

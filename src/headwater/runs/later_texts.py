@@ -1,4 +1,4 @@
-"""Texts that come after a run was made, read and cut as its corpus was."""
+"""Texts given after a run was made: read and cut as its corpus was, scored, added or removed."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from headwater.runs.manifest import CorpusEntry
 
 
 def read_options(entry: CorpusEntry) -> ReadOptions:
-    """How the corpus of a run was read."""
+    """The options that the corpus of a run was read with."""
     return ReadOptions(**entry.options)
 
 
 def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
-    """All records of a file. Raises CorpusError for a bad one."""
+    """All records of a file, read as the corpus was. Raises CorpusError for a bad one."""
     options = replace(read_options(entry), limit=None, skip_bad=False, stream=False)
     return read_records(texts, options, render=renderer(lm.tokenizer, options))
 
 
 def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Sequence[str]) -> tuple[list[Example], str]:
-    """The texts of a file, or given texts, as examples; and what they are called in an answer.
+    """The texts of a file, or a list of texts, as examples; and their name in an answer.
 
-    Raises HeadwaterError where a text is too short to learn from, or there is no such file.
+    Raises HeadwaterError if a text has no token with loss, or there is no such file.
     """
     if isinstance(texts, str | Path):
         if "://" not in str(texts) and not Path(texts).expanduser().exists():
@@ -45,7 +45,7 @@ def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Seque
     else:
         for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
             if len(tokenized.input_ids) < 2:
-                raise HeadwaterError(f"The text {text!r} teaches nothing: it has fewer than two tokens.")
+                raise HeadwaterError(f"The text {text!r} has fewer than two tokens. Give a longer one.")
         named = enumerate(texts, start=1)
         records = (Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in named)
         name = "texts given with the question"
@@ -57,7 +57,7 @@ def one_example(
 ) -> Example:
     """The training example with that id, or a text as an example. Raises HeadwaterError for an unknown id."""
     if (id is None) == (text is None):
-        raise HeadwaterError("Give exactly one of the two: the id of a training example, or a text.")
+        raise HeadwaterError("Give either the id of a training example or a text, not both or neither.")
     if text is not None:
         (example,), _ = examples_of(lm, entry, [text])
         return example
@@ -67,13 +67,13 @@ def one_example(
 
 
 def add(folder: Path, corpus: Corpus, lm: LanguageModel, entry: CorpusEntry, *, texts: str | Path) -> Corpus:
-    """The corpus of the run in `folder` with the examples of a file appended."""
+    """Append the examples of a file to the corpus of the run in `folder`. Returns the new corpus."""
     records = records_of(lm, entry, texts)
     with exclusive(folder):
         return add_examples(corpus, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
 
 
 def remove(folder: Path, corpus: Corpus, ids: Sequence[str]) -> Corpus:
-    """The corpus of the run in `folder` without the examples with these ids."""
+    """Remove the examples with these ids from the corpus of the run in `folder`. Returns the new corpus."""
     with exclusive(folder):
         return remove_examples(corpus, ids)

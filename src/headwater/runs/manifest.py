@@ -1,4 +1,4 @@
-"""The manifest of a run: what it was made from. Everything else in the directory is bound to it."""
+"""The manifest of a run: its model and corpus with their fingerprints, which all other files are bound to."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
+    """The model of a run, and how it is loaded."""
+
     name: str
     """Hub name, or absolute path."""
     fingerprint: str
@@ -29,7 +31,7 @@ class ModelEntry:
     """Fingerprint of the tokenizer."""
     trust_remote_code: bool = False
     dtype: Dtype = "fp32"
-    """What the model runs in."""
+    """Number format that the model runs in."""
     gradient_checkpointing: bool = False
     device_map: DeviceMap | dict[str, int | str] | None = None
 
@@ -40,6 +42,8 @@ class ModelEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusEntry:
+    """The corpus of a run, and how it was read."""
+
     source: str
     """Dataset name, URL, or absolute path."""
     max_tokens: int
@@ -50,23 +54,25 @@ class CorpusEntry:
     skipped: int = 0
     """Bad examples left out because --skip-bad was given."""
     root: str | None = None
-    """Directory, file or URL that the texts are streamed from; None: they are in the run."""
+    """Directory, file or URL that the texts are streamed from; None if they are in the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
+    """What a run was made from, and two settings that later commands can change."""
+
     version: str
-    """Of Headwater, when the run was made."""
+    """Version of Headwater that made the run."""
     model: ModelEntry
     corpus: CorpusEntry
     format: int = FORMAT
     damping: str | float | None = None
-    """λ of the questions that name none, as given to `fit`."""
+    """Default λ of questions, as given to `fit`."""
     store: str | None = None
-    """URL of the folder that holds the index's table; None is the run's own directory."""
+    """URL of the folder of the index's table; None is the directory of the run."""
 
     def binding(self) -> dict[str, str]:
-        """The three fingerprints that every artefact of this run carries."""
+        """The three fingerprints that every file of this run carries."""
         return {
             "model": self.model.fingerprint,
             "tokenizer": self.model.tokenizer,
@@ -81,7 +87,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the run in `folder`. Raises HeadwaterError where there is none or it is damaged."""
+    """The manifest of the run in `folder`. Raises HeadwaterError if there is none, or it is damaged."""
     path = RunPaths(folder).manifest
     if not path.exists():
         raise HeadwaterError(
@@ -101,6 +107,6 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_same(what: str, expected: str, found: str, *, fix: str) -> None:
-    """Raises FingerprintMismatch, showing both, where two fingerprints differ."""
+    """Raises FingerprintMismatch, which shows both, if two fingerprints differ."""
     if expected != found:
         raise FingerprintMismatch(what, expected, found, fix=fix)

@@ -1,4 +1,4 @@
-"""What a run has loaded, so that each part is read from disk once."""
+"""The loaded parts of a run, each read from disk once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from headwater.runs.paths import RunPaths
 
 
 class Opened:
-    """The manifest, corpus, index and curvature of a run: shared by all its views (see `Run.using`)."""
+    """The manifest, corpus, index and curvature of a run, shared by all its views (see `Run.using`)."""
 
     def __init__(self, paths: RunPaths, manifest: Manifest, lm: LanguageModel) -> None:
         self.paths, self.manifest, self.lm = paths, manifest, lm
         self._corpus: Corpus | None = None
         self._index: Index | None = None
         self._curvature: tuple[tuple[int, str], Curvature] | None = None
-        """With the file's time and the damping that it was loaded for."""
+        """The curvature, with the time of its file and its damping as the key."""
 
     @property
     def corpus(self) -> Corpus:
@@ -43,13 +43,13 @@ class Opened:
         return self._index
 
     def curvature(self, damping: str | float | None = None) -> Curvature:
-        """The curvature with λ as given, or else as given to `fit`.
+        """The curvature with λ as given here, or else as given to `fit`.
 
-        Raises HeadwaterError where none is fitted, and FingerprintMismatch where it is of another model or corpus.
+        Raises HeadwaterError if none is fitted, and FingerprintMismatch if it belongs to another model or corpus.
         """
         path = self.paths.curvature
         if not path.exists():
-            interrupted = " (an interrupted fit is resumed)" if self.paths.curvature_folder.exists() else ""
+            interrupted = " (it resumes the interrupted fit)" if self.paths.curvature_folder.exists() else ""
             raise HeadwaterError(
                 f"{self.paths.folder} has no curvature yet. Fit it with: headwater fit {self.paths.folder}{interrupted}"
             )
@@ -61,9 +61,9 @@ class Opened:
                 metadata.get(what, "none"),
                 fix=f"Delete it and fit again: headwater fit {self.paths.folder}",
             )
-        chosen = parse_damping(self.manifest.damping if damping is None else damping)
-        key = (path.stat().st_mtime_ns, chosen.describe())
+        parsed = parse_damping(self.manifest.damping if damping is None else damping)
+        key = (path.stat().st_mtime_ns, parsed.describe())
         if self._curvature is None or self._curvature[0] != key:
-            self._curvature = None  # released before another is read
-            self._curvature = (key, load_curvature(path, chosen, str(self.lm.device))[0])
+            self._curvature = None  # free its memory before another is read
+            self._curvature = (key, load_curvature(path, parsed, str(self.lm.device))[0])
         return self._curvature[1]

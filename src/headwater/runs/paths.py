@@ -1,4 +1,4 @@
-"""Where a run keeps its files (docs/formats.md)."""
+"""Paths of the files of a run (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunPaths:
 
     @property
     def corpus(self) -> Path:
-        """The examples that the run was made from; where they are streamed, there is no such file."""
+        """The examples that the run was made from. A streamed run has no such file."""
         return self.corpus_folder / "examples.arrow"
 
     @property
@@ -35,7 +35,7 @@ class RunPaths:
 
     @property
     def index(self) -> Path:
-        """Folder of the index's table, unless the manifest names a store elsewhere."""
+        """Folder of the index's table, unless the manifest names another store."""
         return self.folder / "index"
 
     @property
@@ -45,12 +45,12 @@ class RunPaths:
 
     @property
     def checkpoints(self) -> Path:
-        """Curvatures fitted at checkpoints of the training."""
+        """Curvatures fitted at training checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def retrained(self) -> Path:
-        """Outcomes of retraining."""
+        """Results of retraining."""
         return self.folder / "retrained"
 
     @property
@@ -59,5 +59,5 @@ class RunPaths:
 
     @property
     def questions(self) -> Path:
-        """Questions that a page offers to begin with."""
+        """Example questions of the page."""
         return self.folder / "examples.jsonl"

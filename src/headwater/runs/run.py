@@ -1,4 +1,4 @@
-"""Run: one directory, one manifest, and everything a person does with it. Each method delegates to one module."""
+"""`Run`, the main class of the Python API: a directory with a model's corpus, curvature and index."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ from headwater.verify.verification import Verification
 
 Prompt = str | Messages
 Texts = str | Path | Sequence[str]
-"""A file of texts, or texts."""
+"""A file of texts, or a list of texts."""
 
 
 class Run:
     """A model, its training corpus and the curvature fitted on them, in one directory.
 
-    Made with `Run.create`, opened with `Run.open`, fetched with `Run.from_hub`. The options of a method may be given
-    as one object or field by field: `run.ask(prompt, k=5)` is `run.ask(prompt, options=AskOptions(k=5))`.
+    `Run.create` makes a run, `Run.open` opens one, `Run.from_hub` downloads one. The options of a method are given as
+    one object or field by field: `run.ask(prompt, k=5)` means `run.ask(prompt, options=AskOptions(k=5))`. Each method
+    delegates to one module.
     """
 
     def __init__(self, path: Path, manifest: Manifest, lm: LanguageModel, *, execution: Execution = LOCAL) -> None:
@@ -62,7 +63,7 @@ class Run:
         self.paths = RunPaths(path)
         self.lm = lm
         self.execution = execution
-        """Who does the long work, and who hears of its progress; for another, see `using`."""
+        """The engine, the progress report and the size of a shard. `using` changes them."""
         self._opened = Opened(self.paths, manifest, lm)
 
     @classmethod
@@ -78,11 +79,11 @@ class Run:
         execution: Execution = LOCAL,
         **changes: object,
     ) -> Run:
-        """Read and tokenise `corpus` for `model` into a run directory; of a streamed corpus, only a catalogue.
+        """Read and tokenise `corpus` for `model` into a run directory. A streamed corpus is only catalogued.
 
         If the directory is a run of the same model and corpus, it is opened. `changes` are fields of Loading:
-        `Run.create(…, dtype="bf16")`. `skipped` collects the bad examples that `options.read.skip_bad` leaves out; of a
-        streamed corpus, the first of each file. Raises CorpusError, ModelError, or FingerprintMismatch.
+        `Run.create(…, dtype="bf16")`. `skipped` collects the bad examples that `options.read.skip_bad` leaves out; for
+        a streamed corpus, the first of each file. Raises CorpusError, ModelError or FingerprintMismatch.
         """
         loading = changed(loading, changes)
         lm = model if isinstance(model, LanguageModel) else load_model(create.absolute(model), loading)
@@ -93,10 +94,10 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path, model: LanguageModel | None = None, *, execution: Execution = LOCAL) -> Run:
-        """Open a run, and load its model unless one is given.
+        """Open a run and load its model, unless one is given.
 
-        Raises HeadwaterError where `path` is no run, and FingerprintMismatch where the model, tokenizer or corpus
-        is not the one that the run was made from.
+        Raises HeadwaterError if `path` is not a run, and FingerprintMismatch if the model, tokenizer or corpus differs
+        from that of the run.
         """
         manifest = read_manifest(Path(path))
         lm = model or load_model(manifest.model.name, manifest.model.loading)
@@ -105,16 +106,16 @@ class Run:
 
     @classmethod
     def from_hub(cls, name: str, path: str | Path, model: str | LanguageModel | None = None) -> Run:
-        """Fetch the run in the hub repository `name` into `path`, or what is missing of it, and open it.
+        """Download the run of the hub repository `name` into `path`, without files that are there, and open it.
 
-        `name` is owner/name, with @revision for another than the newest; `model` is needed if the run's own is not on
-        the hub. Raises HeadwaterError for an unknown run, FingerprintMismatch for another model.
+        `name` is owner/name, or owner/name@revision. `model` is needed if the model of the run is not on the hub.
+        Raises HeadwaterError for an unknown run, and FingerprintMismatch for another model.
         """
         entry = read_manifest(fetch_run(name, path)).model
         return cls.open(path, load_model(model, entry.loading) if isinstance(model, str) else model)
 
     def using(self, **changes: Any) -> Run:
-        """A view of this run with another engine, progress report or shard size; everything loaded is shared.
+        """A view of this run with another engine, progress report or shard size. Both share everything loaded.
 
         `changes` are fields of Execution: `run.using(report=print).fit()`.
         """
@@ -132,7 +133,7 @@ class Run:
 
     @property
     def index(self) -> Index:
-        """The run's index, whether or not it has been built."""
+        """The index of the run, built or not."""
         return self._opened.index
 
     def __repr__(self) -> str:
@@ -142,16 +143,16 @@ class Run:
         return info.summary(self.path)
 
     def fit(self, options: FitOptions = FitOptions(), *, progress: bool = True, **changes: object) -> Curvature:
-        """Fit the curvature, or resume an interrupted fit; a finished one with the same settings is kept.
+        """Fit the curvature, or resume an interrupted fit. A finished one with the same settings is kept.
 
-        A bar shows the progress in a terminal or notebook, unless `progress` is False. Raises HeadwaterError where
-        another process works on the run, as `build_index`, `add` and `remove` do.
+        In a terminal or notebook a bar shows the progress, unless `progress` is False. Raises HeadwaterError, like
+        `build_index`, `add` and `remove`, if another process works on the run.
         """
         self.write_curvature(options, progress=progress, **changes)
         return self.curvature()
 
     def write_curvature(self, options: FitOptions = FitOptions(), *, progress: bool = True, **changes: object) -> Path:
-        """As `fit`, but the curvature is left on disk, where it may be larger than memory. Returns its file."""
+        """Fit as `fit` does, but only write the curvature, which may be larger than memory. Returns its file."""
         options = changed(options, changes)
         with visible(self.execution, progress) as execution:
             self._opened.manifest = fitting.fit_curvature(
@@ -160,9 +161,9 @@ class Run:
         return self.paths.curvature
 
     def curvature(self, damping: str | float | None = None) -> Curvature:
-        """The fitted curvature with λ as given (see parse_damping), or else as given to `fit`.
+        """The fitted curvature with λ as given here (see parse_damping), or else as given to `fit`.
 
-        Raises HeadwaterError where none is fitted.
+        Raises HeadwaterError if none is fitted.
         """
         return self._opened.curvature(damping)
 
@@ -175,15 +176,15 @@ class Run:
         sampling: Sampling = Sampling(),
         contrast: str | None = None,
     ) -> Question:
-        """A question about the given completion, or about the model's own continuation of the prompt.
+        """A question about a completion, or about the model's own continuation of the prompt.
 
-        `span` narrows it to a part of the completion; with a `contrast` it is why the model says the one rather than
-        the other. A conversation as the prompt, [{"role", "content"}, …], goes through the tokenizer's chat template.
+        `span` selects a part of the completion. With a `contrast`, the question is why the model says the completion
+        rather than the contrast. A prompt [{"role", "content"}, …] goes through the tokenizer's chat template.
         """
         return asking.make(self.lm, prompt, completion, span=span, sampling=sampling, contrast=contrast)
 
     def questions(self, queries: str | Path | Sequence[QueryLine]) -> list[Question]:
-        """The questions of a JSONL file, or of its lines. Raises HeadwaterError, naming the line, for a bad one."""
+        """The questions of a JSONL file, or of its parsed lines. Raises HeadwaterError with the line of a bad one."""
         return asking.make_all(self.lm, queries)
 
     def ask(
@@ -198,9 +199,9 @@ class Run:
     ) -> Answer:
         """Which training examples made the model say `completion` after `prompt`?
 
-        If there is an index, it finds the candidates and the likeliest are scored exactly; without one, or with
-        `exact=True`, every example is scored. The question is made as by `question`; raises HeadwaterError where a
-        Question comes with a completion, span or contrast beside it.
+        The index, if there is one, finds candidates, and the most likely are scored exactly. Without an index, or with
+        `exact=True`, every example is scored. Other arguments are those of `question`. Raises HeadwaterError for a
+        Question with a completion, span or contrast beside it.
         """
         question = asking.question_of(self.lm, prompt, completion, span=span, contrast=contrast)
         return self.ask_all([question], options, **changes)[0]
@@ -208,16 +209,16 @@ class Run:
     def ask_all(
         self, questions: Sequence[Question], options: AskOptions = AskOptions(), **changes: object
     ) -> list[Answer]:
-        """Answer many questions: one by one from the index, or in one pass over the corpus."""
+        """Answer several questions: one by one from the index, or all in one pass over the corpus."""
         options = changed(options, changes)
         return ask.ask(self._scoring(options.damping), self.index, asking.checked(questions), options=options)
 
     def ask_against(
         self, question: Question, texts: Texts, options: AskOptions = AskOptions(), **changes: object
     ) -> Answer:
-        """The effect that `texts`, which are not in the corpus, would have if they were added to it.
+        """The predicted effect of adding `texts`, which are not in the corpus, to the training data.
 
-        They are tokenised and cut as the corpus was. Raises HeadwaterError for a text too short to learn from.
+        They are tokenised and cut as the corpus was. Raises HeadwaterError for a text of fewer than two tokens.
         """
         options = changed(options, changes)
         context = self._scoring(options.damping).context
@@ -234,9 +235,9 @@ class Run:
         text: str | None = None,
         layers: tuple[str, ...] | None = None,
     ) -> TokenMap:
-        """Token × token influence of one example, or of a `text`: which of its tokens pushed which of the question's.
+        """Token × token influence of one training example, or of a `text`, on the question.
 
-        `layers` are globs of those that count. Raises HeadwaterError for an unknown id.
+        `layers` are globs of the layers that count. Raises HeadwaterError for an unknown id.
         """
         (question,) = asking.checked([question])
         example = later_texts.one_example(self.lm, self.manifest.corpus, self.corpus, id=example_id, text=text)
@@ -250,10 +251,10 @@ class Run:
         recipe: str | Path | None = None,
         **changes: object,
     ) -> Verification:
-        """Compare what `answer` predicts of single examples with what the model does.
+        """Compare the effects that `answer` predicts for single examples with measured effects.
 
-        Retraining needs a `recipe`, a train.json; None looks beside the model. Raises HeadwaterError without one, and
-        for an answer of another run.
+        Retraining needs a `recipe`, a train.json; None takes the one in the model's folder. Raises HeadwaterError if
+        there is none, and for an answer of another run.
         """
         context = replace(self._scoring(answer.damping).context, lm=self.lm.float32_model)
 
@@ -266,10 +267,7 @@ class Run:
     def build_index(
         self, options: IndexOptions = IndexOptions(), *, progress: bool = True, **changes: object
     ) -> Changes:
-        """Sketch every example that has no sketch yet, so that questions need no pass over the corpus.
-
-        An interrupted build is resumed. Progress is shown as by `fit`.
-        """
+        """Sketch every example that has no sketch yet, or resume. Questions then need no pass over the corpus."""
         options = changed(options, changes)
         self._opened.manifest = indexing.moved_to(self.paths, self.manifest, options.store)
         with visible(self.execution, progress) as execution:
@@ -277,31 +275,28 @@ class Run:
             return indexing.build_index(self.paths, self.index, scoring, options=options)
 
     def add(self, texts: str | Path) -> int:
-        """Append the examples of a file to the corpus; returns how many. `build_index` then sketches them.
-
-        The curvature stays that of the examples it was fitted on.
-        """
+        """Append the examples of a file and return their number. `build_index` sketches them; the curvature stays."""
         before = len(self.corpus)
         self._opened.corpus = later_texts.add(self.path, self.corpus, self.lm, self.manifest.corpus, texts=texts)
         return len(self.corpus) - before
 
     def remove(self, ids: Sequence[str]) -> int:
-        """Remove examples from the corpus by their ids; returns how many. `build_index` then removes their rows."""
+        """Remove examples by their ids and return their number. `build_index` then deletes their rows."""
         before = len(self.corpus)
         self._opened.corpus = later_texts.remove(self.path, self.corpus, ids)
         return before - len(self.corpus)
 
     def example(self, example_id: str) -> Example:
-        """The training example with that id. Raises HeadwaterError for an unknown one."""
+        """The training example with that id. Raises HeadwaterError for an unknown id."""
         return later_texts.one_example(self.lm, self.manifest.corpus, self.corpus, id=example_id)
 
     def scan(
         self, questions: Sequence[Question], output: str | Path, options: ScanOptions = ScanOptions(), **changes: object
     ) -> Path:
-        """Exact scores of the whole corpus for many questions, written to a Parquet file in constant memory.
+        """Exact scores of the whole corpus for several questions, written to a Parquet file in constant memory.
 
-        One row an example: `id`, and a float32 column for each question, named by its id; with `tokens=True`, also
-        `<question id>.tokens`, the influence of every token. Interrupted, the same call resumes.
+        It has one row per example: `id`, and a float32 column for each question, named by its id; with `tokens=True`
+        also `<question id>.tokens`, the influence of every token. After an interruption, the same call resumes.
         """
         options = changed(options, changes)
         scoring = self._scoring(options.damping)
@@ -316,12 +311,12 @@ class Run:
         options: CheckpointScanOptions = CheckpointScanOptions(),
         **changes: object,
     ) -> Path:
-        """The effect of every example on many questions at each checkpoint of the training, written to a Parquet file.
+        """The effect of every example on several questions at each training checkpoint, written to a Parquet file.
 
-        `checkpoints` is a folder of model folders named `step-<n>` or `checkpoint-<n>`, or revisions on the hub with
-        commas between (`org/model@step1000,org/model@step2000`). One row an example: `id`, a float32 column for each
-        question, the sum, and one for each checkpoint, `<id>@<step>`. Interrupted, the same call resumes. Raises
-        HeadwaterError where a checkpoint is of another model, or lacks what the method needs.
+        `checkpoints` is a folder of model folders named `step-<n>` or `checkpoint-<n>`, or a list of hub revisions with
+        commas (`org/model@step1000,org/model@step2000`). The file has one row per example: `id`, and for each question
+        a float32 column with the sum and one for each checkpoint, `<id>@<step>`. After an interruption, the same call
+        resumes. Raises HeadwaterError if a checkpoint belongs to another model, or lacks what the method needs.
         """
         options = changed(options, changes)
         scoring = self._scoring(options.damping)
@@ -332,11 +327,11 @@ class Run:
     def rank(
         self, questions: Sequence[Question] | None = None, options: RankOptions = RankOptions(), **changes: object
     ) -> Ranking:
-        """Every training example in the order of its effect on the questions; without any, of its self-influence.
+        """Every training example in the order of its effect on the questions, or without questions, on itself.
 
-        A score is the mean, or the maximum, over the questions of I(q, z) / √I(q, q); without questions, I(z, z) per
-        learned token, high for a text that is unlike all others, or wrong. Scores are cached in the run, and an
-        interrupted pass is resumed.
+        A score is the mean, or the maximum, over the questions of I(q, z) / √I(q, q). Without questions it is I(z, z)
+        per learned token, which is high for unusual or wrong texts. Scores are cached in the run, and an interrupted
+        pass is resumed.
         """
         options = changed(options, changes)
         return rank(
@@ -344,11 +339,11 @@ class Run:
         )
 
     def self_influence(self, curvature: Curvature) -> NDArray[Any]:
-        """[N] I(z, z) of every example; computed once for a curvature and damping, then cached."""
+        """[N] I(z, z) of every example, computed once for a curvature and damping, then cached."""
         return exact_scores.self_influence(self._scoring(curvature))
 
-    def _scoring(self, chosen: Curvature | str | float | None = None) -> ExactScoring:
-        """What everything is computed with: the `chosen` curvature, or the run's own with the `chosen` damping."""
-        curvature = self.curvature(chosen) if chosen is None or isinstance(chosen, str | int | float) else chosen
+    def _scoring(self, given: Curvature | str | float | None = None) -> ExactScoring:
+        """The context of scores: the `given` curvature, or that of the run with the `given` damping."""
+        curvature = self.curvature(given) if given is None or isinstance(given, str | int | float) else given
         context = AttributionContext(self.lm, self.corpus, curvature, self.execution)
         return ExactScoring(context, self.paths.scores, fitting.binding_at(self.paths))
