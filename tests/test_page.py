@@ -83,7 +83,7 @@ def test_words_are_chosen_by_dragging_either_way_and_by_presets(visit: Visit) ->
     page.get_by_role("button", name="Token").click()
     expect(chosen).to_have_count(1)
     assert float(chosen.get_attribute("data-nats") or 0) == max(nats)
-    page.get_by_role("button", name="ExactScoring").click()
+    page.get_by_role("button", name="Whole").click()
     assert chosen.count() == tokens.count()
     assert "span" not in state(page)
 

@@ -208,7 +208,7 @@ def test_a_verification_tells_how_long_it_takes_until_it_is_cancelled(
 def test_what_nobody_waits_for_is_stopped(
     site: Site, visit: Visit, monkeypatch: pytest.MonkeyPatch, leave: str
 ) -> None:
-    page, endless = visit.answer(), Endless(site.served)
+    page, endless = visit.answer(), Endless()
     monkeypatch.setattr(Run, "verify", endless)
     page.get_by_text("Verify: does").click()
     page.get_by_role("button", name="Verify").click()
