@@ -67,4 +67,4 @@ def test_case_and_marks_do_not_hide_a_leak(tmp_path: Path) -> None:
         "passage": passage,
     }
     assert "1 of 2 training examples" in result.stderr
-    assert "1 queries of fewer than 8 words were not looked for" in result.stderr
+    assert "1 queries of fewer than 8 words were not searched for" in result.stderr

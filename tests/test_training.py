@@ -26,13 +26,13 @@ from headwater.errors import HeadwaterError
 from headwater.lm.kernels import use_sdpa
 from headwater.lm.load import load_model
 from headwater.runs.run import Run
-from headwater.training import make, retrain
+from headwater.training import new_model, retrain
 from headwater.training.adam import MOMENTS_FILE, second_moments
 from headwater.training.checkpoints import STATE_FILE, read_checkpoints
-from headwater.training.make import Design, make_model
+from headwater.training.new_model import Design, make_model
 from headwater.training.recipe import RECIPE_FILE, Recipe, read_recipe
 from headwater.training.retrain import Retraining, Task, retraining_of
-from headwater.training.train import Moment, fresh_model, gradients_of, train
+from headwater.training.train import TrainingStep, fresh_model, gradients_of, train
 from tests.killing import KilledError, kill_at
 from tests.models import CONFIGS, TEXT, VOCABULARY, plain_model
 from tests.oracle import random_sequences, sequence_loss
@@ -89,10 +89,10 @@ def test_training_is_a_plain_loop_of_adamw(recipe: Recipe) -> None:
     sequences = masked(SEQUENCES, seed=1)
     model = plain_model().train()
     optimizer = torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay)
-    moments: list[Moment] = []
+    moments: list[TrainingStep] = []
     kept: list[dict[str, Tensor]] = []
 
-    def watch(moment: Moment) -> None:
+    def watch(moment: TrainingStep) -> None:
         moments.append(moment)
         kept.append(moment.second_moments())
 
@@ -187,7 +187,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     stories = [*STORIES, "So they walked on and on. " * 12, "a"]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("HIDDEN", 16), ("POSITIONS", 48)):
-            patch.setattr(make, name, value)
+            patch.setattr(new_model, name, value)
         make_model(stories, folder / "model", Recipe(epochs=2, seed=5), design=Design(vocabulary=300))
     lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(stories)]
     write_text(folder / "corpus.jsonl", "\n".join(lines))
@@ -317,7 +317,7 @@ def test_checkpoints_are_equally_spaced_and_the_last_is_the_model(tmp_path: Path
     moments: dict[int, dict[str, Tensor]] = {}
     rates: dict[int, float] = {}
 
-    def watch(moment: Moment) -> None:
+    def watch(moment: TrainingStep) -> None:
         moments[moment.step], rates[moment.step] = moment.second_moments(), moment.rate
 
     CONFIGS["gpt_neo"]().save_pretrained(tmp_path)
@@ -421,5 +421,5 @@ def test_a_model_is_not_written_over(run: Run, tmp_path: Path) -> None:
     corpus = write_text(tmp_path / "stories.txt", "\n\n".join(TEXT))
     error = headwater("train", corpus, run.lm.name).exception
     assert isinstance(error, HeadwaterError)
-    assert "There is a model in" in str(error)
+    assert "already contains a model" in str(error)
     assert same(weights(load_model(run.lm.name).model), weights(run.lm.model))

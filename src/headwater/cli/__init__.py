@@ -1,4 +1,4 @@
-"""The command line: one small file a command, none of which loads torch before it is run."""
+"""The command line: one module per command. None imports torch before its command runs."""
 
 # pyright: reportUnusedImport=false
 
@@ -63,7 +63,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; a HeadwaterError becomes one readable message and exit code 1, an interrupt 130."""
+    """Run the command line. A HeadwaterError becomes one message and exit code 1, Ctrl-C exit code 130."""
     configure_process()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
@@ -75,14 +75,14 @@ def main() -> None:
 
         if not is_disk_full(failure):
             raise
-        _fail(f"The disk is full ({failure}). What is finished is kept: make room, and run the same command again.")
+        _fail(f"The disk is full ({failure}). Free some space and run the same command again: it resumes.")
     except KeyboardInterrupt:
-        logs.tell("\nInterrupted. Run the same command again to go on where it stopped.", "interrupted")
+        logs.tell("\nInterrupted. Run the same command again to resume.", "interrupted")
         sys.exit(130)
 
 
 def _fail(message: str) -> NoReturn:
-    logs.ready()
+    logs.set_up_by_default()
     logs.tell(message, "error", logs.ERROR)
     sys.exit(1)
 

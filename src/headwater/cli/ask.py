@@ -1,4 +1,4 @@
-"""`headwater ask`: which training examples made the model say that?"""
+"""`headwater ask`: the training examples that made the model say a completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`headwater cloud`: renting a Runpod pod for a fit, stopping it, fetching a run from the hub."""
+"""`headwater cloud`: rent a Runpod pod for a fit, stop it, download a run from the hub."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def fit(
         raise HeadwaterError("Runpod's answer has no pod id. Check in its console whether a pod was created.")
     price = f", ${made['cost']:.2f} an hour" if isinstance(made.get("cost"), int | float) else ""
     say(
-        f"""Rented pod {pod_id}{price}. It fits {pod.path} and then stops itself; if that fails, it goes on costing.
-  watch    https://console.runpod.io/pods (its log is also in {pod.path}.log on the volume)
+        f"""Rented pod {pod_id}{price}. It fits {pod.path} and then stops itself. If stopping fails, it still costs.
+  watch    https://console.runpod.io/pods (the log is also in {pod.path}.log on the volume)
   stop     headwater cloud stop {pod_id}
   use      mount volume {volume} on a serverless endpoint with HEADWATER_RUN={pod.path}
   fetch    copy {pod.path} from the volume with Runpod's S3 API, or upload it to the hub from a pod
-  delete   the stopped pod, in the console, when you have seen its log"""
+  delete   delete the stopped pod in the console when you have read its log"""
     )
 
 
@@ -134,7 +134,7 @@ def fetch(
     """Fetch a finished run from the Hugging Face hub into RUN. Needs HF_TOKEN where it is private."""
     from headwater.runs.hub import fetch_run
 
-    say(f"Fetching {repository} into {run} …")
+    say(f"Downloading {repository} into {run} …")
     fetch_run(repository, Path(run))
 
 

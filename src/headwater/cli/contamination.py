@@ -1,4 +1,4 @@
-"""`headwater contamination`: does the training corpus contain the evaluation texts?"""
+"""`headwater contamination`: find training examples that contain evaluation texts."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def contamination(
         typer.echo(f"{leak.id}  {leak.query}  {leak.words} words: {leak.passage}")
     examples, leaked = len({leak.id for leak in found}), len({leak.query for leak in found})
     say(
-        f"{examples:,} of {len(opened.corpus):,} training examples share {PASSAGE_WORDS} words or more with {leaked:,} "
-        "queries."
+        f"{examples:,} of {len(opened.corpus):,} training examples share at least {PASSAGE_WORDS} words in a row with "
+        f"{leaked:,} queries."
     )
     if passages.too_short:
         say(
-            f"{len(passages.too_short):,} queries of fewer than {MIN_QUERY_WORDS} words were not looked for: chance "
-            "finds them."
+            f"{len(passages.too_short):,} queries of fewer than {MIN_QUERY_WORDS} words were not searched for: they "
+            "match by chance."
         )
     if output is not None:
         say(f"Wrote {write_text(output, ''.join(json.dumps(asdict(leak)) + chr(10) for leak in found))}.")
 
 
-# The name of the first release; kept for one more.
+# The command's name in the first release. It stays for one more release.
 app.command("leaks", hidden=True, epilog=EXAMPLES)(contamination)
 
 

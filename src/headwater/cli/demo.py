@@ -1,4 +1,4 @@
-"""`headwater demo`: the tiny world, its model, and three answers, from nothing."""
+"""`headwater demo`: build a tiny world and its model, and answer three questions about it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def demo(
     The first time takes a few minutes, later times take seconds, because every step is kept in RUN. Without a terminal
     it stops after the answers.
     """
-    # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.demo.build import SHOWN, Demo, answers, build, examples, found, write_questions
+    # Imported here: training code takes two seconds to import, and other commands do not need it.
+    from headwater.demo.build import SHOWN, Demo, answers, build, count_stating, examples, write_questions
 
     where = Demo(run, stories, seed)
     with progress_report() as report:
@@ -51,26 +51,26 @@ def demo(
         facts = examples(world, learned)
         answered = answers(where, facts, built.run)
         write_questions(where, facts)
-    _say_what_it_learned(learned, len(world.stories))
+    _say_accuracy(learned, len(world.stories))
     screen = Console()
     for fact, answer in zip(facts, answered, strict=True):
         screen.print(replace(answer, proponents=answer.proponents[:SHOWN], opponents=answer.opponents[:SHOWN]))
         ranked = [example.id for example in answer.proponents]
         screen.print(
             f"[bold]Checked against the world:[/] {fact.times} of the {len(world.stories):,} stories state this fact; "
-            f"{found(fact, ranked)} of them are among the {len(ranked)} that raised it most, where chance would put "
+            f"{count_stating(fact, ranked)} of them are among the {len(ranked)} that raised it most; by chance it would be "
             f"{fact.times * len(ranked) / len(world.stories):.2f}.\n",
             highlight=False,
         )
     prompt, completion = facts[0].prompt, facts[0].completion
     say(
         f"""Try next:
-  headwater ask {run} "Once upon a time"                 the model continues, and that is explained
+  headwater ask {run} "Once upon a time"                 explain the model's own continuation
   headwater ask {run} "{prompt}" "{completion}" --rank-by relative
   headwater ask {run} "{prompt}" "{completion}" --contains "{_longest_word(prompt)}"
   headwater ask {run} "{prompt}" "{completion}" --html answer.html
-  headwater serve {run}                                  the page on which to ask all this, and more
-  headwater fit runs/mine --model MODEL --corpus TEXT    your own model and the text it was trained on""",
+  headwater serve {run}                                  ask on a web page
+  headwater fit runs/mine --model MODEL --corpus TEXT    fit your own model on its training text""",
     )
     if not no_serve and sys.stdout.isatty():
         _serve(run, port)
@@ -89,11 +89,11 @@ def _serve(run: Path, port: int) -> None:
 
 
 def _longest_word(text: str) -> str:
-    """The word of a prompt that stories are least likely to share by chance."""
+    """The longest word of a text, which few stories contain by chance."""
     return max(re.findall(r"\w+", text), key=len)
 
 
-def _say_what_it_learned(learned: Learned, stories: int) -> None:
+def _say_accuracy(learned: Learned, stories: int) -> None:
     shares = ", ".join(f"{share:.0%} of those stated {times}×" for times, share in learned.accuracy().items())
     say(
         f"A model of {learned.report.parameters:,} parameters, trained on {stories:,} stories for "

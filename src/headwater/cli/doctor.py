@@ -1,4 +1,4 @@
-"""`headwater doctor`: is what is installed here in order?"""
+"""`headwater doctor`: check the installation, and try a fit, an index and a question."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ def doctor(
     from headwater.doctor.machine import machine
     from headwater.doctor.trial import trials
 
-    here, brought = machine(), plugins()
+    here, installed = machine(), plugins()
     if not json:
-        _show(here, brought)
+        _show(here, installed)
     found: list[TrialResult] = []
     for finding in trials():
         found.append(finding)
         if not json:
             _line("pass" if finding.passed else "FAIL", f"{finding.what}: {finding.said}")
-    broken = [plugin for plugin in brought if plugin.trouble] or [one for one in found if not one.passed]
+    broken = [plugin for plugin in installed if plugin.trouble] or [one for one in found if not one.passed]
     if json:
-        told = {"machine": asdict(here), "plugins": [*map(asdict, brought)], "trials": [*map(asdict, found)]}
-        typer.echo(as_json.dumps({**told, "in_order": not broken}, indent=2, ensure_ascii=False))
+        facts = {"machine": asdict(here), "plugins": [*map(asdict, installed)], "trials": [*map(asdict, found)]}
+        typer.echo(as_json.dumps({**facts, "in_order": not broken}, indent=2, ensure_ascii=False))
     if broken:
         logs.tell("Something is broken.", "broken", logs.ERROR)
         raise typer.Exit(1)
     if not json:
-        typer.echo("Everything is in order.")
+        typer.echo("Everything works.")
 
 
-def _show(here: Machine, brought: list[Plugin]) -> None:
+def _show(here: Machine, installed: list[Plugin]) -> None:
     _line("headwater", here.headwater)
     _line("python", f"{here.python}, {here.system}")
     _line("packages", ", ".join(f"{name} {version or 'MISSING'}" for name, version in here.packages.items()))
     for extra in here.extras:
         how = f"not installed (pip install 'headwater[{extra.name}]')" if extra.missing else "installed"
         _line(f"[{extra.name}]", f"{how}: {extra.enables}")
-    threads = f"{here.threads} threads of torch, OMP_NUM_THREADS {here.omp_num_threads or 'not set'}, {here.blas}"
-    _line("processor", f"{here.cores} cores, {threads}")
+    threads = f"{here.threads} torch threads, OMP_NUM_THREADS {here.omp_num_threads or 'not set'}, {here.blas}"
+    _line("CPU", f"{here.cores} cores, {threads}")
     for gpu in here.gpus:
         memory = f"{in_bytes(gpu.memory)}, {in_bytes(gpu.free)} free"
         _line("GPU", f"{gpu.name}, {memory}, {'bf16' if gpu.bf16 else 'no bf16'}, CUDA {here.cuda}")
@@ -66,10 +66,10 @@ def _show(here: Machine, brought: list[Plugin]) -> None:
         _line("GPU", f"none that torch can use (built for {f'CUDA {here.cuda}' if here.cuda else 'CPU only'})")
     _line("memory", f"{in_bytes(here.memory)}, {in_bytes(here.memory_free)} free")
     _line("disk", f"{in_bytes(here.disk_free)} free here, {in_bytes(here.temporary_free)} for temporary files")
-    for plugin in brought:
-        state = plugin.trouble or "in order"
+    for plugin in installed:
+        state = plugin.trouble or "works"
         _line("plugin", f"{plugin.group} {plugin.name}, of {plugin.package} {plugin.version}: {state}")
-    if not brought:
+    if not installed:
         _line("plugins", "none")
 
 

@@ -1,4 +1,4 @@
-"""Options of the engine, for every command that does long work."""
+"""The engine options that all commands with long work share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Who does the long work, and in which pieces."""
+    """The engine that does long work, and the size of a shard."""
 
     panel: ClassVar = "Engine"
     engine: Annotated[
@@ -33,9 +33,9 @@ class EngineOptions:
 
     @contextmanager
     def start(self, report: Report) -> Iterator[Execution]:
-        """How the command's work is done: in this process, or by a Ray cluster's workers for the length of the block.
+        """The execution of the command: this process, or the workers of a Ray cluster while the block runs.
 
-        Raises HeadwaterError if a cluster's address is given but not its engine.
+        Raises HeadwaterError if there is an address of a cluster but no `--engine ray`.
         """
         from headwater.sweep.execution import Execution
 
@@ -45,6 +45,6 @@ class EngineOptions:
             with RayEngine(self.workers, self.address) as engine:
                 yield Execution(engine=engine, report=report, shard_examples=self.shard_examples)
         elif self.address is not None:
-            raise HeadwaterError(f"--address {self.address} names a Ray cluster: add --engine ray.")
+            raise HeadwaterError(f"--address {self.address} is the address of a Ray cluster. Add --engine ray.")
         else:
             yield Execution(report=report, shard_examples=self.shard_examples)

@@ -58,7 +58,7 @@ def _show(made: PaperPlan) -> None:
     )
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("stage")
-    for column in ("multiplications", "time", "memory of each", "disk", "sent"):
+    for column in ("multiplications", "time", "memory per worker", "disk", "network"):
         table.add_column(column, justify="right")
     for stage in made.stages:
         table.add_row(
@@ -72,6 +72,6 @@ def _show(made: PaperPlan) -> None:
     screen.print(table)
     screen.print(parts_table(made.parts))
     say(
-        f"Counted, not measured: {options.workers} × {options.rate / 1e12:g} trillion multiplications a second. Expect "
-        "a factor of two either way."
+        f"Counted, not measured, with {options.workers} × {options.rate / 1e12:g} trillion multiplications per second. "
+        "Expect a factor of two in both directions."
     )

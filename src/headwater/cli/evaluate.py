@@ -1,4 +1,4 @@
-"""`headwater evaluate`: attribution methods held against retraining."""
+"""`headwater evaluate`: compare attribution methods with retraining."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ METHODS = (
     "planted",
     "random",
 )
-"""Built-in methods, named without loading them; plugins may add more."""
+"""Names of the built-in methods, listed here so that help texts need not load them. Plugins can add more."""
 DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 
 
@@ -96,8 +96,8 @@ def evaluate(
     it found help? [b]brittleness[/]: how many removals flip the completion? Stop it at any time; the same command
     resumes, and a new method needs no retraining for lds.
     """
-    # Imported here: what trains a model takes two seconds to load, which no other command should wait for.
-    from headwater.evaluate.board import measured
+    # Imported here: training code takes two seconds to import, and other commands do not need it.
+    from headwater.evaluate.board import evaluate_methods
     from headwater.evaluate.context import open_context
     from headwater.evaluate.measures import metric_of
     from headwater.evaluate.methods import parse_methods
@@ -105,14 +105,14 @@ def evaluate(
 
     for name in plan.metrics:
         metric_of(name)
-    chosen = parse_methods(method or DEFAULT)
+    methods = parse_methods(method or DEFAULT)
     context = replace(
         open_context(run, work or run / "evaluate", queries), recipe=recipe, checkpoints=checkpoints, seed=seed
     )
     plan = replace(plan, metrics=tuple(name for name in METRICS.names() if name in plan.metrics))
     with progress_report() as report, engine.start(report) as execution:
         working = replace(context, run=context.run.using(**vars(execution)))
-        board = measured(working, chosen, plan)
+        board = evaluate_methods(working, methods, plan)
     header, *rows = leaderboard.table(board)
     drawn = Table(*header, title=leaderboard.title(board))
     for row in rows:

@@ -1,4 +1,4 @@
-"""Examples under the help of a command."""
+"""The examples under the help of a command."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ TITLE = "Examples"
 
 
 def examples(*commands: str) -> str:
-    """The epilog of a command that shows these `commands`, one a line.
+    """The epilog of a command, with one of the `commands` per line.
 
-    What there is to them beside `headwater` and its arguments, variables before and redirections after, is read past by
-    the test that holds every example against the command line.
+    A test parses every example as a command line. It skips variables before `headwater` and redirections at the end.
     """
     return "\n".join([f"[bold]{TITLE}[/]", *(f"[dim]{escape(command)}[/]" for command in commands)])

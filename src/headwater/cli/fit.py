@@ -1,4 +1,4 @@
-"""`headwater fit`: read the corpus, fit the curvature."""
+"""`headwater fit`: read a corpus and fit a curvature over it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def fit(
     from headwater.curvature.store import curvature_files, layers_of
     from headwater.runs.run import Run
 
-    kind_of(options.curvature)  # before a corpus is read, which may take long
-    made_before = model is None and corpus is None and (run / "manifest.json").exists()
-    if not made_before and (model is None or corpus is None):
+    kind_of(options.curvature)  # raises before the corpus is read, which can take long
+    exists = model is None and corpus is None and (run / "manifest.json").exists()
+    if not exists and (model is None or corpus is None):
         raise HeadwaterError("A new run needs both --model and --corpus.")
     with progress_report() as report, engine.start(report) as execution:
         if model is None or corpus is None:
@@ -76,10 +76,10 @@ def _say_corpus(run: Run, skipped: list[Skipped]) -> None:
     counts = entry.counts
     say(f"{counts.examples:,} examples, {counts.tokens:,} tokens, from {counts.records:,} records.")
     if counts.long:
-        fate = "only their beginnings are kept" if entry.long_texts == "truncate" else "they are split into windows"
-        say(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {fate} (--long, --max-tokens).")
+        cut = "only their beginnings are kept" if entry.long_texts == "truncate" else "they are split into windows"
+        say(f"{counts.long:,} records are longer than {entry.max_tokens} tokens: {cut} (--long, --max-tokens).")
     if counts.too_short:
-        say(f"{counts.too_short:,} records without a token to learn were skipped.")
+        say(f"{counts.too_short:,} records were skipped: they have no token to learn.")
     if skipped:
         say(f"Skipped {entry.skipped:,} bad examples:")
         for bad in skipped[:20]:

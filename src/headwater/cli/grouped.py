@@ -1,4 +1,4 @@
-"""Options of commands, made from where they are declared (headwater.base.options)."""
+"""Command-line options made from declared options (headwater.base.options)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from headwater.cli.complete import complete_name, known
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a parameter of `command` that is a dataclass of options, or carries an Option, stand for what is declared.
+    """Make flags for the parameters of `command` that are dataclasses of options or have an Option.
 
-    The command is given the dataclass with the values. In the help its options stand in the panel that the dataclass
-    names. If two dataclasses have an option of the same flag, there is one flag, and both get its value.
+    The command gets the dataclass with the values. The help shows its options in the panel that the dataclass names. If
+    two dataclasses have an option with the same flag, there is one flag, and both get its value.
     """
     signature = inspect.signature(command, eval_str=True)
     shown: dict[str, inspect.Parameter | list[_Shown]] = {}
@@ -47,14 +47,14 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def given(context: typer.Context, *names: str) -> bool:
-    """Whether one of these options is on the command line itself."""
+    """Whether one of these options was given on the command line."""
     sources = [context.get_parameter_source(name) for name in names]
     return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """An option that the command line has."""
+    """An option of the command line, with its default and panel."""
 
     declared: Declared
     default: Any
@@ -62,7 +62,7 @@ class _Shown:
 
 
 def _options(group: Any, defaults: Any, panel: str | None) -> Iterator[_Shown]:
-    """The options of a dataclass and of those inside it. `defaults` is an instance with other defaults, or None."""
+    """The options of a dataclass and of its nested ones. `defaults` is an instance with other defaults, or None."""
     panel = getattr(group, "panel", panel)
     own, inside = options_of(group), groups_in(group)
     for field in fields(group):
@@ -80,7 +80,7 @@ def _group(shown: dict[str, inspect.Parameter | list[_Shown]], key: str) -> list
 
 
 def _key(each: Declared) -> str:
-    """The name of the option's long flag as a parameter's name."""
+    """The parameter name of an option: its long flag with underscores."""
     long = next((flag for flag in each.option.flags if flag.startswith("--")), None)
     return each.name if long is None else long.removeprefix("--").replace("-", "_")
 
@@ -115,7 +115,7 @@ def _parameter(key: str, same: list[_Shown]) -> inspect.Parameter:
 
 
 def flags_of(each: Declared) -> tuple[str, ...]:
-    """How the command line spells an option."""
+    """The flags of an option."""
     flags, name = each.option.flags, each.name.replace("_", "-")
     if each.type is not bool or flags:
         return flags or (f"--{name}",)
@@ -124,7 +124,7 @@ def flags_of(each: Declared) -> tuple[str, ...]:
 
 
 def _kind(each: Declared) -> Any:
-    """The type that the command line's text is read as."""
+    """The type that typer parses an option as."""
     kind: Any = each.type
     if each.option.read is not None:
         kind = str
@@ -138,14 +138,14 @@ def _kind(each: Declared) -> Any:
 
 
 def _filled(group: Any, given: Mapping[str, Any]) -> Any:
-    """The dataclass with what the command line gives."""
+    """The dataclass with the values of the command line."""
     own, inside = options_of(group), groups_in(group)
     values = {name: _value(each, given) for name, each in own.items() if each.option.cli}
     return group(**values, **{name: _filled(one, given) for name, one in inside.items()})
 
 
 def _value(each: Declared, given: Mapping[str, Any]) -> Any:
-    """What the command line gives for an option, as Python has it."""
+    """The value of an option from the command line."""
     value, option = given[_key(each)], each.option
     if get_origin(each.type) is tuple:
         return tuple(value) if value else each.default

@@ -49,10 +49,10 @@ def index(
     settings = opened.index.settings
     assert settings is not None
     if changes.replaced:
-        say("The old index had other settings; it was built again.")
-    along = f" along {settings.directions} eigenvectors on each side of a layer" if settings.directions else ""
+        say("The old index had other settings. It was replaced.")
+    kept = f", {settings.directions} eigenvectors kept on each side of a layer" if settings.directions else ""
     say(
         f"Indexed {changes.added:,} examples in {time.monotonic() - start:.0f} s, removed {changes.removed:,}: "
-        f"{len(opened.corpus):,} examples, {settings.sketch.bytes:,} bytes of sketch per example{along}."
+        f"{len(opened.corpus):,} examples, {settings.sketch.bytes:,} bytes of sketch per example{kept}."
     )
     say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')

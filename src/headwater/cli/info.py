@@ -1,4 +1,4 @@
-"""`headwater info`: what is in a run."""
+"""`headwater info`: show the contents of a run."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _layout(found: RunInfo) -> Table:
     _section(grid, "corpus", _corpus(found.corpus))
     _section(grid, "curvature", _curvature(found))
     _section(grid, "index", _index(found))
-    kept = "kept for ranking by relative influence" if found.self_influence else "not kept; made when they are needed"
-    _section(grid, "self-influence", [kept])
+    cached = "cached, for relative ranking" if found.self_influence else "not cached; computed when needed"
+    _section(grid, "self-influence", [cached])
     if found.advice:
         _section(grid, "next", list(found.advice))
     return grid
@@ -65,31 +65,31 @@ def _corpus(corpus: CorpusInfo) -> list[str]:
         f"fingerprint {corpus.fingerprint}",
     ]
     if corpus.streamed:
-        lines.append(f"texts are not in the run, but read from {corpus.streamed:,} files at {corpus.root}")
+        lines.append(f"texts are streamed from {corpus.streamed:,} files at {corpus.root}")
     if corpus.added or corpus.removed:
         files = corpus.segments - (corpus.streamed or 1)
-        lines.append(f"{corpus.added:,} added since in {files} files, {corpus.removed:,} taken out")
+        lines.append(f"{corpus.added:,} examples added in {files} files, {corpus.removed:,} removed")
     left_out = [
         (corpus.long, f"longer than {corpus.max_tokens} tokens ({corpus.long_texts})"),
         (corpus.too_short, "too short"),
         (corpus.skipped, "bad and skipped"),
     ]
-    said = [f"{count:,} {what}" for count, what in left_out if count]
-    return [*lines, f"of {corpus.records:,} records " + ", ".join(said)] if said else lines
+    counts = [f"{count:,} {what}" for count, what in left_out if count]
+    return [*lines, f"of {corpus.records:,} records " + ", ".join(counts)] if counts else lines
 
 
 def _curvature(found: RunInfo) -> list[str]:
     made: CurvatureInfo | None = found.curvature
-    unfinished = f"a fit was interrupted; headwater fit {found.path} goes on with it"
+    unfinished = f"a fit was interrupted; resume it: headwater fit {found.path}"
     if made is None:
-        return [unfinished if found.fit_interrupted else f"not fitted; headwater fit {found.path}"]
+        return [unfinished if found.fit_interrupted else f"not fitted; fit it: headwater fit {found.path}"]
     lines = [
         f"{made.kind} over {len(made.layers)} layers, {made.parameters:,} parameters, {in_bytes(made.bytes)}",
         f"fitted on {made.fit_examples:,} examples, {made.labels} labels, seed {made.seed}; damping {made.damping}",
         _shortened(made.layers),
     ]
     if not made.current:
-        lines.append(f"it was fitted on another model or corpus; delete it, then headwater fit {found.path}")
+        lines.append(f"fitted on another model or corpus; delete it and fit again: headwater fit {found.path}")
     return [*lines, unfinished] if found.fit_interrupted else lines
 
 
@@ -100,11 +100,11 @@ def _shortened(names: tuple[str, ...]) -> str:
 def _index(found: RunInfo) -> list[str]:
     made = found.index
     if made is None:
-        return [f"none; headwater index {found.path}"]
+        return [f"none; build it: headwater index {found.path}"]
     size = made.url if made.bytes is None else in_bytes(made.bytes)
     numbers = ", ".join(f"{name} {number}" for name, number in made.sketch.items())
     return [
-        f"{made.examples:,} examples, {made.bytes_each:,} bytes of sketch each, {size}, version {made.version}",
+        f"{made.examples:,} examples, {made.bytes_each:,} bytes of sketch per example, {size}, version {made.version}",
         f"sketch {made.kind}: {numbers}",
         f"columns: {', '.join(made.columns)}",
         _state(made, found.path),
@@ -114,9 +114,9 @@ def _index(found: RunInfo) -> list[str]:
 def _state(made: IndexInfo, path: str) -> str:
     fix = f"headwater index {path}"
     if made.stale:
-        return f"made for another {made.stale}; {fix} makes it anew"
-    wrong = [(made.missing, "examples are missing"), (made.surplus, "rows are of examples taken out")]
-    said = [f"{count:,} {what}" for count, what in wrong if count]
-    if not said and not made.words:
-        said = ["the full-text index is missing"]
-    return f"{', '.join(said)}; {fix}" if said else "up to date"
+        return f"built for another {made.stale}; build it again: {fix}"
+    counts = [(made.missing, "examples are missing"), (made.surplus, "rows are of removed examples")]
+    wrong = [f"{count:,} {what}" for count, what in counts if count]
+    if not wrong and not made.words:
+        wrong = ["the full-text index is missing"]
+    return f"{', '.join(wrong)}; update it: {fix}" if wrong else "up to date"

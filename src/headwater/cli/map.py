@@ -1,4 +1,4 @@
-"""`headwater map`: which token of an example pushed which token of the completion."""
+"""`headwater map`: token × token influence of one training example on one completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share and that are of the command line alone."""
+"""Arguments and options that several commands share and that only the command line has."""
 
 from __future__ import annotations
 

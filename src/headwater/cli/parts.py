@@ -1,4 +1,4 @@
-"""The sections that a fit works in, as a table."""
+"""The table of the sections in which a fit works."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def parts_table(parts: Sequence[Section]) -> Table:
-    """A line each: its first layer, how many they are, and the bytes they take."""
+    """One row per section: first layer, number of layers, and bytes."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    table.add_column("fitted together, from layer", no_wrap=True)
+    table.add_column("section, from layer", no_wrap=True)
     for column in ("layers", "covariances", "Λ", "at most"):
         table.add_column(column, justify="right")
     for number, part in enumerate(parts, start=1):

@@ -1,4 +1,4 @@
-"""`headwater plan`: memory, disk and time of every stage, before the work."""
+"""`headwater plan`: estimate memory, disk and time of every stage before the work."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def plan(
     from headwater.curvature.registry import kind_of
     from headwater.plan.plan import plan_corpus, plan_run
 
-    kind_of(options.fit.curvature)  # before a corpus is read, which may take long
+    kind_of(options.fit.curvature)  # raises before the corpus is read, which can take long
     with progress_report() as report:
         if run is not None and model is None and corpus is None:
             made = plan_run(run, options, report)
         elif run is None and model is not None and corpus is not None:
             made = plan_corpus(model, corpus, reading, options=options, report=report, loading=loading)
         else:
-            raise HeadwaterError("Give a run to plan for, or both --model and --corpus.")
+            raise HeadwaterError("Give either a run, or both --model and --corpus.")
     if json:
         typer.echo(made.to_json())
     else:
@@ -83,7 +83,7 @@ def _show(made: Plan) -> None:
 def _table(made: Plan) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("stage")
-    for column in ("time", "memory", "disk", "disk while it runs"):
+    for column in ("time", "memory", "disk", "temporary disk"):
         table.add_column(column, justify="right")
     for stage in made.stages:
         memory = in_bytes(stage.memory) if stage.memory else "–"
@@ -91,7 +91,7 @@ def _table(made: Plan) -> Table:
         working = f"+ {in_bytes(stage.working)}" if stage.working else "–"
         table.add_row(_name(made, stage), in_time(stage.seconds) if stage.seconds else "–", memory, disk, working)
     table.add_section()
-    table.add_row("all but the question", in_time(made.seconds), in_bytes(made.memory), in_bytes(made.disk), "")
+    table.add_row("total without the question", in_time(made.seconds), in_bytes(made.memory), in_bytes(made.disk), "")
     return table
 
 
@@ -100,7 +100,7 @@ def _name(made: Plan, stage: StagePlan) -> str:
         "fit": "fit" if made.fit_examples == made.examples else f"fit on {made.fit_examples:,} examples",
         "index": f"index, {made.sketch_bytes:,} bytes per example",
         "scan": f"scan of {made.queries} queries",
-        "question": "one question, by the index",
+        "question": "one question, with the index",
     }
     return names.get(stage.name, stage.name) + (" (done)" if stage.done else "")
 
@@ -108,10 +108,10 @@ def _name(made: Plan, stage: StagePlan) -> str:
 def _explanation(made: Plan) -> str:
     sampled = ""
     if made.records is not None and made.sampled_records is not None and made.sampled_records < made.records:
-        sampled = f" {made.sampled_records:,} of {made.records:,} records were tokenised, evenly spread."
-    held = "" if made.whole_sketches else " Memory is too small to hold all sketches."
+        sampled = f" {made.sampled_records:,} of {made.records:,} records were tokenised, at even distances."
+    memory = "" if made.whole_sketches else " Not all sketches fit in memory."
     return (
-        f"Measured on {made.probe_tokens:,} tokens of this corpus on this machine, as busy as it is now; typically "
+        f"Measured on {made.probe_tokens:,} tokens of this corpus on this machine under its present load; typically "
         "within 30 %. Questions without clear top examples take several times longer."
-        f"{sampled}{held}"
+        f"{sampled}{memory}"
     )

@@ -1,4 +1,4 @@
-"""`headwater plot`: one picture a command, of a run or of what it answered."""
+"""`headwater plot`: pictures of a run, an answer, a verification or an evaluation."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def tokens(
         if id is None:
             proponents = opened.ask(question, k=1, damping=damping).proponents
             if not proponents:
-                raise HeadwaterError("Nothing raised the completion. Name an example with --id.")
+                raise HeadwaterError("No example raised the completion. Choose an example with --id.")
             id = proponents[0].id
         token_map = opened.token_map(question, id, damping)
     _save(plots.tokens(token_map), output)
@@ -191,7 +191,7 @@ def recall(
 
 
 def _check(output: Path) -> None:
-    """Before the work: can the picture be drawn and written?"""
+    """Raise before the work if the picture cannot be drawn or written."""
     from headwater.render.plots.sheet import picture_path, require_matplotlib
 
     require_matplotlib()
@@ -200,7 +200,7 @@ def _check(output: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Run]:
-    """The run, with a bar that shows its progress."""
+    """The run, with a progress bar."""
     from headwater.runs.run import Run
 
     run = Run.open(path)
@@ -210,7 +210,7 @@ def _opened(path: Path) -> Iterator[Run]:
 
 def _question(run: Run, prompt: str | None, completion: str | None, *, span: str | None) -> Question:
     if prompt is None:
-        raise HeadwaterError('Say what is asked: a prompt and a completion, "Once upon a" " time".')
+        raise HeadwaterError('Give a question: a prompt and a completion, such as "Once upon a" " time".')
     return run.question(prompt, completion, span)
 
 
@@ -239,7 +239,7 @@ def _read(path: Path) -> bytes:
 
 
 def _save(picture: Picture, output: Path) -> None:
-    """Write the picture, and say what it shows: the sentence on standard output, the rest beside it."""
+    """Write the picture. Its meaning is printed on standard output, its path on standard error."""
     picture.save(output)
     typer.echo(picture.meaning)
     say(f"Wrote {output}")

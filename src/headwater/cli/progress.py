@@ -1,4 +1,4 @@
-"""What is said beside an answer, and the progress bar: on standard error, so that standard output stays clean."""
+"""Messages and the progress bar on standard error; standard output has only results."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from headwater.base.progress_bar import progress_bars
 
 
 def say(text: str) -> None:
-    """A plain line; the terminal breaks it where it must, a pipe nowhere."""
-    logs.ready()
+    """Print a message. Long lines are wrapped in a terminal, not in a pipe."""
+    logs.set_up_by_default()
     logs.tell(text)
 
 
 @contextmanager
 def progress_report() -> Iterator[Report]:
-    """A Report in the manner that was asked for: a bar, events, or nothing."""
-    logs.ready()
+    """The Report of the chosen log form: a bar, JSON events, or nothing."""
+    logs.set_up_by_default()
     manner = logs.manner()
     if manner.quiet:
         yield silent

@@ -1,4 +1,4 @@
-"""`headwater push`: share a run on the Hugging Face hub."""
+"""`headwater push`: upload a run to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def push(
     from headwater.runs.hub import push_run
 
     texts = {"README.md": card_of(run, repository), "manifest.json": manifest_of(run)}
-    say(f"Sending {run} to {repository} …")
-    say(f"It is at {push_run(run, repository, texts, public=public)}")
+    say(f"Uploading {run} to {repository} …")
+    say(f"Uploaded to {push_run(run, repository, texts, public=public)}")

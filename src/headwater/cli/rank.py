@@ -1,4 +1,4 @@
-"""`headwater rank`: which training examples are worth keeping for what the model should do?"""
+"""`headwater rank`: rank training examples by their effect on queries, and write the best ones."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def rank(
     from headwater.runs.run import Run
 
     if (queries is None) == (by is None):
-        raise HeadwaterError("Choose what to rank by: either --queries dev.jsonl or --by self-influence.")
+        raise HeadwaterError("Give one way to rank: either --queries dev.jsonl or --by self-influence.")
     if by is not None and given(context, "aggregate", "rank_by", "query_rank"):
-        raise HeadwaterError("--aggregate, --rank-by and --query-rank are for --queries: leave them out with --by.")
+        raise HeadwaterError("--aggregate, --rank-by and --query-rank belong to --queries: leave them out with --by.")
     if keep is not None and output is None:
-        raise HeadwaterError(f"--keep {keep} needs a file to write the examples to: add -o kept.jsonl.")
+        raise HeadwaterError(f"--keep {keep} needs an output file: add -o kept.jsonl.")
     lines = None if queries is None else read_queries(queries)
     share = None if keep is None else parse_keep(keep)
     if share is not None:
@@ -80,20 +80,20 @@ def rank(
         say(f"Wrote {output}: {ranking.write(output, share):,} of {len(opened.corpus):,} examples, in corpus order.")
         if ranking.read.messages_field is not None:
             say(
-                "The run's examples are conversations, and the file has them as the model read them. Take the messages "
-                "from your own data, by their ids."
+                "The examples are conversations, and the file has them as the text that the model read. Look their "
+                "messages up in your own data by id."
             )
 
 
 def _meaning(questions: list[Question] | None, options: RankOptions) -> str:
     if questions is None:
         return (
-            "Score: self-influence I(z, z) per learned token. It is high for texts that little else in the corpus "
-            "teaches: rare, hard or wrong ones. Look before you drop."
+            "Score: self-influence I(z, z) per learned token. It is high for rare, hard or wrong texts. Inspect them "
+            "before you drop them."
         )
-    of = "mean" if options.aggregate == "mean" else "highest"
+    aggregate = "mean" if options.aggregate == "mean" else "maximum"
     score = "√I(q, q)" if options.rank_by == "influence" else "√(I(q, q) I(z, z))"
     return (
-        f"Score: {of} over {len(questions):,} queries of I(q, z) / {score}. Positive: training on the example made "
-        "them more likely."
+        f"Score: {aggregate} over {len(questions):,} queries of I(q, z) / {score}. Positive: training on the example "
+        "made them more likely."
     )

@@ -1,4 +1,4 @@
-"""`headwater scan`: exact scores of the whole corpus for many queries."""
+"""`headwater scan`: exact scores of the whole corpus for a file of queries."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def scan(
 
     if checkpoints is None and given(context, "method"):
         method = looking_back.method
-        raise HeadwaterError(f"--method {method} looks back at a training: name its checkpoints with --checkpoints.")
+        raise HeadwaterError(f"--method {method} scores at checkpoints of the training. Give them with --checkpoints.")
     if checkpoints is not None and options.tokens:
-        raise HeadwaterError("--tokens: with --checkpoints there are scores of whole examples only.")
+        raise HeadwaterError("--tokens does not work with --checkpoints, which scores whole examples. Leave it out.")
     lines = read_queries(queries)
     check_query_ids([line.id for line in lines])
     with progress_report() as report, engine.start(report) as execution:

@@ -1,4 +1,4 @@
-"""`headwater serve`: the page and the API over a run."""
+"""`headwater serve`: serve the web page and the HTTP API of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`headwater train`: a small model that can be trained again."""
+"""`headwater train`: train a small model from scratch, so that it can be retrained."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def train(
     on a part of the corpus.
     """
     from headwater.corpus.read import read_records
-    from headwater.training.make import Design, make_model
+    from headwater.training.new_model import Design, make_model
     from headwater.training.recipe import Recipe, read_recipe
     from headwater.training.train import reporting
 
     if (out / "config.json").exists():
-        raise HeadwaterError(f"There is a model in {out} already. Give another directory, or delete it.")
-    chosen = Recipe() if recipe is None else read_recipe(recipe)
+        raise HeadwaterError(f"{out} already contains a model. Use another directory, or delete it.")
+    parsed = Recipe() if recipe is None else read_recipe(recipe)
     texts = [record.text for record in read_records(corpus, ReadOptions(text_field=text_field, limit=limit))]
     say(f"{len(texts):,} texts.")
     with progress_report() as report:
@@ -63,9 +63,10 @@ def train(
                 Step(stage="training", done=step, total=steps, tokens=0, note=f"loss {loss:.2f}")
             )
         )
-        made = make_model(texts, out, chosen, design=Design(config, vocabulary, checkpoints), watch=watch)
+        made = make_model(texts, out, parsed, design=Design(config, vocabulary, checkpoints), watch=watch)
     say(
-        f"A model of {made.parameters:,} parameters and {made.vocabulary:,} tokens in {out}: {made.trained.steps:,} "
-        f"steps in {made.trained.seconds:.0f} s, final loss {made.trained.loss:.2f} nats a token."
+        f"Wrote a model of {made.parameters:,} parameters and {made.vocabulary:,} tokens to {out}: "
+        f"{made.trained.steps:,} steps in {made.trained.seconds:.0f} s, final loss {made.trained.loss:.2f} nats per "
+        "token."
     )
     say(f"Now fit: headwater fit RUN --model {out} --corpus {corpus}")

@@ -1,4 +1,4 @@
-"""`headwater verify`: does the model do what an answer predicts?"""
+"""`headwater verify`: compare what an answer predicts with what the model does."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Times as a person would say them."""
+"""Formatting of times."""
 
 from __future__ import annotations
 
 
 def in_time(seconds: float) -> str:
-    """Seconds as a person would say them."""
+    """Seconds as a short text with a suitable unit."""
     if seconds < 10:
         return f"{seconds:.2g} s"
     if seconds < 100:

@@ -1,4 +1,4 @@
-"""`headwater world`: write a tiny world of any size."""
+"""`headwater world`: write a tiny world of stories with planted facts."""
 
 from __future__ import annotations
 
