@@ -26,7 +26,7 @@ PRIVATE = (
     r"told by",
     r"as (?:it|he|she|they) sees? fit",
     r"call(?:s|ed)? the roll",
-    r"failed_starts",
+    r"stillborn",
     r"chances are",
     r"at a time as",
     r"(?<=\. )Of which|^Of which",
@@ -35,14 +35,14 @@ PRIVATE = (
 )
 """Private vocabulary of the first build (docs/design.md, "Words")."""
 NAMES = (
-    r"EvaluationContext",
+    r"EvalScene",
     r"AttributionScene",
-    r"SketchQuery",
-    r"match_layout",
-    r"_check_port",
-    r"health_check",
+    r"\bSought\b",
+    r"laid_out",
+    r"\b_knock\b",
+    r"call_the_roll",
     r"\bHERE\b",
-    r"lm\.float32_model",
+    r"lm\.precise\b",
 )
 """Names that were renamed."""
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md")
