@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import Phase, settings
 
 from headwater import configure_process
+from tests.killing import Host, killing_host
 
 pytest_plugins = ["tests.browsing"]  # the fixtures of the tests of the page
 configure_process()  # reused memory makes the tests faster
@@ -15,6 +17,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # tests never reach for the network
 settings.register_profile("headwater", phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)
 settings.load_profile("headwater")
 torch.set_num_threads(1)  # the models of the tests are too small for a second thread to help
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    """A process that runs command lines in children, which are killed or short of room."""
+    with killing_host() as made:
+        yield made
+
 
 SLOWEST = ("test_examples.py", "test_ray_engine.py", "test_faults.py")
 """These begin first, so that no process is left with one of them at the end."""

@@ -1,136 +1,125 @@
-"""`python -m tests.killed SOURCES FOLDER KILLS`: fit, index and scan a run, killed at random times all the while.
+"""`python -m tests.killed`: runs command lines in forked children, and has them killed or short of room.
 
-Every attempt is a child of this process, which has loaded everything that can be shared. Prints how often each kind of
-work was killed, and the digests of what came of it.
+It has loaded everything that can be shared, so that a child starts in milliseconds. Each request is one JSON line on
+standard input:
+
+    {"arguments": ["fit", …], "at": 5}         the child sends itself SIGKILL at its fifth step of progress
+    {"arguments": ["fit", …], "seconds": 0.2}  it does so 0.2 s after its first step
+    {"arguments": ["fit", …], "room": 2000}    it can write no file of more than 2,000 bytes
+
+The answer is one JSON line: {"status": -9, "steps": [{"stage": …, "done": …, …}, …], "output": "…", "seconds": 0.2},
+where the seconds are those since the first step.
+A child that takes longer than TOO_LONG ends with a traceback and exit code 1.
 """
 
 from __future__ import annotations
 
-import hashlib
+import faulthandler
 import json
 import os
-import random
-import shutil
+import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from pathlib import Path
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
-from headwater.runs.run import Run
-from headwater.sweep import shards
-from tests.models import plain_model, tiny_tokenizer
-from tests.serving import COMPLETION, PROMPT, STORIES
+import headwater.evaluate.board
+import headwater.evaluate.methods
+import headwater.render.leaderboard
+import headwater.runs.run  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from headwater.base.progress import Report, Step
+from headwater.cli import main as headwater_main
 
-SHARD = 4
-LONGEST = 0.4
-"""Seconds after which a child is killed at the latest, counted from when the work itself begins."""
-
-
-def fit(run: Run) -> None:
-    run.fit()
+TOO_LONG = 120
+"""Seconds."""
 
 
-def index(run: Run) -> None:
-    run.build_index(bytes=256)
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def scan(run: Run) -> None:
-    run.scan([run.question(PROMPT, COMPLETION)], run.path / "scores.parquet", tokens=True)
+def _work(arguments: list[str], steps: int, *, at: int | None, seconds: float | None, room: int | None) -> None:
+    """Run the command line. Each step goes to the pipe `steps` before the kill."""
+    faulthandler.dump_traceback_later(TOO_LONG, exit=True)
+    if room is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    seen = 0
+
+    def report(step: Step) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 1 and seconds is not None:
+            threading.Timer(seconds, kill).start()
+        os.write(steps, json.dumps(asdict(step)).encode() + b"\n")
+        if seen == at:
+            kill()
+
+    @contextmanager
+    def progress_report() -> Iterator[Report]:
+        yield report
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("headwater.cli.") and hasattr(module, "progress_report"):
+            vars(module)["progress_report"] = progress_report
+    sys.argv = ["headwater", *arguments]
+    headwater_main()
 
 
-WORK: dict[str, tuple[Callable[[Run], None], str]] = {
-    "fit": (fit, "curvature"),
-    "index": (index, "index"),
-    "scan": (scan, "scores.parquet"),
-}
-"""What is done -> how, and where the result lies in the run."""
+def _exit_code(arguments: list[str], steps: int, **fate: Any) -> int:
+    """Run the command line; the exit code."""
+    try:
+        _work(arguments, steps, **fate)
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
-def write_sources(folder: Path) -> Path:
-    """A model of two layers and forty stories."""
-    plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
-    tiny_tokenizer().save_pretrained(folder / "model")
-    lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(STORIES)]
-    (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return folder
-
-
-def new_run(sources: Path, path: Path) -> Run:
-    """A run of what `write_sources` wrote."""
-    return Run.create(path, str(sources / "model"), sources / "corpus.jsonl")
-
-
-def everything(run: Run) -> dict[str, str]:
-    """Fit, index and scan; what came of it, bit by bit."""
-    for work, _ in WORK.values():
-        work(run)
-    return {name: digest(run, name) for name in WORK}
-
-
-def digest(run: Run, name: str) -> str:
-    """Of a result, bit by bit."""
-    if name == "index":
-        table = run.index.table
-        assert table is not None
-        whole = json.dumps(table.lance.to_arrow().sort_by("key").to_pylist()).encode()
-    else:
-        whole = (run.paths.curvature if name == "fit" else run.path / "scores.parquet").read_bytes()
-    return hashlib.sha256(whole).hexdigest()
-
-
-def clear(path: Path) -> None:
-    """Delete what came of all work of the run at `path`."""
-    for _, result in WORK.values():
-        target = path / result
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
-
-
-def _attempt(path: Path, name: str, seconds: float) -> None:
-    """In a child: do the work, and be killed after so many seconds of it."""
-    run = Run.open(path)
-    if name == "index":
-        import lancedb  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
-    WORK[name][0](run)
-    (path / "digest").write_text(digest(run, name))
-
-
-def _child(path: Path, name: str, seconds: float) -> int:
-    """The signal that ended a child, 0 where it finished. A child that fails ends this process too."""
+def _child(
+    arguments: list[str], at: int | None = None, seconds: float | None = None, *, room: int | None = None
+) -> dict[str, Any]:
+    """How a child that runs the command line ended, the steps that it reported, and what it printed."""
+    steps, steps_end = os.pipe()
+    output, output_end = os.pipe()
     child = os.fork()
     if child == 0:
-        try:
-            _attempt(path, name, seconds)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), f"{name} failed with {status}"
-    return status
+        for stream in (1, 2):
+            os.dup2(output_end, stream)
+        code = _exit_code(arguments, steps_end, at=at, seconds=seconds, room=room)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    os.close(steps_end)
+    os.close(output_end)
+    printed: list[str] = []
+    with os.fdopen(steps) as reported, os.fdopen(output, errors="replace") as said:
+        reader = threading.Thread(target=lambda: printed.append(said.read()))
+        reader.start()
+        found = [json.loads(line) for line in reported.readline().splitlines()]
+        start = time.monotonic()
+        found += [json.loads(line) for line in reported]
+        reader.join()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    seconds_taken = time.monotonic() - start
+    return {"status": status, "steps": found, "output": "".join(printed), "seconds": seconds_taken}
 
 
-def main(sources: Path, folder: Path, kills: int) -> None:
+def main() -> None:
     torch.set_num_threads(1)
-    shards.SMALLEST_SHARD = SHARD
-    chance = random.Random(0)
-    path = folder / "run"
-    new_run(sources, path)
-    found: dict[str, tuple[int, list[str]]] = {}
-    for name, (_, result) in WORK.items():
-        killed, digests = 0, list[str]()
-        while killed < kills or not digests:
-            if digests:
-                target = path / result
-                shutil.rmtree(target) if target.is_dir() else target.unlink()
-            while _child(path, name, chance.uniform(0, LONGEST)):
-                killed += 1
-            digests.append((path / "digest").read_text())
-        found[name] = (killed, digests)
-    sys.stdout.write(json.dumps(found))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing else is printed between the answers
+    for line in sys.stdin:
+        print(json.dumps(_child(**json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main()

@@ -27,10 +27,9 @@ import torch
 
 from headwater.base.progress import Step
 from headwater.runs.run import Run
-from headwater.sweep import shards
 from headwater.sweep.options import Workers
 from headwater.sweep.ray_engine import RayEngine
-from tests.killed import SHARD, clear, everything, new_run
+from tests.works import PIECES, clear, everything, new_run
 
 WORKERS = 2
 BETWEEN = (2, 8)
@@ -109,10 +108,9 @@ def _attempt(path: Path, address: str, host: psutil.Process, seed: str) -> None:
     threading.Thread(target=_kill_workers, args=(progress, host, workers, path / "kills"), daemon=True).start()
     if driver.random() < 0.5:
         threading.Thread(target=_kill_driver, args=(progress, driver), daemon=True).start()
-    run = Run.open(path)
-    run = run.using(report=progress)
-    with RayEngine(Workers(WORKERS), address) as workers:
-        run = run.using(engine=workers)
+    run = Run.open(path, execution=PIECES)
+    with RayEngine(Workers(WORKERS), address) as team:
+        run = run.using(report=progress, engine=team)
         (path / "digests").write_text(json.dumps(everything(run)))
 
 
@@ -135,7 +133,6 @@ def _child(path: Path, address: str, host: psutil.Process, seed: str) -> int:
 
 def main(sources: Path, folder: Path, kills: int, seed: int) -> None:
     torch.set_num_threads(1)
-    shards.SMALLEST_SHARD = SHARD
     path = folder / "run"
     new_run(sources, path)
     drivers, attempts, digests = 0, 0, list[dict[str, str]]()

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,50 +29,19 @@ from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.queries import EvalQuery
 from headwater.lm.load import load_model, wrap_model
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from headwater.training.adam import TRAINER_FILE, adam_beside
-from headwater.training.checkpoints import STATE_FILE, read_checkpoints
+from headwater.training.checkpoints import read_checkpoints
 from headwater.training.options import CheckpointMethod
+from tests.checkpoints import STEPS, trained_a_little, write_checkpoint
 from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import example_gradients
 
 STORIES = [f"{TEXT[n % 4][: 22 + 3 * n]} And they saw {n} stars." for n in range(12)]
 QUERIES = (EvalQuery("key", TEXT[0][:24], " found a shiny key."), EvalQuery("hat", TEXT[1][:18], " his red hat"))
-STEPS = (10, 30)
-LOG = [(10, 0.5), (20, 0.25), (30, 0.0)]
-"""(step, learning rate): from step 10 on it falls in a straight line to zero."""
 RATES = {10: 0.5, 30: 0.2375}
 """Mean learning rates of the steps that led to each checkpoint: the second of 0.475, 0.45, …, 0."""
-
-
-def trained_a_little(model: Any, seed: int, beta: float = 0.9) -> torch.optim.Optimizer:
-    """Three steps of Adam along random gradients, its parameters grouped by transformers' Trainer."""
-    decayed = set(Trainer.get_decay_parameter_names(None, model))  # pyright: ignore[reportArgumentType]
-    named = list(model.named_parameters())
-    groups = [
-        {"params": [p for n, p in named if (n in decayed) == wanted], "weight_decay": 0.1 * wanted}
-        for wanted in (True, False)
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=0.03, betas=(0.8, beta), eps=1e-3)
-    draw = torch.Generator().manual_seed(seed)
-    for _ in range(3):
-        for _, parameter in named:
-            parameter.grad = torch.randn(parameter.shape, generator=draw)
-        optimizer.step()
-    return optimizer
-
-
-def write_checkpoint(folder: Path, step: int) -> None:
-    """As Trainer lays it out."""
-    model = plain_model("gpt_neo", torch.float32).requires_grad_(True)
-    optimizer = trained_a_little(model, seed=step)
-    path = folder / f"checkpoint-{step}"
-    model.save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
-    torch.save(optimizer.state_dict(), path / TRAINER_FILE)
-    log = [{"step": at, "learning_rate": rate, "loss": 1.0} for at, rate in LOG if at <= step] + [{"step": step}]
-    (path / STATE_FILE).write_text(json.dumps({"global_step": step, "log_history": log}))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +51,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     tiny_tokenizer().save_pretrained(folder / "model")
     lines = [json.dumps({"id": f"s{n}", "text": story}) for n, story in enumerate(STORIES)]
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
+    fours = Execution(shard_examples=4)  # the twelve stories make three shards
+    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl", execution=fours)
     made.fit(fisher="empirical")
     return made
 
@@ -93,11 +63,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in STEPS:
         write_checkpoint(folder, step)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 4)
 
 
 def asked(run: Run) -> list[Question]:
@@ -176,56 +141,13 @@ def test_source_adds_up_to_what_is_evaluated(run: Run, checkpoints: Path, tmp_pa
     np.testing.assert_allclose(sums, shares[10] + shares[30], rtol=1e-5, atol=1e-6 * np.abs(sums).max())
 
 
-@pytest.mark.parametrize("method", get_args(CheckpointMethod))
-def test_interrupted_it_goes_on_to_the_same_bytes(
-    method: CheckpointMethod, run: Run, checkpoints: Path, tmp_path: Path
-) -> None:
-    whole, broken = tmp_path / "whole.parquet", tmp_path / "broken.parquet"
-    run.scan_checkpoints(asked(run), whole, checkpoints, method=method)
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    steps: list[Step] = []
-    run = run.using(report=steps.append)
-    run.scan_checkpoints(asked(run), tmp_path / "counted.parquet", checkpoints, method=method)
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    worked = 0
-    try:
-        for at in (3, 3, 2):
-            kills = kill_at(at)
-
-            def report(step: Step, kills: Callable[[Step], None] = kills) -> None:
-                nonlocal worked
-                worked += step.tokens > 0
-                kills(step)
-
-            run = run.using(report=report)
-            with pytest.raises(KilledError):
-                run.scan_checkpoints(asked(run), broken, checkpoints, method=method)
-            assert not broken.exists()
-        again: list[Step] = []
-        run = run.using(report=again.append)
-        run.scan_checkpoints(asked(run), broken, checkpoints, method=method)
-        worked += sum(step.tokens > 0 for step in again)
-        assert broken.read_bytes() == whole.read_bytes()
-        assert not broken.with_name("broken.parquet.checkpoints").exists()
-        most = sum(step.tokens > 0 for step in steps) + 3  # a kill costs at most the shard it falls into
-        assert worked <= most, "what is finished is not done again"
-        run = run.using(report=again.append)
-        again.clear()
-        run.scan_checkpoints(asked(run), broken, checkpoints, method=method)
-        assert [step.tokens for step in again] == [0], "it is all there"
-    finally:
-        run = run.using(report=lambda _: None)
-
-
 def test_a_damaged_checkpoint_of_a_scan_is_done_again(run: Run, checkpoints: Path, tmp_path: Path) -> None:
     output = tmp_path / "s.parquet"
     run.scan_checkpoints(asked(run), output, checkpoints)
     expected = output.read_bytes()
     output.unlink()
-    run = run.using(report=kill_at(5))  # in the second checkpoint
     with pytest.raises(KilledError):
-        run.scan_checkpoints(asked(run), output, checkpoints)
-    run = run.using(report=lambda _: None)
+        run.using(report=kill_at(5)).scan_checkpoints(asked(run), output, checkpoints)  # in the second checkpoint
     part = tmp_path / "s.parquet.checkpoints" / "10.parquet"
     data = bytearray(part.read_bytes())
     data[60] ^= 1
@@ -319,8 +241,8 @@ def test_a_real_trainers_checkpoints_are_read(tmp_path: Path) -> None:
     trainer.train()
     first, last = read_checkpoints(tmp_path)
     assert (first.step, last.step) == (2, 4)
-    assert first.reach == pytest.approx(0.4 + 0.3)
-    assert last.reach == pytest.approx(0.2 + 0.1)
+    assert first.rate_sum == pytest.approx(0.4 + 0.3)
+    assert last.rate_sum == pytest.approx(0.2 + 0.1)
     found = last.adam(wrap_model(model, tiny_tokenizer()))
     assert found is not None
     optimizer: Any = trainer.optimizer
@@ -384,11 +306,11 @@ def test_what_a_method_needs_is_said_before_anything_is_done(run: Run, checkpoin
     shutil.copytree(checkpoints, tmp_path / "c")
     (tmp_path / "c" / "checkpoint-30" / TRAINER_FILE).unlink()
     steps: list[Step] = []
-    run = run.using(report=steps.append)
     for method in ("adam", "source"):
         with pytest.raises(HeadwaterError, match="checkpoint-30 has no second moments"):
-            run.scan_checkpoints(asked(run), tmp_path / "s.parquet", tmp_path / "c", method=method)
-    run = run.using(report=lambda _: None)
+            run.using(report=steps.append).scan_checkpoints(
+                asked(run), tmp_path / "s.parquet", tmp_path / "c", method=method
+            )
     assert not steps
     with pytest.raises(HeadwaterError, match="tracin is not damped"):
         run.scan_checkpoints(asked(run), tmp_path / "s.parquet", checkpoints, damping="1*mean")
@@ -412,4 +334,4 @@ def test_the_command(run: Run, checkpoints: Path, tmp_path: Path) -> None:
     names = pq.read_schema(tmp_path / "s.parquet").names
     assert names == ["id", "key", "hat", "key@10", "key@30", "hat@10", "hat@30"]
     assert "with --checkpoints" in str(scan("--method", "adam").exception)
-    assert "whole examples only" in str(scan("--checkpoints", str(checkpoints), "--tokens").exception)
+    assert "scores whole examples" in str(scan("--checkpoints", str(checkpoints), "--tokens").exception)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
+import random
 import signal
 import subprocess
 import sys
@@ -23,21 +22,17 @@ from headwater.lm.capture import Capture, Captured, Labels
 from headwater.lm.load import load_model
 from headwater.runs.check import Finding, check_run
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
 from headwater.sweep.shard_gradients import shard_gradients
 from headwater.sweep.sweep import Sweep
-from tests.killed import SHARD, WORK, digest, everything, new_run, write_sources
-from tests.killing import KilledError, kill_at
+from tests.killing import Host, KilledError, kill_at
 from tests.serving import COMPLETION, PROMPT, STORIES
+from tests.works import SHARD, WORK, clear, digest, everything, new_run, write_sources
 
 KILLS = 7
 """Of each kind of work."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(autouse=True)
-def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
+ATTEMPTS = 60
+"""Most attempts of each kind of work."""
+PIECES = ("--shard-examples", str(SHARD))
 
 
 @pytest.fixture(scope="module")
@@ -53,58 +48,57 @@ def reference(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def expected(reference: Run) -> dict[str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
-        return everything(reference)
+    return everything(reference)
 
 
-def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.killed", str(sources), str(tmp_path), str(KILLS)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
-    found = json.loads(done.stdout.splitlines()[-1])
-    for name, (killed, digests) in found.items():
-        assert killed >= KILLS
-        assert set(digests) == {expected[name]}, name
+def test_kill_9_at_random_points_of_fit_index_and_scan(
+    host: Host, sources: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    run, chance = new_run(sources, tmp_path / "run"), random.Random(0)
+    for name, arguments in command_lines(run.path, tmp_path).items():
+        whole = host.run(*arguments)
+        assert whole.status == 0, whole.output
+        clear(run.path, name)
+        killed = 0
+        for _ in range(ATTEMPTS):
+            ended = host.run(*arguments, seconds=chance.uniform(0, whole.seconds))
+            assert ended.status in (0, -9), ended.output
+            killed += ended.status == -9
+            if killed == KILLS:
+                break
+            if ended.status == 0:
+                assert digest(Run.open(run.path, run.lm), name) == expected[name], name
+                clear(run.path, name)
+        assert killed == KILLS, name
+        assert host.run(*arguments).status == 0
+        assert digest(Run.open(run.path, run.lm), name) == expected[name], name
+
+
+def command_lines(run: Path, folder: Path) -> dict[str, list[str | Path]]:
+    """How each kind of work is done on the command line."""
+    query = {"id": "query", "prompt": PROMPT, "completion": COMPLETION}
+    queries = folder / "queries.jsonl"
+    queries.write_text(json.dumps(query), encoding="utf-8")
+    return {
+        "fit": ["fit", run, *PIECES],
+        "index": ["index", run, "--bytes", "256", *PIECES],
+        "scan": ["scan", run, queries, "-o", run / "scores.parquet", "--tokens", *PIECES],
+    }
 
 
 @pytest.mark.parametrize(("what", "limit"), [("fit", 2_000), ("fit", 20_000), ("index", 2_000), ("scan", 500)])
 def test_a_full_disk_is_said_and_nothing_half_written_is_left(
-    what: str, limit: int, sources: Path, expected: dict[str, str], tmp_path: Path
+    what: str, limit: int, host: Host, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
     if what != "fit":
         run.fit()
-    query = {"id": "q", "prompt": PROMPT, "completion": COMPLETION}
-    (tmp_path / "queries.jsonl").write_text(json.dumps(query), encoding="utf-8")
-    output = run.path / "scores.parquet"
-    arguments = {"fit": [], "index": ["--bytes", "256"], "scan": [tmp_path / "queries.jsonl", "-o", output, "--tokens"]}
-    code = (
-        f"from headwater.sweep import shards; shards.SMALLEST_SHARD = {SHARD}; from headwater.cli import main; main()"
-    )
-    command = [sys.executable, "-c", code, what, str(run.path), *map(str, arguments[what])]
-
-    def no_large_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    found = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        preexec_fn=no_large_files,
-        env=os.environ | ONE_THREAD | {"PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    assert found.returncode == 1
-    assert "The disk is full" in found.stderr
-    assert "Traceback" not in found.stderr
+    found = host.run(*command_lines(run.path, tmp_path)[what], room=limit)
+    assert found.status == 1
+    assert "The disk is full" in found.output
+    assert "Traceback" not in found.output
     assert not list(run.path.rglob("*.part"))
     assert everything(run) == expected
-
-
-def interrupted(run: Run, step: int, work: Any) -> None:
-    run = run.using(report=kill_at(step))
-    with pytest.raises(KilledError):
-        work()
-    run = run.using(report=lambda _: None)
 
 
 def flip(path: Path, place: float) -> None:
@@ -124,7 +118,8 @@ def test_a_damaged_checkpoint_costs_one_shard(
     damage: Any, place: float, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
-    interrupted(run, 8, run.fit)
+    with pytest.raises(KilledError):
+        run.using(report=kill_at(8)).fit()
     damage(run.path / "curvature" / "covariances.checkpoint.safetensors", place)
     for kept in run.path.glob("curvature/gradients-*/*"):
         damage(kept, place)
@@ -145,7 +140,8 @@ def test_a_damaged_part_of_a_scan_is_done_again_and_no_other(
     run.build_index(bytes=256)
     output = run.path / "scores.parquet"
     asked = [run.question(PROMPT, COMPLETION)]
-    interrupted(run, 8, lambda: run.scan(asked, output, tokens=True))
+    with pytest.raises(KilledError):
+        run.using(report=kill_at(8)).scan(asked, output, tokens=True)
     parts = sorted((run.path / "scores.parquet.parts").glob("*.parquet"))
     assert len(parts) > 3
     damage(parts[1], place)
@@ -184,7 +180,7 @@ def test_damage_is_found_said_and_repaired(sources: Path, expected: dict[str, st
     assert table is not None
     table.lance.update(where="key = 7", values={"loss": 1.0})
     found = finding(run, "index")
-    assert '"s7"' in found.said
+    assert '"s7"' in found.detail
     assert found.fix is not None
     flip(run.paths.curvature, 0.9)
     commands = [one.fix for one in check_run(run.path, repair=True) if one.fix]
@@ -215,7 +211,7 @@ def test_a_second_process_is_refused_and_a_crash_releases_the_lock(sources: Path
     run = new_run(sources, tmp_path / "run")
     code = (
         f"import time; from pathlib import Path; from headwater.base.lock import exclusive\n"
-        f"with alone(Path({str(run.path)!r})):\n    print('mine', flush=True); time.sleep(600)"
+        f"with exclusive(Path({str(run.path)!r})):\n    print('mine', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
@@ -255,7 +251,8 @@ class Scarce(Capture):
 def test_out_of_memory_halves_the_batches(sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     run.fit()
-    sweep = Sweep(stage="", lm=run.lm, layers=run.curvature().layers, sequences=run.corpus.sequences())
+    sequences = run.corpus.sequences()
+    sweep = Sweep(stage="", lm=run.lm, layers=run.curvature().layers, sequences=sequences, shard_examples=SHARD)
     shard = sweep.shards()[0]
     seen: list[str] = []
     with Scarce(run.lm, sweep.layers) as capture:

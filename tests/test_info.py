@@ -15,7 +15,7 @@ from headwater.errors import HeadwaterError
 from headwater.runs import info as info_module
 from headwater.runs.info import RunInfo, describe_run
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from tests.killing import KilledError
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
@@ -35,20 +35,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(place: Path, tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", str(place / "model"), place / "corpus.jsonl")
+    tens = Execution(shard_examples=10)  # the thirty stories make three shards
+    return Run.create(tmp_path / "run", str(place / "model"), place / "corpus.jsonl", execution=tens)
 
 
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 10)
+def killed_after(run: Run, stage: str, done: int) -> Run:
+    """A view of the run whose work is killed in a stage, after as many examples as are `done`."""
 
-
-def killed_after(run: Run, stage: str, done: int) -> None:
     def report(step: Step) -> None:
         if step.stage == stage and step.done > done:
             raise KilledError
 
-    run = run.using(report=report)
+    return run.using(report=report)
 
 
 def files(folder: Path) -> list[str]:
@@ -81,9 +79,8 @@ def test_a_fitted_run_tells_its_settings(run: Run) -> None:
 
 
 def test_an_interrupted_fit_is_told_from_none(run: Run) -> None:
-    killed_after(run, "eigenvalues", 10)
     with pytest.raises(KilledError):
-        run.fit()
+        killed_after(run, "eigenvalues", 10).fit()
     found = describe_run(run.path)
     assert found.curvature is None
     assert found.fit_interrupted
@@ -107,9 +104,8 @@ def test_an_index_is_described_and_up_to_date(run: Run) -> None:
 
 def test_an_interrupted_index_says_how_much_is_missing(run: Run) -> None:
     run.fit()
-    killed_after(run, "index", 15)
     with pytest.raises(KilledError):
-        run.build_index(bytes=64)
+        killed_after(run, "index", 15).build_index(bytes=64)
     index = describe_run(run.path).index
     assert index is not None
     assert not index.current

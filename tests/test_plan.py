@@ -34,7 +34,6 @@ from headwater.plan.plan import plan_corpus, plan_run
 from headwater.plan.subject import spread_records, subject_of_run
 from headwater.plan.timing import sweep_cost
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
 from headwater.sweep.shards import Shard
 from headwater.sweep.sweep import Sweep, fold
 from tests.models import TEXT, plain_model, tiny_lm, tiny_tokenizer
@@ -188,11 +187,10 @@ def test_what_is_done_is_said_and_its_settings_are_taken(place: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("budget", [16, 64, 100])
-def test_the_batches_foreseen_are_those_that_are_made(run: Run, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", 13)
+def test_the_batches_foreseen_are_those_that_are_made(run: Run, budget: int) -> None:
     subject = subject_of_run(run, "run", FitOptions())
     sequences = run.corpus.sequences()
-    shards = Sweep(stage="x", lm=run.lm, layers=subject.layers, sequences=sequences).shards()
+    shards = Sweep(stage="x", lm=run.lm, layers=subject.layers, sequences=sequences, shard_examples=13).shards()
     layout = Layout(subject.layout.lengths, shards, budget)
     made = [batch for shard in shards for batch in make_batches(sequences[shard.start : shard.stop], budget)]
     assert [len(batch.rows) for batch in layout.batches] == [len(batch.ids) for batch in made]

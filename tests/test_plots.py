@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,7 +28,7 @@ from headwater.render.plots import sheet
 from headwater.render.plots.by_rank import drawn_ranks, fewest_for_half
 from headwater.render.plots.power_law import fit_power_law
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from headwater.verify.verification import Verification
 from tests.answers import HOSTILE
 from tests.models import TEXT, plain_model, tiny_tokenizer
@@ -42,7 +41,7 @@ QUERIES = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Sixty stories and a model of random weights, with a fitted curvature; two queries beside it."""
     folder = tmp_path_factory.mktemp("plots")
     plain_model("gpt_neo", torch.float32).save_pretrained(folder / "model")
@@ -51,11 +50,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     lines = [json.dumps({"id": f"s{k}", "text": text}) for k, text in enumerate(stories)]
     (folder / "corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, QUERIES)), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
-        made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl")
-        made.fit()
-        yield made
+    tens = Execution(shard_examples=10)
+    made = Run.create(folder / "run", str(folder / "model"), folder / "corpus.jsonl", execution=tens)
+    made.fit()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +308,7 @@ def test_what_cannot_be_drawn_is_refused_in_words(run: Run, scan: Path, tmp_path
     queries, nothing = run.path.parent / "queries.jsonl", tmp_path / "nothing.json"
     nothing.write_text("{}", encoding="utf-8")
     assert "has to end in .svg, .png, .pdf" in refusal("tail", run.path, "-o", "tail.jpg")
-    assert "Say what is asked" in refusal("tail", run.path)
+    assert "Give a question" in refusal("tail", run.path)
     assert "holds several queries" in refusal("tail", scan)
     assert "It has 2: q1, q2" in refusal("tail", scan, "--query", "q3")
     assert "cannot be read as a Parquet file" in refusal("tail", queries)

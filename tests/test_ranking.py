@@ -22,9 +22,8 @@ from headwater.cli import app
 from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.errors import HeadwaterError
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
+from headwater.sweep.execution import Execution
 from headwater.sweep.sweep import Sweep, fold
-from tests.killing import KilledError, kill_at
 from tests.models import TEXT, plain_model, tiny_tokenizer
 
 NAMES = ("Lily", "Tom", "the fox", "an otter", "Mia", "the moon")
@@ -37,10 +36,9 @@ ASKED = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_shards() -> Iterator[None]:
-    """Shards of ten examples, so that the sixty stories make six; queries are normalised two at a time."""
+def two_together() -> Iterator[None]:
+    """Queries are normalised two at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SMALLEST_SHARD", 10)
         patch.setattr(aggregate_module, "TOGETHER", 2)
         yield
 
@@ -67,7 +65,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def fitted(folder: Path, place: Path, records: list[dict[str, Any]], **options: Any) -> Run:
     corpus = write(folder.with_suffix(".jsonl"), records)
-    run = Run.create(folder, str(place / "model"), corpus, options=CorpusOptions(ReadOptions(**options)))
+    tens = Execution(shard_examples=10)  # the sixty stories make six shards
+    made = CorpusOptions(ReadOptions(**options))
+    run = Run.create(folder, str(place / "model"), corpus, options=made, execution=tens)
     run.fit(curvature="diagonal")
     return run
 
@@ -151,30 +151,12 @@ def test_a_keep_that_means_nothing_is_refused(keep: str) -> None:
         count_of(parse_keep(keep), 60)
 
 
-@pytest.mark.parametrize("step", [1, 3, 6])
-def test_killed_anywhere_it_ends_with_the_same_scores_and_asked_again_does_nothing(
-    step: int, run: Run, questions: list[Question]
-) -> None:
-    whole = run.rank(questions, damping=f"{step}e-3").scores
-    folder = run.path / "scores"
-    for file in folder.glob("rank-*.parquet"):
-        file.unlink()
-    run = run.using(report=kill_at(step + 1))  # the first report only says where it begins
+def test_asked_again_it_computes_nothing(run: Run, questions: list[Question]) -> None:
+    whole = run.rank(questions, damping="1e-3").scores
     seen: list[Step] = []
-    try:
-        with pytest.raises(KilledError):
-            run.rank(questions, damping=f"{step}e-3")
-        run = run.using(report=seen.append)
-        again = run.rank(questions, damping=f"{step}e-3").scores
-        shards = sum(s.stage == "scores" and s.tokens > 0 for s in seen)
-        seen.clear()
-        run.rank(questions, damping=f"{step}e-3", lowest=True)
-    finally:
-        run = run.using(report=lambda _: None)
-    np.testing.assert_array_equal(again, whole)
-    assert shards == 6 - (step - 1)  # the others were taken over from before
+    again = run.using(report=seen.append).rank(questions, damping="1e-3", lowest=True)
+    np.testing.assert_array_equal(again.scores, whole)
     assert not seen
-    assert not list(folder.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -246,7 +228,7 @@ def test_old_scores_give_way_to_new_ones_and_a_failure_leaves_the_old_file(
         (["--by", "self-influence", "--queries", "q.jsonl"], "either --queries"),
         (["--by", "self-influence", "--aggregate", "max"], "leave them out with --by"),
         (["--by", "self-influence", "--keep", "5"], "-o kept.jsonl"),
-        (["--by", "self-influence", "--keep", "1.5", "-o", "kept.jsonl"], "no share"),
+        (["--by", "self-influence", "--keep", "1.5", "-o", "kept.jsonl"], "is not a share"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_the_model_is_loaded(arguments: list[str], message: str) -> None:
@@ -260,4 +242,4 @@ def test_the_table_shows_the_oddest_and_says_what_the_number_means(run: Run) -> 
     assert result.exit_code == 0, result.exception
     shown = [line.split()[2] for line in result.stdout.splitlines()[1:4]]
     assert shown == [example.id for _, example in run.rank().top(3)]
-    assert "Look before you drop" in result.stderr
+    assert "Inspect them before you drop them" in result.stderr

@@ -26,16 +26,15 @@ from headwater.base.progress import Report, Step
 from headwater.cli import app
 from headwater.errors import HeadwaterError
 from headwater.runs.run import Run
-from headwater.sweep import shards as shards_module
 from headwater.sweep.engine import LOCAL_ENGINE
 from headwater.sweep.options import Workers
 from headwater.sweep.ray_engine import RayEngine
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
-from tests.killed import SHARD, everything, new_run, write_sources
 from tests.killed_ray import workers_of
 from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT
+from tests.works import SHARD, everything, new_run, write_sources
 
 
 def test_a_cluster_that_does_not_answer_is_said() -> None:
@@ -61,11 +60,6 @@ def engine(workers: int, **each: Any) -> RayEngine:
     return RayEngine(Workers(workers, **each))
 
 
-@pytest.fixture(autouse=True)
-def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
-
-
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sources(tmp_path_factory.mktemp("sources"))
@@ -77,9 +71,7 @@ def questions(run: Run) -> list[Question]:
 
 @pytest.fixture(scope="module")
 def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SMALLEST_SHARD", SHARD)
-        return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
+    return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
 
 
 @pytest.mark.parametrize("count", [1, 8])

@@ -393,7 +393,7 @@ def test_a_run_streams_or_holds_its_texts(lm: LanguageModel, tmp_path: Path) -> 
     run, copy = streamed(tmp_path / "run", lm, folder), copied(tmp_path / "copy", lm, folder)
     with pytest.raises(HeadwaterError, match="Add --stream"):
         copied(run.path, lm, folder)
-    with pytest.raises(HeadwaterError, match="Leave --stream out"):
+    with pytest.raises(HeadwaterError, match="Leave out --stream"):
         streamed(copy.path, lm, folder)
 
 
@@ -448,12 +448,12 @@ def test_check_compares_catalogues_and_sources_and_a_damaged_catalogue_alone_is_
 ) -> None:
     folder = write(tmp_path / "texts", shards("jsonl"))
     run = streamed(tmp_path / "run", lm, folder)
-    parts = {one.part: one.said for one in check_run(run.path) if not one.fix}
+    parts = {one.part: one.detail for one in check_run(run.path) if not one.fix}
     assert "3 files are as they were catalogued" in parts["corpus/streamed"]
     (folder / "a.jsonl").write_bytes(b"")
     (changed,) = (one for one in check_run(run.path) if one.fix)
     assert changed.part == str(folder / "a.jsonl")
-    assert "Put it back as it was" in str(changed.fix)
+    assert "Restore the file" in str(changed.fix)
     write(folder, shards("jsonl"))
     streamed(run.path, lm, folder)
     damaged = run.path / "corpus" / "streamed" / "000001.arrow"
