@@ -89,7 +89,11 @@ def fit(
     if dry_run:
         typer.echo(request.describe())
         return
-    made = send(request, api_key())
+    _say_rented(send(request, api_key()), pod)
+
+
+def _say_rented(made: dict[str, Any], pod: FitPod) -> None:
+    """Print what to do with a rented pod. Raises HeadwaterError if Runpod's answer names none."""
     pod_id = made.get("id")
     if not pod_id:
         raise HeadwaterError("Runpod's answer has no pod id. Check in its console whether a pod was created.")
@@ -98,7 +102,7 @@ def fit(
         f"""Rented pod {pod_id}{price}. It fits {pod.path} and then stops itself. If stopping fails, it still costs.
   watch    https://console.runpod.io/pods (the log is also in {pod.path}.log on the volume)
   stop     headwater cloud stop {pod_id}
-  use      mount volume {volume} on a serverless endpoint with HEADWATER_RUN={pod.path}
+  use      mount volume {pod.volume} on a serverless endpoint with HEADWATER_RUN={pod.path}
   fetch    copy {pod.path} from the volume with Runpod's S3 API, or upload it to the hub from a pod
   delete   delete the stopped pod in the console when you have read its log"""
     )

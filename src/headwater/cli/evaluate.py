@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from headwater.cli.options import (
 )
 from headwater.cli.progress import progress_report, say
 from headwater.evaluate.options import EvaluationPlan
+
+if TYPE_CHECKING:
+    from headwater.evaluate.board import Board
 
 METHODS = (
     "ekfac",
@@ -101,7 +104,6 @@ def evaluate(
     from headwater.evaluate.context import open_context
     from headwater.evaluate.measures import metric_of
     from headwater.evaluate.methods import parse_methods
-    from headwater.render import leaderboard
 
     for name in plan.metrics:
         metric_of(name)
@@ -113,6 +115,13 @@ def evaluate(
     with progress_report() as report, engine.start(report) as execution:
         working = replace(context, run=context.run.using(**vars(execution)))
         board = evaluate_methods(working, methods, plan)
+    _show(board)
+
+
+def _show(board: Board) -> None:
+    """Print the leaderboard, and write its files."""
+    from headwater.render import leaderboard
+
     header, *rows = leaderboard.table(board)
     drawn = Table(*header, title=leaderboard.title(board))
     for row in rows:
