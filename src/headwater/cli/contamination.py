@@ -70,8 +70,8 @@ app.command("leaks", hidden=True, epilog=EXAMPLES)(contamination)
 
 
 def _text(line: QueryLine) -> str:
-    said = [line.prompt] if line.prompt is not None else [message["content"] for message in line.messages or []]
-    return " ".join([*said[:-1], said[-1] + line.completion])
+    texts = [line.prompt] if line.prompt is not None else [message["content"] for message in line.messages or []]
+    return " ".join([*texts[:-1], texts[-1] + line.completion])
 
 
 def _examples(run: Run, report: Report) -> Iterator[tuple[str, str]]:

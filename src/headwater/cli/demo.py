@@ -58,8 +58,8 @@ def demo(
         ranked = [example.id for example in answer.proponents]
         screen.print(
             f"[bold]Checked against the world:[/] {fact.times} of the {len(world.stories):,} stories state this fact; "
-            f"{count_stating(fact, ranked)} of them are among the {len(ranked)} that raised it most; by chance it would be "
-            f"{fact.times * len(ranked) / len(world.stories):.2f}.\n",
+            f"{count_stating(fact, ranked)} of them are among the {len(ranked)} that raised it most; by chance it "
+            f"would be {fact.times * len(ranked) / len(world.stories):.2f}.\n",
             highlight=False,
         )
     prompt, completion = facts[0].prompt, facts[0].completion

@@ -106,7 +106,7 @@ class Run:
 
     @classmethod
     def from_hub(cls, name: str, path: str | Path, model: str | LanguageModel | None = None) -> Run:
-        """Download the run of the hub repository `name` into `path`, without files that are there, and open it.
+        """Download the run of the hub repository `name` into `path`, or the files that it lacks, and open it.
 
         `name` is owner/name, or owner/name@revision. `model` is needed if the model of the run is not on the hub.
         Raises HeadwaterError for an unknown run, and FingerprintMismatch for another model.
@@ -201,7 +201,7 @@ class Run:
 
         The index, if there is one, finds candidates, and the most likely are scored exactly. Without an index, or with
         `exact=True`, every example is scored. Other arguments are those of `question`. Raises HeadwaterError for a
-        Question with a completion, span or contrast beside it.
+        Question that is given with a completion, span or contrast.
         """
         question = asking.question_of(self.lm, prompt, completion, span=span, contrast=contrast)
         return self.ask_all([question], options, **changes)[0]
@@ -260,7 +260,9 @@ class Run:
 
         def retraining(question: Question) -> Retraining:
             given = None if recipe is None else Path(recipe)
-            return retraining_of(self.lm, self.corpus, [question], recipe=given, folder=self.paths.retrained).apart()
+            return retraining_of(
+                self.lm, self.corpus, [question], recipe=given, folder=self.paths.retrained
+            ).in_own_folder()
 
         return verify.verify(context, answer, changed(options, changes), retraining=retraining)
 

@@ -74,11 +74,11 @@ def verify(
         retrained = retrain_without(context, answer, as_asked, retraining=retraining(question), options=options)
         checks = retrained.checks
     else:
-        chosen = examples_to_check(context.corpus, answer, options.k, random=options.random, seed=options.seed)
+        selected = examples_to_check(context.corpus, answer, options.k, random=options.random, seed=options.seed)
         moving = [layer.name for layer in context.layers(as_asked.layers)]
-        subjects = _subjects(context, question, as_asked, chosen=chosen, moving=moving)
+        subjects = _subjects(context, question, as_asked, selected=selected, moving=moving)
         measure = _steps if options.kind == "step" else _responses
-        checks = list(measure(context, question, subjects, total=len(chosen), options=options, moving=moving))
+        checks = list(measure(context, question, subjects, total=len(selected), options=options, moving=moving))
     return Verification(
         kind=options.kind,
         query=describe(context.lm, question),
@@ -107,12 +107,12 @@ def _subjects(
     question: Question,
     as_asked: AskOptions,
     *,
-    chosen: list[tuple[int, ExampleGroup]],
+    selected: list[tuple[int, ExampleGroup]],
     moving: list[str],
 ) -> Iterator[CheckedExample]:
-    """The chosen examples one by one, so that only one gradient is in memory."""
+    """The selected examples one by one, so that only one gradient is in memory."""
     preconditioned = precondition(context, [question], as_asked).dense()
-    for position, group in chosen:
+    for position, group in selected:
         example = context.corpus[position]
         gradient = only(loss_gradients(context.lm, context.curvature.layers, [example.sequence]), moving)
         yield CheckedExample(
