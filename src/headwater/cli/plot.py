@@ -185,10 +185,7 @@ def recall(
 
     _check(output)
     with _opened(run) as opened:
-        if queries is None:
-            questions = plots.own_questions(opened, count, seed)
-        else:
-            questions = _questions(opened, queries=queries)
+        questions = plots.own_questions(opened, count, seed) if queries is None else _questions(opened, queries=queries)
         found = plots.recall(opened, questions, k, widths=width or plots.WIDTHS)
     _save(found, output)
 
