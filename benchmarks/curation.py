@@ -25,7 +25,7 @@ from headwater import configure_process
 from headwater.attribution.question import Question
 from headwater.attribution.ranking import Ranking, learned_tokens
 from headwater.corpus.batches import pad
-from headwater.demo.tiny_lm import train
+from headwater.demo.tiny_lm import train_tiny_lm
 from headwater.demo.world import World, make_world
 from headwater.lm.capture import token_losses
 from headwater.runs.run import Run
@@ -42,7 +42,7 @@ def run_of(work: Path, texts: Sequence[str]) -> Run:
     work.mkdir()
     lines = [json.dumps({"id": f"story-{k:05d}", "text": text}) for k, text in enumerate(texts)]
     corpus.write_text("\n".join(lines), encoding="utf-8")
-    train(texts, work / "model")
+    train_tiny_lm(texts, work / "model")
     run = Run.create(work / "run", str(work / "model"), corpus)
     run.fit()
     return run

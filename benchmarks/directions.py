@@ -44,7 +44,7 @@ WIDER = (32, 64, 128, 256)
 K, ROUNDS = 10, 3
 
 
-def recall(work: Path) -> list[str]:
+def sketch_recall(work: Path) -> list[str]:
     corpora = Corpora(work)
     run, questions = corpora.stories() or corpora.world()
     curvature = run.curvature()
@@ -87,7 +87,7 @@ def _among(exact: NDArray[Any], highest: NDArray[Any], lowest: NDArray[Any]) -> 
     return (len({*order[-K:]} & {*highest}) + len({*order[:K]} & {*lowest})) / (2 * K)
 
 
-def cost(work: Path) -> list[str]:
+def sketch_cost(work: Path) -> list[str]:
     tokenizer, _, _ = texts(10)
     torch.manual_seed(0)
     width, layers = 768, 2
@@ -131,7 +131,7 @@ def main() -> None:
     only = parser.parse_args().only
     with TemporaryDirectory() as folder:
         lines = [f"{date.today()}, {processor()}, 2 cores.", ""]
-        for name, part in (("cost", cost), ("recall", recall)):
+        for name, part in (("cost", sketch_cost), ("recall", sketch_recall)):
             lines += [*part(Path(folder)), ""] if only in (None, name) else []
         print("\n".join(lines), flush=True)
     if only is None:

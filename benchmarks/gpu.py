@@ -45,7 +45,7 @@ from headwater.lm.load import LanguageModel, load_model
 from headwater.lm.options import Loading
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
-from headwater.training.make import train_tokenizer
+from headwater.training.new_model import train_tokenizer
 
 SHAPES: dict[str, Any] = {
     "neo": GPTNeoConfig(
@@ -176,7 +176,7 @@ def _spearman(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.mean([np.corrcoef(one[:, q], other[:, q])[0, 1] for q in range(one.shape[1])]))
 
 
-def cost(folder: Path) -> Iterator[dict[str, Any]]:
+def stage_seconds(folder: Path) -> Iterator[dict[str, Any]]:
     """Seconds of each stage, side by side: the floor, ours, kronfluence's."""
     for shape, examples, length in (("neo-125m", 512, 512), ("llama-1b-quarter", 256, 512)):
         place = ground(folder, shape, examples, length)
@@ -378,7 +378,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 PARTS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]] = {
     "agree": agree,
-    "cost": cost,
+    "cost": stage_seconds,
     "memory": memory,
     "large": large,
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.texts import DATA
 from headwater.attribution.question import Question
 from headwater.attribution.scores import WhitenedGradients
-from headwater.demo.tiny_lm import train
+from headwater.demo.tiny_lm import train_tiny_lm
 from headwater.demo.world import make_world, write_world
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
@@ -46,7 +46,7 @@ class Corpora:
         if not corpus.exists():
             write_world(world, corpus)
         if not (model / "model.safetensors").exists():
-            train([story.text for story in world.stories], model, epochs=WORLD_EPOCHS)
+            train_tiny_lm([story.text for story in world.stories], model, epochs=WORLD_EPOCHS)
         run = Run.create(self.work / "world", str(model), corpus)
         run.fit()
         facts = sorted(world.facts, key=lambda fact: (-fact.times, fact.id))

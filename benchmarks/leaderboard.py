@@ -26,14 +26,14 @@ from headwater.cli.progress import progress_report
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.read import read_records
 from headwater.demo.world import make_world, write_world
-from headwater.evaluate.board import Board, measured
+from headwater.evaluate.board import Board, evaluate_methods
 from headwater.evaluate.context import open_context
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.options import EvaluationPlan
 from headwater.render.leaderboard import markdown, notes, table, title, write_leaderboard
 from headwater.render.plots.costs import costs_of
 from headwater.runs.run import Run
-from headwater.training.make import Design, make_model
+from headwater.training.new_model import Design, make_model
 from headwater.training.recipe import Recipe, read_recipe
 from headwater.training.train import reporting
 
@@ -73,7 +73,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class BenchmarkCorpus:
     """One corpus with its model."""
 
     name: str
@@ -94,7 +94,7 @@ def _world(folder: Path) -> None:
 
 
 SUBJECTS = (
-    Subject(
+    BenchmarkCorpus(
         name="world",
         prepare=_world,
         recipe=Recipe(),
@@ -102,7 +102,7 @@ SUBJECTS = (
         removed=("tail-patch", "qld", "brittleness"),
         settings=("cg:iterations=8,subset=600,damping=10*mean",),
     ),
-    Subject(
+    BenchmarkCorpus(
         name="stories",
         prepare=prepare,
         recipe=read_recipe(STORIES),
@@ -119,23 +119,23 @@ def main(work: Path, subjects: Sequence[str], jobs: int, quick: bool) -> None:
             folder = work / subject.name
             with progress_report() as report:
                 run = _run(subject, folder, report)
-                scene = replace(
+                context = replace(
                     open_context(run, folder / "evaluate", folder / "queries.jsonl"),
                     checkpoints=folder / "model" / "checkpoints",
                     report=report,
                 )
                 plan = replace(subject.plan, jobs=jobs)
-                whole = measured(scene, parse_methods(MAIN), replace(plan, metrics=("lds", "trace")))
-                settings = measured(
-                    scene, parse_methods([*SETTINGS, *subject.settings]), replace(plan, metrics=("lds",))
+                whole = evaluate_methods(context, parse_methods(MAIN), replace(plan, metrics=("lds", "trace")))
+                settings = evaluate_methods(
+                    context, parse_methods([*SETTINGS, *subject.settings]), replace(plan, metrics=("lds",))
                 )
                 metrics: tuple[str, ...] = ("tail-patch",) if quick else subject.removed
-                removed = measured(scene, parse_methods(REMOVED), replace(plan, metrics=metrics))
+                removed = evaluate_methods(context, parse_methods(REMOVED), replace(plan, metrics=metrics))
             write_leaderboard(whole)
             _write(subject.name, whole, removed, settings)
 
 
-def _run(subject: Subject, folder: Path, report: Report) -> Path:
+def _run(subject: BenchmarkCorpus, folder: Path, report: Report) -> Path:
     """The fitted run of a subject, made if it is missing."""
     corpus = folder / "corpus.jsonl"
     if not corpus.exists():

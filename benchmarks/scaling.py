@@ -35,7 +35,7 @@ LAYERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class ScalingRun:
     """One run: its size, and what it took."""
 
     examples: int = 128
@@ -49,15 +49,15 @@ class Point:
     index: float = 0.0
 
 
-SERIES: dict[str, Sequence[Point]] = {
-    "examples": [Point(examples=n) for n in (64, 128, 256, 512)],
-    "tokens an example": [Point(tokens=t) for t in (32, 64, 128, 256)],
-    "width": [Point(width=h) for h in (128, 256, 384, 512, 768)],
-    "workers": [Point(examples=512 * w, workers=w) for w in (1, 2)],
+SERIES: dict[str, Sequence[ScalingRun]] = {
+    "examples": [ScalingRun(examples=n) for n in (64, 128, 256, 512)],
+    "tokens an example": [ScalingRun(tokens=t) for t in (32, 64, 128, 256)],
+    "width": [ScalingRun(width=h) for h in (128, 256, 384, 512, 768)],
+    "workers": [ScalingRun(examples=512 * w, workers=w) for w in (1, 2)],
 }
 
 
-def multiplications(point: Point, shapes: Shapes) -> tuple[float, float]:
+def multiplications(point: ScalingRun, shapes: Shapes) -> tuple[float, float]:
     """(fit, index), counted as `headwater estimate` does, decompositions left out; one process runs the model once."""
     count = point.examples * point.tokens
     model, rotation = shapes.model(point.tokens), shapes.rotation(point.tokens)
@@ -65,19 +65,19 @@ def multiplications(point: Point, shapes: Shapes) -> tuple[float, float]:
     return count * (passes * model + shapes.covariances(None) + rotation), count * (model + rotation)
 
 
-def configured(point: Point, vocabulary: int) -> GPT2Config:
+def configured(point: ScalingRun, vocabulary: int) -> GPT2Config:
     return GPT2Config(
         vocab_size=vocabulary, n_embd=point.width, n_layer=LAYERS, n_head=point.width // 32, n_positions=256
     )
 
 
-def shapes(point: Point, vocabulary: int) -> Shapes:
+def shapes(point: ScalingRun, vocabulary: int) -> Shapes:
     with TemporaryDirectory() as folder:
         configured(point, vocabulary).save_pretrained(folder)
         return shapes_of(folder)
 
 
-def measured(point: Point, folder: Path, tokenizer: Any, lines: Sequence[str]) -> Point:
+def timed_run(point: ScalingRun, folder: Path, tokenizer: Any, lines: Sequence[str]) -> ScalingRun:
     """The same with its seconds."""
     torch.manual_seed(0)
     GPT2LMHeadModel(configured(point, len(tokenizer))).save_pretrained(folder / "model")
@@ -106,7 +106,7 @@ def long_lines(count: int) -> tuple[Any, list[str]]:
     return tokenizer, lines
 
 
-def table(found: dict[str, list[Point]], vocabulary: int) -> str:
+def table(found: dict[str, list[ScalingRun]], vocabulary: int) -> str:
     lines = [
         f"{date.today()}, {processor()}, 2 cores. {LAYERS} layers, V = {vocabulary:,}, every MLP linear tracked.",
         "",
@@ -122,7 +122,7 @@ def table(found: dict[str, list[Point]], vocabulary: int) -> str:
     return "\n".join(lines)
 
 
-def plot(found: dict[str, list[Point]]) -> None:
+def plot(found: dict[str, list[ScalingRun]]) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -140,13 +140,13 @@ def plot(found: dict[str, list[Point]]) -> None:
     figure.savefig(PICTURE)
 
 
-def points(tokenizer: Any, lines: Sequence[str]) -> Iterator[tuple[str, list[Point]]]:
-    known: dict[Point, Point] = {}
+def points(tokenizer: Any, lines: Sequence[str]) -> Iterator[tuple[str, list[ScalingRun]]]:
+    known: dict[ScalingRun, ScalingRun] = {}
     for name, series in SERIES.items():
         for point in series:
             if point not in known:
                 with TemporaryDirectory() as folder:
-                    known[point] = measured(point, Path(folder), tokenizer, lines)
+                    known[point] = timed_run(point, Path(folder), tokenizer, lines)
                 print(known[point], flush=True)
         yield name, [known[point] for point in series]
 
@@ -154,7 +154,7 @@ def points(tokenizer: Any, lines: Sequence[str]) -> Iterator[tuple[str, list[Poi
 def main() -> None:
     tokenizer, lines = long_lines(1024)
     with TemporaryDirectory() as folder:
-        measured(Point(examples=16), Path(folder), tokenizer, lines)  # what is loaded and compiled once
+        timed_run(ScalingRun(examples=16), Path(folder), tokenizer, lines)  # what is loaded and compiled once
     found = dict(points(tokenizer, lines))
     text = table(found, len(tokenizer))
     print(text)

@@ -181,7 +181,7 @@ def whole(values: Numbers, _: Numbers) -> Numbers:
     return values
 
 
-def half(values: Numbers, _: Numbers | None = None) -> Numbers:
+def float16(values: Numbers, _: Numbers | None = None) -> Numbers:
     """Rounded to float16."""
     return values.astype(np.float16).astype(np.float32)
 
@@ -225,7 +225,7 @@ def low_rank(data: Whitened, rank: int) -> Numbers:
         outputs, inputs = gradient.shape[1:]
         tall = torch.tensor(gradient if outputs >= inputs else gradient.transpose(0, 2, 1))
         right = torch.linalg.eigh(tall.mT @ tall)[1][..., -rank:]
-        kept = (tall @ right).half().float() @ right.half().float().mT
+        kept = (tall @ right).float16().float() @ right.float16().float().mT
         return (kept if outputs >= inputs else kept.mT).flatten(1).numpy()
 
     return data.estimate(lambda rows: np.concatenate([keep(G) for G in data.layers(rows)], axis=1), data.queries)
@@ -243,7 +243,7 @@ def components(data: Whitened, exact: Numbers, size: int, fitted_on_others: bool
     for fitted, others in splits:
         values, vectors = np.linalg.eigh(data.gram[fitted][:, fitted])
         to_components = vectors[:, -size:] / np.sqrt(values[-size:])
-        coordinates = half((data.gram[others][:, fitted] @ to_components).astype(np.float32))
+        coordinates = float16((data.gram[others][:, fitted] @ to_components).astype(np.float32))
         estimated[others] = coordinates @ (exact[fitted].T @ to_components).astype(np.float32).T
     return estimated
 
@@ -330,7 +330,7 @@ def variants(data: Whitened, exact: Numbers) -> list[Variant]:
     for k in (32768, 65536):
         add("2 bits", f"{k:,}", k // 4, coded, rotated_count_sketch(D, k), two_bits)
     for k in (16, 32):
-        add("Kronecker", f"{k} × {k} a layer", 2 * k * k * layers, coded, kronecker(data, k), half)
+        add("Kronecker", f"{k} × {k} a layer", 2 * k * k * layers, coded, kronecker(data, k), float16)
     add("rank 8", "of each layer", sum(16 * (outputs + inputs) for outputs, inputs in data.shapes), low_rank, 8)
     for name, fitted in (("these", len(exact)), ("other", len(exact) // 2)):
         k = min(500, fitted)

@@ -26,7 +26,7 @@ def texts(count: int) -> tuple[Any, list[TokenSequence], str]:
         origin = "TinyStories"
     else:
         from headwater.demo.world import make_world
-        from headwater.training.make import train_tokenizer
+        from headwater.training.new_model import train_tokenizer
 
         stories = [story.text for story in make_world(max(count, 300)).stories][:count]
         tokenizer = train_tokenizer(stories)

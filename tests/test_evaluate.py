@@ -26,13 +26,13 @@ from headwater.errors import HeadwaterError
 from headwater.evaluate.context import EvaluationContext, open_context
 from headwater.evaluate.methods import parse_methods
 from headwater.evaluate.metrics import correlations, correlations_of, lds, mean, trace
-from headwater.evaluate.queries import EvalQuery, read_evaluation_queries, spread
+from headwater.evaluate.queries import EvalQuery, read_evaluation_queries, select_queries
 from headwater.evaluate.removal import CONTROLS, Removals, completed, loss_increase, removals_to_flip
 from headwater.evaluate.truth import Truth, ground_truth
 from headwater.render.plots import read_costs
 from headwater.runs.run import Run
 from headwater.sweep.engine import LOCAL_ENGINE
-from headwater.training import make, retrain
+from headwater.training import new_model, retrain
 from headwater.training.outcome import Outcome, measure
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining, Task
@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as the demo makes it, of the smallest world and a narrow model that has read it once."""
     demo = build.Demo(tmp_path_factory.mktemp("evaluate") / "run", 200, 0, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "HIDDEN", 32)
+        patch.setattr(new_model, "HIDDEN", 32)
         build.build_model(demo, build.build_world(demo), lambda _: None)
     Run.create(demo.path, str(demo.model), demo.corpus).fit()
     return demo.path
@@ -368,9 +368,9 @@ def test_a_file_that_holds_no_queries_is_refused_with_its_line(text: str, messag
 def test_a_few_queries_are_taken_from_every_number_of_stories() -> None:
     stated = [0, 1, 1, 1, 3, 3, 10]
     queries = [EvalQuery(str(k), "", "x", ("s",) * times) for k, times in enumerate(stated)]
-    assert spread(queries, 4) == [0, 1, 4, 6], "the first of each"
-    assert spread(queries, 6) == [0, 1, 2, 4, 5, 6]
-    assert spread(queries, 99) == list(range(7))
+    assert select_queries(queries, 4) == [0, 1, 4, 6], "the first of each"
+    assert select_queries(queries, 6) == [0, 1, 2, 4, 5, 6]
+    assert select_queries(queries, 99) == list(range(7))
 
 
 # -- the command line

@@ -26,16 +26,16 @@ from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
 from headwater.evaluate.context import EvaluationContext
 from headwater.evaluate.leaderboard import score
+from headwater.evaluate.lexical import bm25, overlap, words
 from headwater.evaluate.methods import Method, parse_methods
 from headwater.evaluate.queries import EvalQuery
 from headwater.evaluate.tail_patch import tail_patch
-from headwater.evaluate.words import bm25, overlap, words
 from headwater.gradients.basis import Basis
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import load_model, wrap_model
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep, fold
-from headwater.training.lookback import TrainingSegment
+from headwater.training.checkpoint_methods import TrainingSegment
 from headwater.training.recipe import RECIPE_FILE, Recipe
 from headwater.training.save import MOMENTS_FILE, STATE_FILE
 from tests.models import TEXT, plain_model, tiny_tokenizer

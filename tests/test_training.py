@@ -213,9 +213,9 @@ def test_several_at_a_time_come_to_the_same_as_one_after_the_other(run: Run, tmp
     tasks = [replace(task, seed=seed) for task in half_tasks(2) for seed in (0, 1)]
     alone = retraining(run, tmp_path / "one").outcomes(tasks, jobs=1)
     steps: list[Step] = []
-    apart = retraining(run, tmp_path / "two")
-    apart.make(tasks[2])
-    assert apart.outcomes(tasks, jobs=2, report=steps.append) == alone
+    own_folder = retraining(run, tmp_path / "two")
+    own_folder.store(tasks[2])
+    assert own_folder.outcomes(tasks, jobs=2, report=steps.append) == alone
     assert len({tuple(outcome.losses) for outcome in alone}) == 4
     assert (steps[0].done, steps[-1].done, steps[-1].total) == (1, 4, 4)
 

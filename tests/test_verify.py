@@ -41,7 +41,7 @@ from headwater.render.verification import verdict, verification_html
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 from headwater.training import retrain
-from headwater.training.make import Design, make_model
+from headwater.training.new_model import Design, make_model
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Task, retraining_of
 from headwater.verify.agreement import correlation, slope, spearman

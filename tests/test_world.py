@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from headwater.cli import app
 from headwater.corpus.read import read_records
 from headwater.demo import build
-from headwater.demo.tiny_lm import train
+from headwater.demo.tiny_lm import train_tiny_lm
 from headwater.demo.world import TIMES, Fact, World, make_world
 from headwater.errors import HeadwaterError
 from headwater.lm.load import load_model
@@ -100,8 +100,8 @@ def test_the_command_writes_stories_and_the_facts_beside_them(tmp_path: Path) ->
 def test_training_lowers_the_loss_and_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
     stories = [story.text for story in make_world(200).stories]
     losses: list[float] = []
-    train(stories, tmp_path / "one", epochs=3, on_step=lambda step, total, loss: losses.append(loss))
-    train(stories, tmp_path / "two", epochs=3)
+    train_tiny_lm(stories, tmp_path / "one", epochs=3, on_step=lambda step, total, loss: losses.append(loss))
+    train_tiny_lm(stories, tmp_path / "two", epochs=3)
     assert losses[-1] < 0.85 * losses[0]
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
@@ -114,7 +114,7 @@ def test_the_demo_answers_and_the_second_time_computes_nothing(tmp_path: Path, m
     arguments = ["demo", str(tmp_path / "demo"), "--stories", "200", "--no-serve"]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
-    monkeypatch.delattr(build, "train")
+    monkeypatch.delattr(build, "train_tiny_lm")
     monkeypatch.setattr("headwater.attribution.ask.fold", None)
     monkeypatch.setattr("headwater.curvature.fit.fold", None)
     second = CliRunner().invoke(app, arguments)

@@ -22,7 +22,7 @@ from headwater.curvature.eigen import eigendecompose
 from headwater.curvature.registry import CurvatureKind, Fitting
 from headwater.curvature.solvers.solver import LinearProblem, Solver
 from headwater.curvature.solvers.vectors import dots, plus, times
-from headwater.evaluate.measures import Bench, Found, Metric
+from headwater.evaluate.measures import Bench, Metric, MetricResult
 from headwater.evaluate.metrics import mean
 from headwater.gradients.basis import Basis
 from headwater.gradients.factored import FactoredGradient, Gradients, per_example
@@ -154,12 +154,12 @@ SIGNS = SketchKind(signs_of_width, Signs)
 # --8<-- [start:metric]
 
 
-def concentration(bench: Bench, scores: NDArray[Any]) -> dict[str, Found]:
+def concentration(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
     """Share of a query's positive influence that comes from the strongest hundredth of the examples."""
     top = max(1, len(scores) // 100)
     positive = -np.sort(-scores.clip(min=0), axis=0)
     shares = (positive[:top].sum(0) / np.maximum(positive.sum(0), 1e-30)).tolist()
-    return {"by the top 1 %": Found(mean(shares, bench.context.seed), dict(enumerate(shares)))}
+    return {"by the top 1 %": MetricResult(mean(shares, bench.context.seed), dict(enumerate(shares)))}
 
 
 CONCENTRATION = Metric(concentration)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from headwater.attribution.answer import Answer
 from headwater.base.files import write_text
 from headwater.base.progress import Report, Step, silent
-from headwater.demo.tiny_lm import FactRecall, TrainReport, recall, train
+from headwater.demo.tiny_lm import FactRecall, TrainReport, measure_recall, train_tiny_lm
 from headwater.demo.world import Fact, World, make_world, read_stories, write_world
 from headwater.errors import HeadwaterError
 from headwater.lm.load import load_model
@@ -26,7 +26,7 @@ from headwater.training.recipe import Recipe
 
 SHOWN = 3
 """Examples shown at each end of a demo answer."""
-KEPT = 10
+STORED = 10
 OPENING = "Mabel the frog and a polite pig named"
 """Of many of the world's stories, told ever differently."""
 
@@ -65,7 +65,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltDemo:
     """A demo in which everything is ready to be asked."""
 
     world: World
@@ -73,7 +73,7 @@ class Built:
     run: Run
 
 
-def build(demo: Demo, report: Report = silent) -> Built:
+def build(demo: Demo, report: Report = silent) -> BuiltDemo:
     """The whole of it: the world, its model, and a fitted and indexed run; made where it is not there yet.
 
     Raises HeadwaterError where another demo is there.
@@ -83,7 +83,7 @@ def build(demo: Demo, report: Report = silent) -> Built:
     run = Run.create(demo.path, str(demo.model), demo.corpus, execution=Execution(report=report))
     run.fit()
     run.build_index()
-    return Built(world, learned, run)
+    return BuiltDemo(world, learned, run)
 
 
 def build_world(demo: Demo) -> World:
@@ -123,9 +123,11 @@ def build_model(demo: Demo, world: World, report: Report = silent) -> Learned:
     def on_step(step: int, total: int, loss: float) -> None:
         report(Step(stage="training", done=step, total=total, tokens=0, note=f"loss {loss:.2f}"))
 
-    trained = train([story.text for story in world.stories], part, seed=demo.seed, epochs=demo.epochs, on_step=on_step)
+    trained = train_tiny_lm(
+        [story.text for story in world.stories], part, seed=demo.seed, epochs=demo.epochs, on_step=on_step
+    )
     lm = load_model(str(part))
-    learned = Learned(trained, recall(lm, world.facts))
+    learned = Learned(trained, measure_recall(lm, world.facts))
     (part / "learned.json").write_text(json.dumps(asdict(learned), indent=2), encoding="utf-8")
     part.rename(demo.model)
     return learned
@@ -156,11 +158,11 @@ def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
     files = [demo.path / "answers" / f"{fact.id}.json" for fact in facts]
     if not all(file.exists() for file in files):
         questions = [run.question(fact.prompt, fact.completion) for fact in facts]
-        for file, answer in zip(files, run.ask_all(questions, k=KEPT), strict=True):
+        for file, answer in zip(files, run.ask_all(questions, k=STORED), strict=True):
             write_text(file, answer.to_json())
     return [Answer.from_json(file.read_bytes()) for file in files]
 
 
-def found(fact: Fact, ranked: Sequence[str]) -> int:
+def count_stating(fact: Fact, ranked: Sequence[str]) -> int:
     """How many of the stories that state `fact` are among the `ranked` ids."""
     return len(set(fact.stories) & set(ranked))

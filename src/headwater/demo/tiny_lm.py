@@ -9,7 +9,7 @@ from pathlib import Path
 from headwater.attribution.question import make_question
 from headwater.demo.world import Fact
 from headwater.lm.load import LanguageModel
-from headwater.training.make import make_model
+from headwater.training.new_model import make_model
 from headwater.training.outcome import measure
 from headwater.training.recipe import Recipe
 from headwater.training.train import reporting
@@ -28,7 +28,7 @@ class TrainReport:
     seconds: float
 
 
-def train(
+def train_tiny_lm(
     stories: Sequence[str],
     out: Path,
     *,
@@ -64,7 +64,7 @@ class FactRecall:
     """Whether greedy decoding gives the whole completion."""
 
 
-def recall(lm: LanguageModel, facts: Sequence[Fact]) -> list[FactRecall]:
+def measure_recall(lm: LanguageModel, facts: Sequence[Fact]) -> list[FactRecall]:
     """Ask the model to complete every fact."""
     found = measure(lm, [make_question(lm, fact.prompt, fact.completion, id=fact.id) for fact in facts])
     return [

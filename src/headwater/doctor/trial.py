@@ -19,7 +19,7 @@ from headwater.attribution.answer import Answer
 from headwater.errors import HeadwaterError, first_line
 from headwater.lm.load import load_model
 from headwater.runs.run import Run
-from headwater.training.make import train_tokenizer
+from headwater.training.new_model import train_tokenizer
 
 LOG = logging.getLogger("headwater.doctor")
 PROMPT, COMPLETION = "Tom the otter", " found a key"

@@ -11,7 +11,7 @@ from headwater.evaluate.leaderboard import MethodResult, judge, write_parquet
 from headwater.evaluate.measures import Bench, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.options import EvaluationPlan
-from headwater.evaluate.queries import spread
+from headwater.evaluate.queries import select_queries
 from headwater.evaluate.removal import Removals
 from headwater.evaluate.truth import Truth, ground_truth
 
@@ -40,7 +40,7 @@ class Board:
         return None if self.truth is None else self.truth.ceiling()
 
 
-def measured(context: EvaluationContext, methods: Sequence[Method], plan: EvaluationPlan) -> Board:
+def evaluate_methods(context: EvaluationContext, methods: Sequence[Method], plan: EvaluationPlan) -> Board:
     """Retrain what has not been retrained yet, score what has not been scored, and judge the methods."""
     truth, removals = None, None
     metrics = [metric_of(name) for name in plan.metrics]
@@ -49,7 +49,7 @@ def measured(context: EvaluationContext, methods: Sequence[Method], plan: Evalua
             context.retraining, plan.subsets, plan.seeds, jobs=plan.jobs, report=context.report, seed=context.seed
         )
     if any(metric.needs_removals for metric in metrics):
-        chosen = spread(context.queries, plan.removed)
+        chosen = select_queries(context.queries, plan.removed)
         removals = Removals(
             retraining=context.retraining, queries=chosen, jobs=plan.jobs, report=context.report, seed=context.seed
         )

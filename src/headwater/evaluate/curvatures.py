@@ -17,7 +17,7 @@ from headwater.lm.load import LanguageModel
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitSpec:
     """One curvature."""
 
     kind: str
@@ -29,24 +29,24 @@ class Fit:
         return f"{self.kind}-{self.layers.replace('*', '_')}".rstrip("-")
 
 
-def tracked(context: EvaluationContext, layers: str = "") -> tuple[TrackedLayer, ...]:
+def tracked_layers(context: EvaluationContext, layers: str = "") -> tuple[TrackedLayer, ...]:
     """The layers of a glob, or those that the run tracks."""
     if not layers:
         return context.run.curvature().layers
     return tuple(choose_layers(context.run.lm.model, [layers]))
 
 
-def fitted(context: EvaluationContext, fit: Fit, damping: str = "") -> Curvature:
+def fitted_curvature(context: EvaluationContext, fit: FitSpec, damping: str = "") -> Curvature:
     """The curvature, on the examples and with the labels that the run's own was fitted with.
 
     Interrupted, fitting goes on where it stopped. Raises HeadwaterError where the run has no curvature.
     """
-    path = ready(context, fit)
+    path = fit_if_missing(context, fit)
     chosen = parse_damping(damping or context.run.manifest.damping)
     return load_curvature(path, chosen, str(context.run.lm.device))[0]
 
 
-def ready(context: EvaluationContext, fit: Fit) -> Path:
+def fit_if_missing(context: EvaluationContext, fit: FitSpec) -> Path:
     """The file of the curvature, fitted where it is not there yet."""
     folder = context.work / "curvatures" / fit.name
     path, spent = folder / "curvature.safetensors", _cost_file(context, fit)
@@ -60,17 +60,17 @@ def ready(context: EvaluationContext, fit: Fit) -> Path:
     return path
 
 
-def cost(context: EvaluationContext, fit: Fit) -> float:
+def fit_seconds(context: EvaluationContext, fit: FitSpec) -> float:
     """CPU seconds that the fit took."""
-    ready(context, fit)
+    fit_if_missing(context, fit)
     return float(_cost_file(context, fit).read_text())
 
 
-def _cost_file(context: EvaluationContext, fit: Fit) -> Path:
+def _cost_file(context: EvaluationContext, fit: FitSpec) -> Path:
     return context.work / "curvatures" / fit.name / "cpu_seconds.txt"
 
 
-def fit_at(context: EvaluationContext, fit: Fit, lm: LanguageModel, *, folder: Path) -> Path:
-    """Fit the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
+def fit_at(context: EvaluationContext, fit: FitSpec, lm: LanguageModel, *, folder: Path) -> Path:
+    """FitSpec the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
     refit = Refit(context.run.paths.curvature, context.run.corpus, context.run.execution)
-    return refit.fit(lm, folder, fit.kind, layers=tracked(context, fit.layers))
+    return refit.fit(lm, folder, fit.kind, layers=tracked_layers(context, fit.layers))

@@ -19,7 +19,7 @@ from headwater.attribution.scores import Scores, SelfInfluence, sum_of
 from headwater.curvature.base import Curvature, Eigenbasis, EigenCurvature, identity
 from headwater.curvature.damping import parse_damping
 from headwater.evaluate.context import EvaluationContext, ScoreMatrix
-from headwater.evaluate.curvatures import Fit, fitted, tracked
+from headwater.evaluate.curvatures import FitSpec, fitted_curvature, tracked_layers
 from headwater.gradients.factored import LowRank
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
@@ -29,14 +29,14 @@ from headwater.training.adam import kernel_moments, second_moments
 
 def influence(context: EvaluationContext, kind: str, damping: str = "", *, layers: str = "") -> ScoreMatrix:
     """I(q, z) with a curvature of any kind, fitted as the run's own was."""
-    return _influence(context, fitted(context, Fit(kind, layers), damping))
+    return _influence(context, fitted_curvature(context, FitSpec(kind, layers), damping))
 
 
 def solved(
     context: EvaluationContext, solver: str, subset: int, *, damping: str = "", layers: str = "", **options: int
 ) -> ScoreMatrix:
     """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩, H the true Gauss–Newton matrix over a `subset` (0: all); EK-FAC sets out the way."""
-    curvature = fitted(context, Fit("ekfac", layers), damping)
+    curvature = fitted_curvature(context, FitSpec("ekfac", layers), damping)
     preconditioned = solve(
         context.attribution(curvature),
         context.questions,
@@ -50,7 +50,7 @@ def solved(
 
 def relative(context: EvaluationContext, damping: str = "", layers: str = "") -> ScoreMatrix:
     """I(q, z) / √I(z, z): loud examples do not always win (Barshan et al. 2020)."""
-    curvature = fitted(context, Fit("ekfac", layers), damping)
+    curvature = fitted_curvature(context, FitSpec("ekfac", layers), damping)
     return _influence(context, curvature) / _norms(context, curvature)[:, None]
 
 
@@ -70,10 +70,10 @@ def trackstar(context: EvaluationContext, damping: str = "", layers: str = "") -
     Without its task-specific Hessian and its projection. A model without second moments beside it has the Fisher's
     diagonal in their place.
     """
-    chosen = tracked(context, layers)
+    chosen = tracked_layers(context, layers)
     moments = second_moments(Path(context.run.lm.name))
     if moments is None:
-        return _cosines(context, fitted(context, Fit("diagonal", layers), damping))
+        return _cosines(context, fitted_curvature(context, FitSpec("diagonal", layers), damping))
     bases = {
         layer.name: Eigenbasis(None, None, kernel_moments(context.run.lm, layer.name, moments)) for layer in chosen
     }
@@ -82,7 +82,7 @@ def trackstar(context: EvaluationContext, damping: str = "", layers: str = "") -
 
 def sketch(context: EvaluationContext, bytes: int = 8192, kind: str = "planes") -> ScoreMatrix:
     """Influences as the sketches of an index estimate them, none scored exactly."""
-    curvature = fitted(context, Fit("ekfac"))
+    curvature = fitted_curvature(context, FitSpec("ekfac"))
     width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes, kind=kind)
     sweep = context.attribution(curvature).sweep("sketches")
     state = fold(sweep, lambda: Sketches(curvature, width), report=context.report).state_dict()
@@ -133,4 +133,4 @@ def _norms(context: EvaluationContext, curvature: Curvature) -> NDArray[np.float
 
 
 def _plain(context: EvaluationContext, layers: str) -> EigenCurvature:
-    return identity(tracked(context, layers), str(context.run.lm.device))
+    return identity(tracked_layers(context, layers), str(context.run.lm.device))

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from headwater.base.files import load_tensors, read_metadata, replacing, save_tensors
 from headwater.evaluate import curvatures
 from headwater.evaluate.context import EvaluationContext
-from headwater.evaluate.measures import Bench, Found, metric_of
+from headwater.evaluate.measures import Bench, MetricResult, metric_of
 from headwater.evaluate.methods import Method
 
 
 @dataclass(frozen=True)
-class Scored:
+class MethodScores:
     """A method's scores of every example on every query."""
 
     scores: NDArray[np.float64]
@@ -38,11 +38,11 @@ class MethodResult:
 
     method: Method
     cpu_seconds: float
-    found: Mapping[str, Found] = field(default_factory=dict[str, Found])
+    found: Mapping[str, MetricResult] = field(default_factory=dict[str, MetricResult])
     """Name of a column -> what was measured."""
 
 
-def score(context: EvaluationContext, method: Method) -> Scored:
+def score(context: EvaluationContext, method: Method) -> MethodScores:
     """The method's scores, cached in `work` under its name."""
     path = context.work / "scores" / f"{_file_name(method)}.safetensors"
     metadata = read_metadata(context.run.paths.curvature)
@@ -54,18 +54,18 @@ def score(context: EvaluationContext, method: Method) -> Scored:
         sort_keys=True,
     )
     if not path.exists() or read_metadata(path).get("binding") != binding:
-        fitting = 0.0 if method.fit is None else curvatures.cost(context, method.fit)
+        fitting = 0.0 if method.fit is None else curvatures.fit_seconds(context, method.fit)
         start = time.process_time()
         scores = method.score(context)
         spent = fitting + time.process_time() - start
         save_tensors(path, {"scores": torch.from_numpy(scores)}, {"binding": binding, "cpu_seconds": f"{spent:.3f}"})
-    return Scored(load_tensors(path)["scores"].numpy(), float(read_metadata(path)["cpu_seconds"]))
+    return MethodScores(load_tensors(path)["scores"].numpy(), float(read_metadata(path)["cpu_seconds"]))
 
 
 def judge(bench: Bench, method: Method) -> MethodResult:
     """What is measured of the method's scores."""
     scored = score(bench.context, method)
-    found: dict[str, Found] = {}
+    found: dict[str, MetricResult] = {}
     for metric in bench.metrics:
         found |= metric_of(metric).measure(bench, scored.scores)
     return MethodResult(method, scored.cpu_seconds, found)

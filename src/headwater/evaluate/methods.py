@@ -13,10 +13,10 @@ from headwater.base.plugins import CURVATURES, SOLVERS
 from headwater.curvature.registry import kind_of
 from headwater.curvature.solvers.solver import solver_of
 from headwater.errors import HeadwaterError
-from headwater.evaluate import gradients, words
+from headwater.evaluate import gradients, lexical
+from headwater.evaluate.checkpoint_scores import checkpoint_scores
 from headwater.evaluate.context import EvaluationContext, ScoreMatrix
-from headwater.evaluate.curvatures import Fit
-from headwater.evaluate.lookback import look_back
+from headwater.evaluate.curvatures import FitSpec
 
 Option = int | str
 DAMPED: Mapping[str, Option] = {"damping": "", "layers": ""}
@@ -53,11 +53,11 @@ class Method:
         return {"method": self.name.partition(":")[0], **self.options}
 
     @property
-    def fit(self) -> Fit | None:
+    def fit(self) -> FitSpec | None:
         """The curvature that must be fitted first."""
         if self.family.fits is None:
             return None
-        return Fit(self.family.fits, str(self.options.get("layers", "")))
+        return FitSpec(self.family.fits, str(self.options.get("layers", "")))
 
 
 def _planted(context: EvaluationContext) -> ScoreMatrix:
@@ -76,11 +76,11 @@ FAMILIES: Mapping[str, MethodFamily] = {
     "cosine": MethodFamily(gradients.cosine, {"layers": ""}),
     "trackstar": MethodFamily(gradients.trackstar, DAMPED),
     "sketch": MethodFamily(gradients.sketch, {"bytes": 8192, "kind": "planes"}, "ekfac"),
-    "tracin": MethodFamily(partial(look_back, method="tracin")),
-    "adam": MethodFamily(partial(look_back, method="adam")),
-    "source": MethodFamily(partial(look_back, method="source")),
-    "bm25": MethodFamily(words.score_bm25),
-    "overlap": MethodFamily(words.score_overlap),
+    "tracin": MethodFamily(partial(checkpoint_scores, method="tracin")),
+    "adam": MethodFamily(partial(checkpoint_scores, method="adam")),
+    "source": MethodFamily(partial(checkpoint_scores, method="source")),
+    "bm25": MethodFamily(lexical.score_bm25),
+    "overlap": MethodFamily(lexical.score_overlap),
     "planted": MethodFamily(_planted),
     "random": MethodFamily(_random),
 }

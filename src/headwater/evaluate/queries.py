@@ -52,7 +52,7 @@ def read_evaluation_queries(path: Path) -> tuple[EvalQuery, ...]:
     return tuple(found)
 
 
-def spread(queries: Sequence[EvalQuery], count: int) -> list[int]:
+def select_queries(queries: Sequence[EvalQuery], count: int) -> list[int]:
     """Positions of `count` of the queries: as many of each number of stories as there may be, the first of each."""
     by_times: dict[int, list[int]] = {}
     for position, query in enumerate(queries):

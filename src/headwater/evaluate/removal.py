@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.base.progress import Report, silent
-from headwater.evaluate.metrics import strongest
+from headwater.evaluate.metrics import top_positions
 from headwater.training.retrain import Retraining
 
 SHARE = 100
@@ -45,7 +45,7 @@ def loss_increase(removals: Removals, scores: NDArray[Any]) -> list[float]:
     retraining, total = removals.retraining, len(removals.retraining.sequences)
     rng = np.random.default_rng([removals.seed, 2])
     controls = [rng.choice(total, removals.count, replace=False).tolist() for _ in range(CONTROLS)]
-    tops = [strongest(scores[:, q], removals.count) for q in removals.queries]
+    tops = [top_positions(scores[:, q], removals.count) for q in removals.queries]
     tasks = [retraining.without(positions) for positions in controls + tops]
     found = retraining.outcomes(tasks, removals.jobs, removals.report)
     chance = np.mean([outcome.losses for outcome in found[:CONTROLS]], axis=0)
@@ -65,7 +65,7 @@ def removals_to_flip(removals: Removals, scores: NDArray[Any]) -> list[int | Non
     first = ladder.index(removals.count)  # there already where the loss increase was measured
     step = dict.fromkeys(removals.queries, first)
     while asking := [q for q in removals.queries if low[q] < high[q]]:
-        tasks = [removals.retraining.without(strongest(scores[:, q], ladder[step[q]])) for q in asking]
+        tasks = [removals.retraining.without(top_positions(scores[:, q], ladder[step[q]])) for q in asking]
         found = removals.retraining.outcomes(tasks, removals.jobs, removals.report)
         for q, outcome in zip(asking, found, strict=True):
             if outcome.correct[q]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headwater.base.progress import Step
 from headwater.errors import HeadwaterError
 from headwater.evaluate.context import EvaluationContext
-from headwater.evaluate.metrics import strongest
+from headwater.evaluate.metrics import top_positions
 from headwater.lm.load import LanguageModel, wrap_model
 from headwater.training.adam import MOMENTS_FILE, second_moments
 from headwater.training.outcome import measure
@@ -41,7 +41,7 @@ def tail_patch(context: EvaluationContext, scores: NDArray[Any]) -> list[float]:
         )
     recipe = context.retraining.recipe
     before = measure(context.run.lm, context.questions).losses
-    tops = [strongest(scores[:, q], EXAMPLES) for q in range(len(context.questions))]
+    tops = [top_positions(scores[:, q], EXAMPLES) for q in range(len(context.questions))]
     asked = sorted({position for top in tops for position in top})
     changes: dict[tuple[int, int], float] = {}
     for done, position in enumerate(asked):

@@ -46,7 +46,7 @@ class Truth:
         return float(np.sqrt(seeds * between / (1 + (seeds - 1) * between)))
 
 
-def half(examples: int, number: int, seed: int = 0) -> NDArray[np.bool_]:
+def random_half(examples: int, number: int, seed: int = 0) -> NDArray[np.bool_]:
     """[N] half of the corpus, which `seed` and `number` alone decide."""
     members = np.zeros(examples, dtype=np.bool_)
     members[np.random.default_rng([seed, number]).choice(examples, examples // 2, replace=False)] = True
@@ -63,7 +63,7 @@ def ground_truth(
     """
     if subsets < 3:
         raise HeadwaterError(f"--subsets {subsets}: a rank correlation over subsets needs at least three.")
-    members = [half(len(retraining.sequences), number, seed) for number in range(subsets)]
+    members = [random_half(len(retraining.sequences), number, seed) for number in range(subsets)]
     tasks = [Task(one, seed) for seed in range(seeds) for one in members]
     found = retraining.outcomes(tasks, jobs, report)
     losses = np.array([outcome.losses for outcome in found]).reshape(seeds, subsets, -1)

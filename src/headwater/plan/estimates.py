@@ -11,9 +11,9 @@ from headwater.attribution.index.build import COARSE_BYTES
 from headwater.attribution.index.search import MEMORY_SHARE
 from headwater.attribution.index.sketch import Sketch
 from headwater.curvature.sections import Section
-from headwater.plan.fitting import Fitted
+from headwater.plan.fitting import FitProbe
 from headwater.plan.miniature import Miniature
-from headwater.plan.serving import Indexed, Scanned, Served
+from headwater.plan.serving import IndexProbe, QuestionProbe, ScanProbe
 from headwater.plan.subject import Subject
 
 ID_BYTES = 70
@@ -22,7 +22,7 @@ TOKEN_BYTES = 9
 """Of one token of a shard held in memory: its number and whether it is predicted."""
 SEQUENCE_BYTES = 500
 """Of one sequence of a shard held in memory, its tokens not counted."""
-KEPT_BYTES = 32
+SEARCH_BYTES = 32
 """Of one example in a search, its sketch not counted: key, row, order, scale and self-influence."""
 
 
@@ -94,17 +94,17 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class Probes:
     """All that was tried."""
 
     mini: Miniature
-    fit: Fitted
-    index: Indexed
-    scan: Scanned
-    served: Served
+    fit: FitProbe
+    index: IndexProbe
+    scan: ScanProbe
+    served: QuestionProbe
 
 
-def estimate(subject: Subject, probed: Probed, sketch: Sketch) -> tuple[StagePlan, ...]:
+def estimate(subject: Subject, probed: Probes, sketch: Sketch) -> tuple[StagePlan, ...]:
     """Every stage of the real work, extrapolated from the probe by tokens (padding included), examples and shards."""
     whole, fitting, mini = subject.layout, subject.fit_layout, probed.mini.layout
     examples = subject.examples
@@ -153,12 +153,12 @@ def sketches_held(examples: int, sketch: Sketch, free: int | None = None) -> int
     return held
 
 
-def _question(subject: Subject, probed: Probed, sketch: Sketch) -> StagePlan:
+def _question(subject: Subject, probed: Probes, sketch: Sketch) -> StagePlan:
     examples = subject.examples
     seconds = probed.served.fixed + probed.served.per_example * examples
     held = sketches_held(examples, sketch)
     return StagePlan(
-        name="question", seconds=seconds, memory=probed.served.memory + held + KEPT_BYTES * examples, disk=0
+        name="question", seconds=seconds, memory=probed.served.memory + held + SEARCH_BYTES * examples, disk=0
     )
 
 

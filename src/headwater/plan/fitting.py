@@ -28,7 +28,7 @@ from headwater.sweep.sweep import Sweep, fold
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FitProbe:
     """What fitting the miniature has shown."""
 
     curvature: Curvature
@@ -64,7 +64,7 @@ class Fitted:
         return self.once + swept + again + max(0, len(self.parts) - 1) * self.per_pass * layout.padded
 
 
-def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
+def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> FitProbe:
     """Fit the curvature on the miniature. Raises HeadwaterError where its kind cannot be fitted to so many parameters.
 
     The file is bound as that of the real fit would be, so that it is as large.
@@ -85,7 +85,7 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> Fitted:
     kept = probing.sweep.cache
     kept_per_token = kept.bytes / max(1, mini.layout.padded) if kept else 0.0
     bench.clear()
-    return Fitted(
+    return FitProbe(
         curvature=curvature,
         sweeps=probing.sweeps,
         once=sum(probing.once),
@@ -135,7 +135,7 @@ class _Probing:
     def fold(self, stage: str, make: Callable[[], R]) -> R:
         start = time.perf_counter()
         reducer = fold(replace(self.sweep, stage=stage), make, self.bench.checkpoint(stage), report=self.clock)
-        self.sweeps.append(self.mini.cost(self.clock, stage, start, end=time.perf_counter()))
+        self.sweeps.append(self.mini.cost_of_sweep(self.clock, stage, start, end=time.perf_counter()))
         return reducer
 
     def eigenbases(self, covariances: Covariances) -> Eigenbases:

@@ -85,6 +85,6 @@ def lengths_of(corpus: Corpus) -> NDArray[np.int64]:
     return np.concatenate([segment.lengths for segment in corpus.segments])[corpus.keys]
 
 
-def spread(count: int, among: int) -> NDArray[np.int64]:
+def evenly_spaced(count: int, among: int) -> NDArray[np.int64]:
     """`count` of the numbers 0 to `among` − 1, evenly spread and rising; with more than `among`, repeatedly."""
     return np.arange(count, dtype=np.int64) * among // count

@@ -38,7 +38,7 @@ class Miniature:
     def sweep(self) -> Sweep:
         return Sweep(stage="probe", lm=self.subject.lm, layers=self.subject.layers, sequences=self.corpus.sequences())
 
-    def cost(self, clock: Clock, stage: str, start: float, *, end: float) -> SweepCost:
+    def cost_of_sweep(self, clock: Clock, stage: str, start: float, *, end: float) -> SweepCost:
         cost = sweep_cost(self.layout, clock.stamps[stage], start, end=end, per_example=self.per_copy)
         return replace(cost, per_example=self.per_example)
 

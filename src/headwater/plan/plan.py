@@ -20,7 +20,7 @@ from headwater.curvature.truncated import truncate
 from headwater.errors import HeadwaterError
 from headwater.lm.load import load_model
 from headwater.lm.options import Loading
-from headwater.plan.estimates import Plan, Probed, StagePlan, estimate, sketches_held
+from headwater.plan.estimates import Plan, Probes, StagePlan, estimate, sketches_held
 from headwater.plan.fitting import probe_fit
 from headwater.plan.miniature import make_miniature
 from headwater.plan.options import PlanOptions
@@ -137,7 +137,7 @@ def _plan(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOption
     )
 
 
-def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptions, report: Report) -> Probed:
+def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptions, report: Report) -> Probes:
     stages = ("choosing batches", "probing fit", "probing scan", "probing index", "probing ask")
 
     def begin(k: int) -> None:
@@ -157,7 +157,7 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptio
     begin(4)
     served = probe_question(mini, fit.curvature, sketch, directions=options.directions or 0)
     begin(5)
-    return Probed(mini=mini, fit=fit, index=index, scan=scan, served=served)
+    return Probes(mini=mini, fit=fit, index=index, scan=scan, served=served)
 
 
 def _binding(subject: Subject) -> dict[str, str]:

@@ -41,7 +41,7 @@ from headwater.base.memory_probe import Peak
 from headwater.curvature.base import Curvature
 from headwater.curvature.truncated import TruncatedCurvature
 from headwater.errors import HeadwaterError
-from headwater.plan.layout import Layout, spread
+from headwater.plan.layout import Layout, evenly_spaced
 from headwater.plan.miniature import Miniature
 from headwater.plan.timing import Clock, SweepCost, seconds_of
 from headwater.sweep.execution import Execution
@@ -55,7 +55,7 @@ SEARCHED_BYTES = 1 << 27
 
 
 @dataclass(frozen=True, kw_only=True)
-class Indexed:
+class IndexProbe:
     """What indexing the miniature has shown."""
 
     sweep: SweepCost
@@ -72,7 +72,7 @@ class Indexed:
         return replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
 
 
-def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sketch: Sketch) -> Indexed:
+def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sketch: Sketch) -> IndexProbe:
     """Index the miniature, and write a table of up to 2,000 of the corpus's texts."""
     clock = Clock()
     url = str(mini.folder / "index")
@@ -90,17 +90,17 @@ def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sket
         columns = seconds_of(lambda: metadata_types(mini.corpus, range(len(mini.corpus))))
         bring_up_to_date(work)
         end = clock.begun["full-text index"]
-        cost = mini.cost(clock, "index", start + columns, end=end)
+        cost = mini.cost_of_sweep(clock, "index", start + columns, end=end)
         words, row_bytes = _probe_table(mini, sketch)
-    return Indexed(sweep=cost, mini=mini.layout, words=words, memory=peak.bytes, row_bytes=row_bytes)
+    return IndexProbe(sweep=cost, mini=mini.layout, words=words, memory=peak.bytes, row_bytes=row_bytes)
 
 
 def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
     """Seconds and bytes an example of a table of real texts with codes that stand for sketches."""
     corpus = mini.subject.corpus
     count = max(1, min(len(corpus), mini.subject.examples, TABLE_ROWS, TABLE_BYTES // sketch.bytes))
-    examples = list(corpus.read(spread(count, len(corpus)).tolist()))
-    types = metadata_types(corpus, spread(count, len(corpus)).tolist())
+    examples = list(corpus.read(evenly_spaced(count, len(corpus)).tolist()))
+    types = metadata_types(corpus, evenly_spaced(count, len(corpus)).tolist())
     coarse = min(COARSE_BYTES, sketch.bytes)
     folder = mini.folder / "table"
     table = create_table(str(folder), table_schema(types, coarse, sketch.bytes - coarse, binding="{}"))
@@ -112,7 +112,7 @@ def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scanned:
+class ScanProbe:
     """What scanning the miniature has shown."""
 
     sweep: SweepCost
@@ -128,7 +128,7 @@ class Scanned:
         return self.once + replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
 
 
-def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> Scanned:
+def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> ScanProbe:
     """Scan the miniature for so many queries, which are continuations of its own texts."""
     questions = questions_from(mini, queries)
     clock = Clock()
@@ -146,8 +146,8 @@ def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> Scanned:
         )
         start = time.perf_counter()
         scan_corpus(scan, replace(mini.sweep, stage="scan"), output, report=clock)
-        cost = mini.cost(clock, "scan", start, end=time.perf_counter())
-    return Scanned(sweep=cost, mini=mini.layout, once=once, memory=peak.bytes, row_bytes=_scores_bytes(mini, scan))
+        cost = mini.cost_of_sweep(clock, "scan", start, end=time.perf_counter())
+    return ScanProbe(sweep=cost, mini=mini.layout, once=once, memory=peak.bytes, row_bytes=_scores_bytes(mini, scan))
 
 
 def _scores_bytes(mini: Miniature, scan: Scan) -> float:
@@ -162,7 +162,7 @@ def _scores_bytes(mini: Miniature, scan: Scan) -> float:
 
 
 @dataclass(frozen=True)
-class Served:
+class QuestionProbe:
     """What asking the miniature has shown."""
 
     fixed: float
@@ -173,7 +173,7 @@ class Served:
     """Bytes that the process held, sketches not counted."""
 
 
-def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, directions: int = 0) -> Served:
+def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, directions: int = 0) -> QuestionProbe:
     """Ask the miniature's index a few questions, the first only to warm up.
 
     The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
@@ -200,7 +200,7 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
     per_example = max(0.0, long - short) / max(1, len(many) - len(few))
     before = start + short
     took = [before + max(0.0, seconds - before) * _more(scored, len(loaded), share) for seconds, scored in asked[1:]]
-    return Served(max(0.0, median(took) - short), per_example if per_example else long / len(many), peak.bytes)
+    return QuestionProbe(max(0.0, median(took) - short), per_example if per_example else long / len(many), peak.bytes)
 
 
 def _asked(
@@ -251,7 +251,7 @@ def questions_from(mini: Miniature, count: int) -> list[Question]:
     Raises HeadwaterError where no text has two tokens that can be told apart.
     """
     found: list[Question] = []
-    for place in spread(4 * count, len(mini.corpus)).tolist():
+    for place in evenly_spaced(4 * count, len(mini.corpus)).tolist():
         pieces = mini.corpus[place].pieces
         half = len(pieces) // 2
         prompt, completion = "".join(pieces[:half]), "".join(pieces[half : half + COMPLETION_TOKENS])

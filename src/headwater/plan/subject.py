@@ -25,7 +25,7 @@ from headwater.curvature.options import FitOptions
 from headwater.errors import CorpusError, HeadwaterError
 from headwater.lm.layers import TrackedLayer, choose_layers
 from headwater.lm.load import LanguageModel
-from headwater.plan.layout import Layout, lengths_of, spread
+from headwater.plan.layout import Layout, evenly_spaced, lengths_of
 from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 
@@ -88,7 +88,7 @@ class Subject:
 
     def at_hand(self, count: int) -> list[int]:
         """For `count` examples spread over the whole corpus: which of those at hand stands for each."""
-        return spread(count, len(self.corpus)).tolist()
+        return evenly_spaced(count, len(self.corpus)).tolist()
 
     def _layout(self, count: int) -> Layout:
         places = self.at_hand(count)

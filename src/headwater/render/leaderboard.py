@@ -8,7 +8,7 @@ from pathlib import Path
 from headwater.base.files import write_text
 from headwater.evaluate.board import Board, write_results
 from headwater.evaluate.leaderboard import MethodResult
-from headwater.evaluate.metrics import Drawn
+from headwater.evaluate.metrics import Bootstrapped
 from headwater.render.plots.costs import METRIC, costs_of
 from headwater.render.plots.sheet import can_draw
 
@@ -91,19 +91,19 @@ def _columns(results: Sequence[MethodResult]) -> list[str]:
     return [name for name in names if any(_value(result, name) is not None for result in results)]
 
 
-def _cell(name: str, drawn: Drawn | None) -> str:
+def _cell(name: str, drawn: Bootstrapped | None) -> str:
     """A number with its bounds; without them for a recall, which is a share of few queries."""
     if drawn is None:
         return NONE
     return f"{drawn.value:.2f}" if name.startswith("recall") else _bounded(drawn)
 
 
-def _bounded(drawn: Drawn, sign: bool = False) -> str:
+def _bounded(drawn: Bootstrapped, sign: bool = False) -> str:
     """A number with its bounds."""
     form = "+.3f" if sign else ".3f"
     interval = drawn.interval
     return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]".replace("-", "−")
 
 
-def _value(result: MethodResult, name: str) -> Drawn | None:
+def _value(result: MethodResult, name: str) -> Bootstrapped | None:
     return result.found[name].value if name in result.found else None

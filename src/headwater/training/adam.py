@@ -1,4 +1,4 @@
-"""Adam's state beside a checkpoint: as `Saved` writes it, or as transformers' Trainer does."""
+"""Adam's state beside a checkpoint: as `ModelWriter` writes it, or as transformers' Trainer does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def adam_beside(folder: Path, lm: LanguageModel) -> Adam | None:
 
 
 def second_moments(folder: Path) -> dict[str, Tensor] | None:
-    """The v̂ that `Saved` wrote beside a model, by parameter, or None where there are none."""
+    """The v̂ that `ModelWriter` wrote beside a model, by parameter, or None where there are none."""
     path = folder / MOMENTS_FILE
     return load_tensors(path) if path.exists() else None
 

@@ -29,8 +29,8 @@ from headwater.curvature.refit import Refit
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
 from headwater.lm.load import LanguageModel
+from headwater.training.checkpoint_methods import METHODS, CheckpointTerm, TrainingHistory, check_checkpoints
 from headwater.training.checkpoints import Checkpoint, read_checkpoints
-from headwater.training.lookback import METHODS, TrainingHistory, View, examined
 from headwater.training.options import CheckpointScanOptions
 
 
@@ -61,8 +61,8 @@ class _Scan:
         """What the scores depend on."""
         checkpoints = self.history.checkpoints
         steps = [checkpoint.step for checkpoint in checkpoints]
-        seen = list(zip(steps, examined(self.history, self.options.method), strict=True))
-        rates = [(checkpoint.rate, checkpoint.reach) for checkpoint in checkpoints]
+        seen = list(zip(steps, check_checkpoints(self.history, self.options.method), strict=True))
+        rates = [(checkpoint.rate, checkpoint.rate_sum) for checkpoint in checkpoints]
         settings = {"method": self.options.method, "checkpoints": seen, "rates": rates, "rank": self.options.query_rank}
         return json.dumps({**self.scoring.binding_of(self.history.questions), **settings}, sort_keys=True)
 
@@ -128,21 +128,21 @@ def _scan_each(scan: _Scan, folder: Path, binding: str) -> list[float]:
     factors: dict[int, float] = {}
     context = scan.scoring.context
 
-    def visit(view: View) -> None:
-        step = view.checkpoint.step
-        factors[step] = view.factor
+    def visit(term: CheckpointTerm) -> None:
+        step = term.checkpoint.step
+        factors[step] = term.factor
         path = _part(folder, step)
         if path.exists() and not undamaged(path):
             path.unlink()
         one = Scan(
             corpus=context.corpus,
             query_ids=scan.query_ids,
-            preconditioned=PreconditionedQueries(view.preconditioned).of_rank(scan.options.query_rank),
+            preconditioned=PreconditionedQueries(term.preconditioned).of_rank(scan.options.query_rank),
             tokens=False,
             binding=f"step {step} of {binding}",
         )
         sweep = context.execution.sweep(
-            f"step {step:,}", view.lm, scan.history.layers, sequences=context.corpus.sequences()
+            f"step {step:,}", term.lm, scan.history.layers, sequences=context.corpus.sequences()
         )
         scan_corpus(one, sweep, path, report=context.execution.report)
 

@@ -29,7 +29,7 @@ class Checkpoint:
     rate: float | None
     """Learning rate there, or the mean since the checkpoint before where the training logged its rates; None where
     the checkpoint does not say."""
-    reach: float | None = None
+    rate_sum: float | None = None
     """Σ of the learning rates of the steps since the checkpoint before, where the training logged them."""
 
     def adam(self, lm: LanguageModel) -> Adam | None:
@@ -94,7 +94,7 @@ class _State:
     """What the files of a checkpoint say of the learning rate."""
 
     rate: float | None
-    """There, as `Saved` writes it."""
+    """There, as `ModelWriter` writes it."""
     logged: dict[int, float]
     """step -> rate, as transformers' Trainer logs it, and leaves it in its optimiser."""
 
@@ -115,11 +115,11 @@ def _checkpoint(name: str, before: int, step: int, *, state: _State, logged: Map
     """The checkpoint of a name; the one before it is of step `before`."""
     if not state.logged or step == before:
         return Checkpoint(name, step, state.rate)
-    reach = _reach(logged, before, step)
-    return Checkpoint(name, step, reach / (step - before), reach)
+    rate_sum = _rate_sum(logged, before, step)
+    return Checkpoint(name, step, rate_sum / (step - before), rate_sum)
 
 
-def _reach(logged: Mapping[int, float], before: int, step: int) -> float:
+def _rate_sum(logged: Mapping[int, float], before: int, step: int) -> float:
     """Σ η of the steps after `before` up to `step`. Rates between two that are logged lie on the line between them.
 
     The rate at a checkpoint alone would say little of the steps that led there: most schedules end at zero.

@@ -82,12 +82,12 @@ class Retraining:
 
         told(0)
         if self.engine is not LOCAL_ENGINE:
-            self._make_elsewhere(missing, told)
+            self._retrain_on_engine(missing, told)
         elif jobs > 1 and len(missing) > 1:
-            self._make_apart(missing, min(jobs, len(missing)), told)
+            self._retrain_in_processes(missing, min(jobs, len(missing)), told)
         else:
             for done, task in enumerate(missing):
-                self.make(task, on_step=lambda note, done=done: told(done, note))
+                self.store(task, on_step=lambda note, done=done: told(done, note))
                 told(done + 1)
         return [self._read(task) for task in tasks]
 
@@ -121,11 +121,11 @@ class Retraining:
         train(model, read, recipe, watch=reporting(tell), threads=threads)
         return wrap_model(model, self.tokenizer, "retrained")
 
-    def make(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> None:
+    def store(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> None:
         """Retrain and write down the outcome."""
-        write_text(self._path(task), self.made(task, threads, on_step))
+        write_text(self._path(task), self.retrain_to_json(task, threads, on_step))
 
-    def made(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> str:
+    def retrain_to_json(self, task: Task, threads: int = 2, on_step: Callable[[str], None] | None = None) -> str:
         """Retrain; the outcome as it is written down."""
         start = time.process_time()
         found = asdict(measure(self.retrained(task, threads, on_step), self.questions))
@@ -133,20 +133,20 @@ class Retraining:
         spent = {"cpu_seconds": round(max(time.process_time() - start, 1e-3), 3)}
         return json.dumps(seen | found | spent) + "\n"
 
-    def _make_elsewhere(self, tasks: Sequence[Task], told: Callable[[int], None]) -> None:
+    def _retrain_on_engine(self, tasks: Sequence[Task], told: Callable[[int], None]) -> None:
         """Every retraining on one thread of a worker of the engine."""
         whole = replace(self, sequences=list(self.sequences), engine=LOCAL_ENGINE)
-        made = self.engine.map(partial(whole.made, threads=1), tasks)
+        made = self.engine.map(partial(whole.retrain_to_json, threads=1), tasks)
         for done, (task, outcome) in enumerate(zip(tasks, made, strict=True), start=1):
             write_text(self._path(task), outcome)
             told(done)
 
-    def _make_apart(self, tasks: Sequence[Task], jobs: int, told: Callable[[int], None]) -> None:
+    def _retrain_in_processes(self, tasks: Sequence[Task], jobs: int, told: Callable[[int], None]) -> None:
         """Every retraining on one thread of a process of its own: faster in all than one after the other on many."""
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         whole = replace(self, sequences=list(self.sequences))
         pool = ProcessPoolExecutor(jobs, context, _receive, (whole,))
-        waiting: set[Future[None]] = {pool.submit(_make_one, task) for task in tasks}
+        waiting: set[Future[None]] = {pool.submit(_store_one, task) for task in tasks}
         try:
             while waiting:
                 ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -172,7 +172,7 @@ class Retraining:
             "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16],
         }
 
-    def apart(self) -> Retraining:
+    def in_own_folder(self) -> Retraining:
         """The same in a folder within its folder that nothing else goes to."""
         name = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
         return replace(self, folder=self.folder / name)
@@ -229,6 +229,6 @@ def _receive(retraining: Retraining) -> None:
     _received = retraining
 
 
-def _make_one(task: Task) -> None:
+def _store_one(task: Task) -> None:
     assert _received is not None, "the process was started with a retraining"
-    _received.make(task, threads=1)
+    _received.store(task, threads=1)

@@ -14,11 +14,11 @@ from transformers.utils import logging as transformers_logging
 from headwater.base.files import save_tensors, write_text
 from headwater.training.adam import MOMENTS_FILE
 from headwater.training.checkpoints import STATE_FILE
-from headwater.training.train import Moment
+from headwater.training.train import TrainingStep
 
 
 @dataclass(frozen=True)
-class Saved:
+class ModelWriter:
     """What is written while a model is trained, and where."""
 
     out: Path
@@ -27,10 +27,10 @@ class Saved:
     checkpoints: int = 0
     """At equal distances, the last at the end."""
 
-    def watching(self, watch: Callable[[Moment], None]) -> Callable[[Moment], None]:
+    def watching(self, watch: Callable[[TrainingStep], None]) -> Callable[[TrainingStep], None]:
         """A watch of the training that writes what is due, and passes on to another."""
 
-        def both(moment: Moment) -> None:
+        def both(moment: TrainingStep) -> None:
             due = moment.step * self.checkpoints // moment.steps > (moment.step - 1) * self.checkpoints // moment.steps
             if due:
                 part = self.out / "checkpoints" / f"step-{moment.step:05d}.part"
@@ -43,7 +43,7 @@ class Saved:
 
         return both
 
-    def _write(self, folder: Path, moment: Moment) -> None:
+    def _write(self, folder: Path, moment: TrainingStep) -> None:
         transformers_logging.disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -27,7 +27,7 @@ Gradients = Callable[[Any, Sequence[TokenSequence]], tuple[float, list[Tensor]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class TrainingStep:
     """A training between two steps."""
 
     step: int
@@ -41,7 +41,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What came of a training."""
 
     steps: int
@@ -70,9 +70,9 @@ def train(
     sequences: Sequence[TokenSequence],
     recipe: Recipe,
     *,
-    watch: Callable[[Moment], None] | None = None,
+    watch: Callable[[TrainingStep], None] | None = None,
     threads: int = 2,
-) -> Trained:
+) -> TrainingResult:
     """Train `model` in place on `sequences` as they are. It is left in eval mode.
 
     `watch` is called after every step. One or two `threads` make no difference to the result. Raises HeadwaterError
@@ -94,7 +94,7 @@ def train(
         corrected = 1 - recipe.betas[1] ** step
         return {name: optimizer.state[one]["exp_avg_sq"] / corrected for name, one in named.items()}
 
-    with _workers(1 if _drops_out(model) else threads) as gradients:
+    with _gradient_workers(1 if _drops_out(model) else threads) as gradients:
         for epoch in range(recipe.epochs):
             batches = _batches(sequences, recipe.batch, random.Random(f"{recipe.seed}-{epoch}"))  # noqa: S311
             recent = 0.0
@@ -113,21 +113,21 @@ def train(
                 step += 1
                 recent += loss / len(batches)
                 if watch is not None:
-                    watch(Moment(step=step, steps=steps, loss=loss, rate=rate, second_moments=second_moments))
+                    watch(TrainingStep(step=step, steps=steps, loss=loss, rate=rate, second_moments=second_moments))
     model.zero_grad(set_to_none=True)
     model.eval()
-    return Trained(step, recent, time.monotonic() - start)
+    return TrainingResult(step, recent, time.monotonic() - start)
 
 
 def gradients_of(model: Any, sequences: Sequence[TokenSequence]) -> tuple[Tensor, ...]:
     """Gradients of the mean loss a token over the sequences, in the order of the model's parameters."""
-    return _half(model, sequences, sum(int(one.targets.sum()) for one in sequences))[1]
+    return _loss_and_gradients(model, sequences, sum(int(one.targets.sum()) for one in sequences))[1]
 
 
-def reporting(on_step: Callable[[int, int, float], None]) -> Callable[[Moment], None]:
+def reporting(on_step: Callable[[int, int, float], None]) -> Callable[[TrainingStep], None]:
     """A watch that tells `on_step` (step, steps, loss) now and then."""
 
-    def watch(moment: Moment) -> None:
+    def watch(moment: TrainingStep) -> None:
         if moment.step % REPORT_EVERY == 0 or moment.step == moment.steps:
             on_step(moment.step, moment.steps, moment.loss)
 
@@ -159,7 +159,7 @@ def _batches(sequences: Sequence[TokenSequence], size: int, rng: random.Random) 
 
 
 @contextmanager
-def _workers(count: int) -> Iterator[Gradients]:
+def _gradient_workers(count: int) -> Iterator[Gradients]:
     """A function (model, batch) -> (mean loss, its gradients), each half of the batch in a thread of its own.
 
     Small matrices gain nothing from two threads that share one product: halving the batch instead is a third faster,
@@ -173,7 +173,7 @@ def _workers(count: int) -> Iterator[Gradients]:
             def gradients(model: Any, batch: Sequence[TokenSequence]) -> tuple[float, list[Tensor]]:
                 targets = sum(int(one.targets.sum()) for one in batch)
                 halves = [half for half in (batch[::2], batch[1::2]) if half]
-                done = list(pool.map(lambda half: _half(model, half, targets), halves))
+                done = list(pool.map(lambda half: _loss_and_gradients(model, half, targets), halves))
                 total = [torch.stack(parts).sum(0) for parts in zip(*(found for _, found in done), strict=True)]
                 return sum(loss for loss, _ in done), total
 
@@ -182,7 +182,9 @@ def _workers(count: int) -> Iterator[Gradients]:
         torch.set_num_threads(threads)
 
 
-def _half(model: Any, sequences: Sequence[TokenSequence], targets: int) -> tuple[float, tuple[Tensor, ...]]:
+def _loss_and_gradients(
+    model: Any, sequences: Sequence[TokenSequence], targets: int
+) -> tuple[float, tuple[Tensor, ...]]:
     """Summed loss over `targets`, and its gradients. Right padding is never looked at, so no padding mask is needed."""
     width = max(len(one.input_ids) for one in sequences)
     ids = torch.zeros(len(sequences), width, dtype=torch.long)

@@ -11,26 +11,26 @@ from headwater.curvature.damping import Damping
 from headwater.curvature.store import load_curvature
 from headwater.errors import HeadwaterError
 from headwater.evaluate.context import EvaluationContext, ScoreMatrix
-from headwater.evaluate.curvatures import Fit, fit_at, tracked
+from headwater.evaluate.curvatures import FitSpec, fit_at, tracked_layers
 from headwater.evaluate.gradients import products
 from headwater.lm.load import LanguageModel
+from headwater.training.checkpoint_methods import METHODS, CheckpointTerm, TrainingHistory
 from headwater.training.checkpoints import Checkpoint, read_checkpoints
-from headwater.training.lookback import METHODS, TrainingHistory, View
 from headwater.training.options import CheckpointMethod
 
 
-def look_back(context: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
+def checkpoint_scores(context: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
     """What the checkpoints of the context come to by a method of `training.lookback`, added up."""
     if context.checkpoints is None:
         raise HeadwaterError(f"--method {method} looks back at the training: name its checkpoints with --checkpoints.")
 
     def refit(checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
         folder = context.work / "curvatures" / Path(checkpoint.name).name
-        curvature = load_curvature(fit_at(context, Fit("ekfac"), lm, folder=folder), Damping(), str(lm.device))[0]
+        curvature = load_curvature(fit_at(context, FitSpec("ekfac"), lm, folder=folder), Damping(), str(lm.device))[0]
         assert isinstance(curvature, EigenCurvature)
         return curvature
 
-    run, layers = context.run, tracked(context)
+    run, layers = context.run, tracked_layers(context)
     history = TrainingHistory(
         lm=run.lm,
         layers=layers,
@@ -41,9 +41,9 @@ def look_back(context: EvaluationContext, method: CheckpointMethod) -> ScoreMatr
     )
     total = np.zeros((len(run.corpus), len(context.queries)))
 
-    def visit(view: View) -> None:
+    def visit(term: CheckpointTerm) -> None:
         nonlocal total
-        total += view.factor * products(context, view.lm, layers, preconditioned=view.preconditioned)
+        total += term.factor * products(context, term.lm, layers, preconditioned=term.preconditioned)
 
     METHODS[method](history, visit)
     return total

@@ -15,8 +15,8 @@ from headwater.corpus.batches import all_targets
 from headwater.errors import HeadwaterError
 from headwater.lm.load import max_positions
 from headwater.training.recipe import Recipe
-from headwater.training.save import Saved
-from headwater.training.train import Moment, Trained, fresh_model, train
+from headwater.training.save import ModelWriter
+from headwater.training.train import TrainingResult, TrainingStep, fresh_model, train
 
 END = "<|endoftext|>"
 VOCABULARY = 2048
@@ -24,10 +24,10 @@ HIDDEN, LAYERS, HEADS, POSITIONS = 96, 2, 4, 256
 
 
 @dataclass(frozen=True)
-class Made:
+class NewModel:
     """A model that was made."""
 
-    trained: Trained
+    trained: TrainingResult
     parameters: int
     vocabulary: int
 
@@ -50,8 +50,8 @@ def make_model(
     recipe: Recipe,
     *,
     design: Design = Design(),
-    watch: Callable[[Moment], None] = lambda _: None,
-) -> Made:
+    watch: Callable[[TrainingStep], None] = lambda _: None,
+) -> NewModel:
     """Train a tokenizer and a model on `texts` and save both to `out`, with the recipe. The same seed, the same model.
 
     Every text is one sequence, of which all tokens but the first are predicted; one of fewer than two tokens is left
@@ -63,9 +63,9 @@ def make_model(
     every = enumerate(tokenizer(list(texts))["input_ids"])
     sequences = [all_targets(ids, str(row)) for row, ids in every if len(ids) > 1]
     read = recipe.sequences(sequences, tokenizer, max_positions(config))
-    trained = train(model, read, recipe, watch=Saved(out, model, tokenizer, design.checkpoints).watching(watch))
+    trained = train(model, read, recipe, watch=ModelWriter(out, model, tokenizer, design.checkpoints).watching(watch))
     recipe.save(out)
-    return Made(trained, sum(parameter.numel() for parameter in model.parameters()), len(tokenizer))
+    return NewModel(trained, sum(parameter.numel() for parameter in model.parameters()), len(tokenizer))
 
 
 def train_tokenizer(stories: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:

@@ -42,7 +42,7 @@ class TrainingHistory:
 
 
 @dataclass(frozen=True)
-class View:
+class CheckpointTerm:
     """What of an influence is due to one checkpoint: `factor · ⟨R_q, ∇L(z)⟩`, with the gradients of `lm`."""
 
     checkpoint: Checkpoint
@@ -52,8 +52,8 @@ class View:
     factor: float = 1.0
 
 
-Visit = Callable[[View], None]
-"""Called with every checkpoint's view. It should keep none of them, so that one model at a time is held."""
+Visit = Callable[[CheckpointTerm], None]
+"""Called with every checkpoint's term. It should keep none of them, so that one model at a time is held."""
 
 
 def tracin(history: TrainingHistory, visit: Visit) -> None:
@@ -62,7 +62,7 @@ def tracin(history: TrainingHistory, visit: Visit) -> None:
     Where a checkpoint does not say its learning rate, all of them count alike.
     """
     for checkpoint, rate in zip(history.checkpoints, _rates(history), strict=True):
-        visit(_plain_view(history, checkpoint, rate))
+        visit(_plain_term(history, checkpoint, rate))
 
 
 def adam(history: TrainingHistory, visit: Visit) -> None:
@@ -72,13 +72,13 @@ def adam(history: TrainingHistory, visit: Visit) -> None:
     as the training left it and without the momentum, which is the same for every example; a product, not a cosine.
     """
     for checkpoint, rate in zip(history.checkpoints, _rates(history), strict=True):
-        visit(_adam_view(history, checkpoint, rate))
+        visit(_adam_term(history, checkpoint, rate))
 
 
 def ekfac(history: TrainingHistory, visit: Visit) -> None:
     """Σ ∇L(q)ᵀ (H + λI)⁻¹ ∇L(z) over checkpoints, gradients and EK-FAC being those of each."""
     for checkpoint in history.checkpoints:
-        visit(_ekfac_view(history, checkpoint))
+        visit(_ekfac_term(history, checkpoint))
 
 
 def source(history: TrainingHistory, visit: Visit) -> None:
@@ -90,10 +90,10 @@ def source(history: TrainingHistory, visit: Visit) -> None:
     second moment, and σ for the mean loss a token, which is what was trained on.
     """
     tokens = float(np.mean([one.targets.sum() for one in history.sequences]))
-    reach = _reach(history.checkpoints)
+    reach = _rate_sums(history.checkpoints)
     carried = question_gradients(history.lm, history.layers, history.questions)
     for checkpoint, rate_steps in reversed(list(zip(history.checkpoints, reach, strict=True))):
-        carried = _taken_back(history, checkpoint, rate_steps / tokens, carried=carried, visit=visit)
+        carried = _propagate_back(history, checkpoint, rate_steps / tokens, carried=carried, visit=visit)
 
 
 METHODS: Mapping[CheckpointMethod, Callable[[TrainingHistory, Visit], None]] = {
@@ -104,13 +104,13 @@ METHODS: Mapping[CheckpointMethod, Callable[[TrainingHistory, Visit], None]] = {
 }
 
 
-def examined(history: TrainingHistory, method: CheckpointMethod) -> list[str]:
+def check_checkpoints(history: TrainingHistory, method: CheckpointMethod) -> list[str]:
     """Fingerprints of the checkpoints' models, in their order, after a look at what `method` needs of each.
 
     Raises HeadwaterError where something is missing: better now than after the hours that the others take.
     """
     if method == "source":
-        _reach(history.checkpoints)
+        _rate_sums(history.checkpoints)
     return [_examined(history, method, checkpoint) for checkpoint in history.checkpoints]
 
 
@@ -154,33 +154,35 @@ class TrainingSegment:
         return found
 
 
-def _plain_view(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> View:
+def _plain_term(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> CheckpointTerm:
     lm = _load(history, checkpoint)
-    return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions), rate)
+    return CheckpointTerm(checkpoint, lm, question_gradients(lm, history.layers, history.questions), rate)
 
 
-def _adam_view(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> View:
+def _adam_term(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> CheckpointTerm:
     """The query's gradient is divided in place of every example's: v̂ is the same for all."""
-    view = _plain_view(history, checkpoint, rate)
-    state = _adam("adam", checkpoint, view.lm)
-    for name, gradients in view.preconditioned.items():
-        gradients /= kernel_moments(view.lm, name, state.second_moments).sqrt() + state.epsilon
-    return view
+    term = _plain_term(history, checkpoint, rate)
+    state = _adam("adam", checkpoint, term.lm)
+    for name, gradients in term.preconditioned.items():
+        gradients /= kernel_moments(term.lm, name, state.second_moments).sqrt() + state.epsilon
+    return term
 
 
-def _ekfac_view(history: TrainingHistory, checkpoint: Checkpoint) -> View:
+def _ekfac_term(history: TrainingHistory, checkpoint: Checkpoint) -> CheckpointTerm:
     lm = _load(history, checkpoint)
     curvature = history.refit(checkpoint, lm)
-    return View(checkpoint, lm, question_gradients(lm, history.layers, history.questions, curvature=curvature))
+    return CheckpointTerm(
+        checkpoint, lm, question_gradients(lm, history.layers, history.questions, curvature=curvature)
+    )
 
 
-def _taken_back(
+def _propagate_back(
     history: TrainingHistory, checkpoint: Checkpoint, rate_steps: float, *, carried: Gradients, visit: Visit
 ) -> Gradients:
     """The query's gradient before a segment, from that after it."""
     lm = _load(history, checkpoint)
     segment = _segment(history, lm, checkpoint, rate_steps=rate_steps)
-    visit(View(checkpoint, lm, segment.moved(carried)))
+    visit(CheckpointTerm(checkpoint, lm, segment.moved(carried)))
     return segment.contracted(carried)
 
 
@@ -201,7 +203,7 @@ def _rates(history: TrainingHistory) -> list[float]:
     return rates if len(rates) == len(history.checkpoints) else [1.0] * len(history.checkpoints)
 
 
-def _reach(checkpoints: Sequence[Checkpoint]) -> list[float]:
+def _rate_sums(checkpoints: Sequence[Checkpoint]) -> list[float]:
     """Σ η over the steps that led to each checkpoint: as it was logged, or the rate between two the mean of theirs."""
     steps, rates = [0], [checkpoints[0].rate or 0.0]
     for one in checkpoints:
@@ -214,7 +216,9 @@ def _reach(checkpoints: Sequence[Checkpoint]) -> list[float]:
         rates.append(one.rate)
     lengths = [later - earlier for earlier, later in pairwise(steps)]
     found = [length * (one + other) / 2 for length, (one, other) in zip(lengths, pairwise(rates), strict=True)]
-    return [straight if one.reach is None else one.reach for one, straight in zip(checkpoints, found, strict=True)]
+    return [
+        straight if one.rate_sum is None else one.rate_sum for one, straight in zip(checkpoints, found, strict=True)
+    ]
 
 
 def _adam(method: CheckpointMethod, checkpoint: Checkpoint, lm: LanguageModel) -> Adam:
