@@ -361,7 +361,7 @@ def test_mistakes_in_adding_and_removing_change_nothing(run: Run, place: Path, t
     grown = fitted(place, "mistaken", run.lm)
     with pytest.raises(HeadwaterError, match="'s7' is in the corpus already"):
         grown.add(write(tmp_path / "again.jsonl", [story(99), story(7)]))
-    with pytest.raises(HeadwaterError, match=r"not in the corpus, the first is 'nobody'"):
+    with pytest.raises(HeadwaterError, match=r"not in the corpus\. The first is 'nobody'"):
         grown.remove(["s1", "nobody"])
     with pytest.raises(HeadwaterError, match="every example"):
         grown.remove([f"s{k}" for k in range(60)])

@@ -25,6 +25,7 @@ from headwater.attribution.scores import Scores, SelfInfluence, TokenScores
 from headwater.attribution.strongest import both_ends, scored, scored_example, shares
 from headwater.base.progress import Step
 from headwater.corpus.store import Example
+from headwater.errors import HeadwaterError
 from headwater.sweep.sweep import fold
 
 
@@ -116,7 +117,14 @@ def ask_index(
 def ask_against(
     context: AttributionContext, question: Question, examples: Sequence[Example], *, name: str, options: AskOptions
 ) -> Answer:
-    """The predicted effect on the question of adding `examples`, which are not in the corpus, to the training data."""
+    """The predicted effect on the question of adding `examples`, which are not in the corpus, to the training data.
+
+    Raises HeadwaterError for options that select examples of the corpus.
+    """
+    if options.selection:
+        raise HeadwaterError(
+            "--where and --contains select examples of the corpus; --against takes other texts. Leave them out."
+        )
     preconditioned = precondition(context, [question], options)
     report = context.execution.report
     sweep = context.sweep("scores", [example.sequence for example in examples])
