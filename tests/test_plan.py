@@ -283,8 +283,8 @@ def test_questions_hold_what_memory_has_room_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Name a run"),
-        (["run", "--model", "m"], "Name a run"),
+        ([], "Give either a run"),
+        (["run", "--model", "m"], "Give either a run"),
         (["--model", "m"], "both --model and --corpus"),
         (["nowhere"], "not a Headwater run"),
     ],
