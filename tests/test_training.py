@@ -119,7 +119,7 @@ def test_training_is_a_plain_loop_of_adamw(recipe: Recipe) -> None:
 
 
 def test_a_loss_that_leaves_the_finite_numbers_ends_the_training() -> None:
-    with pytest.raises(HeadwaterError, match=r"The loss is nan at step \d+ of 26. Lower the recipe's learning_rate"):
+    with pytest.raises(HeadwaterError, match=r"The loss is nan at step \d+ of 26. Lower learning_rate"):
         train(plain_model("llama", torch.float32), SEQUENCES, Recipe(epochs=2, batch=1, learning_rate=1e36, warm_up=1))
     with pytest.raises(HeadwaterError, match="no sequence to train on"):
         train(plain_model(), [], Recipe())
@@ -400,9 +400,9 @@ def test_a_model_is_trained_fitted_and_evaluated_from_the_command_line(tmp_path:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{}", "is no configuration of a causal language model: 'model_type'"),
-        ('{"model_type": "abacus"}', "is no configuration of a causal language model"),
-        ("gpt2", "is no configuration of a causal language model"),
+        ("{}", "is not the configuration of a causal language model: 'model_type'"),
+        ('{"model_type": "abacus"}', "is not the configuration of a causal language model"),
+        ("gpt2", "is not the configuration of a causal language model"),
         (None, "it cannot be read"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Training a language model by a written recipe, and training it again on less."""
+"""Training a language model by a recipe, and retraining it on part of its corpus."""

@@ -1,4 +1,4 @@
-"""Adam's state beside a checkpoint: as `ModelWriter` writes it, or as transformers' Trainer does."""
+"""Reads Adam's state beside a checkpoint, written by `ModelWriter` or by transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from headwater.lm.load import LanguageModel
 
 MOMENTS_FILE, TRAINER_FILE = "second_moments.safetensors", "optimizer.pt"
 EPSILON = 1e-8
-"""Of Adam, where nothing else is said."""
+"""Adam's default ε."""
 UNDECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-"""Names that Trainer.get_decay_parameter_names leaves out of the first of its two groups, beside every LayerNorm's."""
+"""Names that Trainer.get_decay_parameter_names excludes from weight decay, together with those of every LayerNorm."""
 
 
 @dataclass(frozen=True)
 class Adam:
-    """What Adam divides gradients by."""
+    """Adam's second moments and ε: what it divides gradients by."""
 
     second_moments: Mapping[str, Tensor]
-    """v̂ by parameter: the running mean of squared gradients, its start at zero made up for."""
+    """v̂ by parameter: the running mean of squared gradients, with bias correction."""
     epsilon: float = EPSILON
 
 
 def adam_beside(folder: Path, lm: LanguageModel) -> Adam | None:
-    """Adam's state in the folder that `lm` was loaded from, or None where there is none.
+    """Adam's state in the folder that `lm` was loaded from, or None if there is none.
 
-    Raises HeadwaterError where there is one that cannot be read, or is another model's.
+    Raises HeadwaterError if the state cannot be read or belongs to another model.
     """
     if (own := second_moments(folder)) is not None:
         return Adam(own)
@@ -45,20 +45,23 @@ def adam_beside(folder: Path, lm: LanguageModel) -> Adam | None:
 
 
 def second_moments(folder: Path) -> dict[str, Tensor] | None:
-    """The v̂ that `ModelWriter` wrote beside a model, by parameter, or None where there are none."""
+    """The v̂ that `ModelWriter` wrote beside a model, by parameter, or None if there is no such file."""
     path = folder / MOMENTS_FILE
     return load_tensors(path) if path.exists() else None
 
 
 def rate_beside(folder: Path) -> float | None:
-    """The learning rate that Trainer's optimiser was left with; None where it has left none."""
+    """The last learning rate of Trainer's optimizer, or None if the folder has none."""
     path = folder / TRAINER_FILE
     rate = _read(path)["param_groups"][0].get("lr") if path.exists() else None
     return None if rate is None else float(rate)
 
 
 def kernel_moments(lm: LanguageModel, layer: str, moments: Mapping[str, Tensor]) -> Tensor:
-    """[O, I] of a tracked layer, its bias in the last column. Raises HeadwaterError where they are another model's."""
+    """Second moments [O, I] of a tracked layer, the bias in the last column.
+
+    Raises HeadwaterError if the moments belong to another model.
+    """
     module: Any = lm.model.get_submodule(layer)
     try:
         kernel = moments[f"{layer}.weight"]
@@ -66,27 +69,27 @@ def kernel_moments(lm: LanguageModel, layer: str, moments: Mapping[str, Tensor])
         whole = kernel if module.bias is None else torch.cat([kernel, moments[f"{layer}.bias"][:, None]], 1)
     except KeyError as error:
         raise HeadwaterError(
-            f"The second moments beside {lm.name} have none of {error}: they are another model's."
+            f"The second moments beside {lm.name} belong to another model: {error} is missing."
         ) from error
     return whole.to(lm.device)
 
 
 def _of_trainer(path: Path, lm: LanguageModel) -> Adam:
-    """v̂ = v / (1 − β₂^t) of every parameter that has a state."""
+    """v̂ = v / (1 − β₂^t) of every parameter with a state."""
     state = _read(path)
     groups = state["param_groups"]
     found: dict[str, Tensor] = {}
     for index, (name, parameter) in _numbered(path, groups, lm.model).items():
-        if (one := state["state"].get(index)) is None:  # it has never had a gradient
+        if (one := state["state"].get(index)) is None:  # it never had a gradient
             continue
         if "exp_avg_sq" not in one:
-            raise HeadwaterError(f"{path} is the state of another optimiser than Adam: it has no exp_avg_sq.")
+            raise HeadwaterError(f"{path} is not the state of Adam: it has no exp_avg_sq.")
         squares: Tensor = one["exp_avg_sq"]
         if squares.shape != parameter.shape:
             raise HeadwaterError(
-                f"{path} does not fit the model beside it: its number {index} should belong to {name}, which is "
-                f"{tuple(parameter.shape)}, and is {tuple(squares.shape)}. It is another model's, or was written "
-                "with the parameters in another order than transformers' Trainer has them in."
+                f"{path} does not fit the model beside it: entry {index} has shape {tuple(squares.shape)}, but {name} "
+                f"has {tuple(parameter.shape)}. It belongs to another model, or its parameters are in another order "
+                "than that of transformers' Trainer."
             )
         beta = _group_of(groups, index)["betas"][1]
         found[name] = squares.float() / (1 - beta ** float(one["step"]))
@@ -94,32 +97,31 @@ def _of_trainer(path: Path, lm: LanguageModel) -> Adam:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """An optimiser's state_dict as torch.save wrote it.
+    """An optimizer's state_dict, as torch.save wrote it.
 
-    That is a pickle, the only one that is ever read, because Trainer knows no other form. `weights_only` reads it with
-    torch's restricted unpickler, which makes tensors, numbers, texts, lists and tables by torch's own functions, and
-    refuses a file that names any other: a hostile one fails to load, but runs no code. What is taken from it are
-    numbers, and their shapes are compared.
+    This is the only pickle that Headwater reads, because Trainer has no other format. `weights_only` selects torch's
+    restricted unpickler. It creates only tensors, numbers, strings, lists and dicts, and refuses a file that names any
+    other function. So a hostile file fails to load and runs no code. The tensors' shapes are checked.
     """
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise HeadwaterError(
-            f"{path} cannot be read as an optimiser's state ({first_line(error)}). Without that file the checkpoint "
-            "serves the methods that need no optimiser."
+            f"{path} cannot be read as the state of an optimizer ({first_line(error)}). Without that file, the "
+            "checkpoint works with the methods that need no optimizer state: tracin and ekfac."
         ) from error
     groups = state.get("param_groups") if isinstance(state, dict) else None
     if not groups or not isinstance(state.get("state"), dict) or not all("params" in group for group in groups):
-        raise HeadwaterError(f"{path} is no optimiser's state_dict: it should hold state and param_groups.")
+        raise HeadwaterError(f"{path} is not the state_dict of an optimizer: it lacks the keys state and param_groups.")
     return state
 
 
 def _numbered(path: Path, groups: list[dict[str, Any]], model: Any) -> dict[int, tuple[str, Tensor]]:
-    """The parameter (name, itself) behind every number of a state_dict.
+    """The name and parameter for every index of a state_dict.
 
-    Trainer.create_optimizer makes two groups, parameters with weight decay and those without, each in the model's
-    order; one group is taken for all parameters in the model's order, as `AdamW(model.parameters())` has them. Only
-    the adapter of a model that has one was trained.
+    Trainer.create_optimizer makes two groups, parameters with and without weight decay, each in the model's order. A
+    single group holds all parameters in the model's order, as in `AdamW(model.parameters())`. If the model has an
+    adapter, only the adapter was trained.
     """
     named = [one for one in model.named_parameters() if not hasattr(model, "peft_config") or "lora_" in one[0]]
     if len(groups) == 1:
@@ -129,8 +131,8 @@ def _numbered(path: Path, groups: list[dict[str, Any]], model: Any) -> dict[int,
         ordered = [[one for one in named if (one[0] in decayed) == wanted] for wanted in (True, False)]
     if [len(group["params"]) for group in groups] != [len(group) for group in ordered]:
         raise HeadwaterError(
-            f"{path} does not fit the model beside it: its groups hold {_counts(len(g['params']) for g in groups)} "
-            f"parameters, and those of transformers' Trainer would hold {_counts(map(len, ordered))}."
+            f"{path} does not fit the model beside it: its groups have {_counts(len(g['params']) for g in groups)} "
+            f"parameters, but transformers' Trainer would make groups of {_counts(map(len, ordered))}."
         )
     numbers = [number for group in groups for number in group["params"]]
     return dict(zip(numbers, [one for group in ordered for one in group], strict=True))

@@ -1,4 +1,4 @@
-"""Methods that look back at a training: gradients at its checkpoints."""
+"""Influence methods that sum over the checkpoints of a training: TracIn, along Adam's steps, EK-FAC, SOURCE."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from headwater.training.options import CheckpointMethod
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingHistory:
-    """A training that is looked back at, and what is asked of it."""
+    """A training with its checkpoints, and the questions about it."""
 
     lm: LanguageModel
-    """The model that came of it."""
+    """The trained model."""
     layers: Sequence[TrackedLayer]
     sequences: Sequence[TokenSequence]
-    """What was trained on: N."""
+    """The training data, N."""
     questions: Sequence[Question]
-    """Q of them."""
+    """The Q questions."""
     checkpoints: Sequence[Checkpoint]
-    """In the order of their steps."""
+    """By step."""
     refit: Callable[[Checkpoint, LanguageModel], EigenCurvature]
-    """EK-FAC of the model at a checkpoint."""
+    """Returns EK-FAC of the model at a checkpoint."""
 
 
 @dataclass(frozen=True)
 class CheckpointTerm:
-    """What of an influence is due to one checkpoint: `factor · ⟨R_q, ∇L(z)⟩`, with the gradients of `lm`."""
+    """The contribution of one checkpoint to an influence: `factor · ⟨R_q, ∇L(z)⟩`, with the gradients of `lm`."""
 
     checkpoint: Checkpoint
     lm: LanguageModel
@@ -53,47 +53,47 @@ class CheckpointTerm:
 
 
 Visit = Callable[[CheckpointTerm], None]
-"""Called with every checkpoint's term. It should keep none of them, so that one model at a time is held."""
+"""Called with the term of each checkpoint. It must not keep the term, so that only one model is in memory."""
 
 
 def tracin(history: TrainingHistory, visit: Visit) -> None:
-    """Σ η ⟨∇L(q), ∇L(z)⟩ over checkpoints, η the learning rate there (Pruthi et al. 2020, TracInCP).
+    """Σ η ⟨∇L(q), ∇L(z)⟩ over checkpoints with learning rates η (TracInCP, Pruthi et al. 2020).
 
-    Where a checkpoint does not say its learning rate, all of them count alike.
+    If a checkpoint has no known learning rate, all checkpoints have the same weight.
     """
     for checkpoint, rate in zip(history.checkpoints, _rates(history), strict=True):
         visit(_plain_term(history, checkpoint, rate))
 
 
 def adam(history: TrainingHistory, visit: Visit) -> None:
-    """Σ η ⟨∇L(q), ∇L(z) / (√v̂ + ε)⟩ over checkpoints: TracIn along Adam's step in place of plain descent's.
+    """Σ η ⟨∇L(q), ∇L(z) / (√v̂ + ε)⟩ over checkpoints: TracIn along Adam's steps instead of gradient descent's.
 
-    v̂ are Adam's second moments at the checkpoint, elementwise. This is Γ of Xia et al. 2024 (LESS, section 3.1) with v
-    as the training left it and without the momentum, which is the same for every example; a product, not a cosine.
+    v̂ are Adam's elementwise second moments at the checkpoint. This is Γ of LESS (Xia et al. 2024, section 3.1) with
+    the v of the training, a dot product in place of a cosine, and no momentum, which is the same for every example.
     """
     for checkpoint, rate in zip(history.checkpoints, _rates(history), strict=True):
         visit(_adam_term(history, checkpoint, rate))
 
 
 def ekfac(history: TrainingHistory, visit: Visit) -> None:
-    """Σ ∇L(q)ᵀ (H + λI)⁻¹ ∇L(z) over checkpoints, gradients and EK-FAC being those of each."""
+    """Σ ∇L(q)ᵀ (H + λI)⁻¹ ∇L(z) over checkpoints, with the gradients and EK-FAC of each checkpoint."""
     for checkpoint in history.checkpoints:
         visit(_ekfac_term(history, checkpoint))
 
 
 def source(history: TrainingHistory, visit: Visit) -> None:
-    """Approximate unrolled differentiation (Bae et al. 2024, SOURCE), one segment of training a checkpoint.
+    """Approximate unrolled differentiation (SOURCE, Bae et al. 2024), with one training segment per checkpoint.
 
-    In a segment of K steps at learning rate η the weights contract along every eigenvector of EK-FAC by e^(−ηKσ), and
-    an example moves them by (1 − e^(−ηKσ))/σ of its gradient. The query's gradient is taken back through the segments,
-    the last first. Adam's step is longer than plain descent's by 1/√v: η is taken over the root of the layer's mean
-    second moment, and σ for the mean loss a token, which is what was trained on.
+    In a segment of K steps at learning rate η, the weights contract along each eigenvector of EK-FAC by e^(−ηKσ), and
+    an example moves them by (1 − e^(−ηKσ))/σ times its gradient. The query's gradient is propagated back through the
+    segments, starting at the last. Adam's step is longer than that of gradient descent by 1/√v, so η is divided by the
+    root of the layer's mean second moment. σ is that of the mean loss per token, the training objective.
     """
     tokens = float(np.mean([one.targets.sum() for one in history.sequences]))
-    reach = _rate_sums(history.checkpoints)
-    carried = question_gradients(history.lm, history.layers, history.questions)
-    for checkpoint, rate_steps in reversed(list(zip(history.checkpoints, reach, strict=True))):
-        carried = _propagate_back(history, checkpoint, rate_steps / tokens, carried=carried, visit=visit)
+    rate_sums = _rate_sums(history.checkpoints)
+    gradients = question_gradients(history.lm, history.layers, history.questions)
+    for checkpoint, rate_sum in reversed(list(zip(history.checkpoints, rate_sums, strict=True))):
+        gradients = _propagate_back(history, checkpoint, rate_sum / tokens, gradients=gradients, visit=visit)
 
 
 METHODS: Mapping[CheckpointMethod, Callable[[TrainingHistory, Visit], None]] = {
@@ -105,9 +105,9 @@ METHODS: Mapping[CheckpointMethod, Callable[[TrainingHistory, Visit], None]] = {
 
 
 def check_checkpoints(history: TrainingHistory, method: CheckpointMethod) -> list[str]:
-    """Fingerprints of the checkpoints' models, in their order, after a look at what `method` needs of each.
+    """Fingerprints of the checkpoints' models, after a check that each has what `method` needs.
 
-    Raises HeadwaterError where something is missing: better now than after the hours that the others take.
+    Raises HeadwaterError if something is missing, before hours are spent on the other checkpoints.
     """
     if method == "source":
         _rate_sums(history.checkpoints)
@@ -125,18 +125,18 @@ def _examined(history: TrainingHistory, method: CheckpointMethod, checkpoint: Ch
 
 @dataclass(frozen=True)
 class TrainingSegment:
-    """A stretch of training about one checkpoint."""
+    """The part of a training that one checkpoint stands for."""
 
     curvature: EigenCurvature
     strides: dict[str, float]
-    """layer -> ηK: how far plain descent would have gone."""
+    """layer -> ηK: the summed learning rate of gradient descent."""
 
     def contracted(self, vectors: Gradients) -> Gradients:
-        """e^(−ηKH) of vectors {layer: [Q, O, I]}."""
+        """e^(−ηKH) v for vectors {layer: [Q, O, I]}."""
         return self._through(vectors, lambda values, stride: torch.exp(-stride * values))
 
     def moved(self, vectors: Gradients) -> Gradients:
-        """(I − e^(−ηKH)) H⁻¹ of vectors {layer: [Q, O, I]}; ηK where nothing curves."""
+        """(I − e^(−ηKH)) H⁻¹ v for vectors {layer: [Q, O, I]}; ηK v along directions without curvature."""
 
         def factor(values: Tensor, stride: float) -> Tensor:
             safe = values.clamp(min=1e-12)
@@ -160,7 +160,7 @@ def _plain_term(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -
 
 
 def _adam_term(history: TrainingHistory, checkpoint: Checkpoint, rate: float) -> CheckpointTerm:
-    """The query's gradient is divided in place of every example's: v̂ is the same for all."""
+    """Divides the query's gradient instead of every example's, since v̂ is the same for all."""
     term = _plain_term(history, checkpoint, rate)
     state = _adam("adam", checkpoint, term.lm)
     for name, gradients in term.preconditioned.items():
@@ -177,22 +177,22 @@ def _ekfac_term(history: TrainingHistory, checkpoint: Checkpoint) -> CheckpointT
 
 
 def _propagate_back(
-    history: TrainingHistory, checkpoint: Checkpoint, rate_steps: float, *, carried: Gradients, visit: Visit
+    history: TrainingHistory, checkpoint: Checkpoint, rate_sum: float, *, gradients: Gradients, visit: Visit
 ) -> Gradients:
-    """The query's gradient before a segment, from that after it."""
+    """The query's gradient before a segment, from its gradient after the segment."""
     lm = _load(history, checkpoint)
-    segment = _segment(history, lm, checkpoint, rate_steps=rate_steps)
-    visit(CheckpointTerm(checkpoint, lm, segment.moved(carried)))
-    return segment.contracted(carried)
+    segment = _segment(history, lm, checkpoint, rate_sum=rate_sum)
+    visit(CheckpointTerm(checkpoint, lm, segment.moved(gradients)))
+    return segment.contracted(gradients)
 
 
 def _segment(
-    history: TrainingHistory, lm: LanguageModel, checkpoint: Checkpoint, *, rate_steps: float
+    history: TrainingHistory, lm: LanguageModel, checkpoint: Checkpoint, *, rate_sum: float
 ) -> TrainingSegment:
     moments = _adam("source", checkpoint, lm).second_moments
     curvature = history.refit(checkpoint, lm)
     strides = {
-        layer.name: rate_steps / math.sqrt(float(kernel_moments(lm, layer.name, moments).mean()))
+        layer.name: rate_sum / math.sqrt(float(kernel_moments(lm, layer.name, moments).mean()))
         for layer in curvature.layers
     }
     return TrainingSegment(curvature, strides)
@@ -204,12 +204,12 @@ def _rates(history: TrainingHistory) -> list[float]:
 
 
 def _rate_sums(checkpoints: Sequence[Checkpoint]) -> list[float]:
-    """Σ η over the steps that led to each checkpoint: as it was logged, or the rate between two the mean of theirs."""
+    """Sum of the learning rates between checkpoints: as logged, or the steps times the mean rate of both ends."""
     steps, rates = [0], [checkpoints[0].rate or 0.0]
     for one in checkpoints:
         if one.rate is None:
             raise HeadwaterError(
-                f"source needs the learning rate at {one.name}, in its trainer_state.json: "
+                f"source needs the learning rate at the checkpoint {one.name}. Write it to its trainer_state.json: "
                 '{"step": …, "learning_rate": …}.'
             )
         steps.append(one.step)
@@ -225,16 +225,16 @@ def _adam(method: CheckpointMethod, checkpoint: Checkpoint, lm: LanguageModel) -
     found = checkpoint.adam(lm)
     if found is None:
         raise HeadwaterError(
-            f"{method} needs to know how long the optimiser's steps were, and {checkpoint.name} has no second moments. "
-            "`headwater train --checkpoints 4` writes them, and transformers' Trainer an optimizer.pt."
+            f"{method} needs the lengths of Adam's steps, and {checkpoint.name} has no second moments. "
+            "`headwater train --checkpoints 4` writes them. transformers' Trainer writes them to optimizer.pt."
         )
     return found
 
 
 def _load(history: TrainingHistory, checkpoint: Checkpoint) -> LanguageModel:
-    """The model there. Raises HeadwaterError where it reads text otherwise than the one that came of the training."""
-    now = history.lm
-    lm = load_model(checkpoint.name, now.loading, device=None if now.loading.device_map else str(now.device))
-    if lm.tokenizer_fingerprint != now.tokenizer_fingerprint:
-        raise HeadwaterError(f"The tokenizer of the checkpoint {checkpoint.name} is not the run's.")
+    """The model of a checkpoint. Raises HeadwaterError if its tokenizer differs from that of the trained model."""
+    final = history.lm
+    lm = load_model(checkpoint.name, final.loading, device=None if final.loading.device_map else str(final.device))
+    if lm.tokenizer_fingerprint != final.tokenizer_fingerprint:
+        raise HeadwaterError(f"The tokenizer of the checkpoint {checkpoint.name} differs from the run's.")
     return lm

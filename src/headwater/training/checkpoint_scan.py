@@ -1,4 +1,4 @@
-"""Scores of the whole corpus at every checkpoint of a training, streamed to one Parquet file in constant memory."""
+"""Scores the whole corpus at every checkpoint of a training and streams them to one Parquet file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from headwater.training.options import CheckpointScanOptions
 
 @dataclass(frozen=True)
 class _Scan:
-    """What is written: one row an example, `id`, a column for each question, and `<question>@<step>` for each step."""
+    """A scan of checkpoints: the file has one row per example with `id`, one column per question, and one column
+    `<question>@<step>` per question and checkpoint."""
 
     scoring: ExactScoring
     history: TrainingHistory
@@ -47,7 +48,7 @@ class _Scan:
         return [question.id for question in self.history.questions]
 
     def columns(self, query: str) -> list[str]:
-        """The columns of a question that hold the part of each checkpoint."""
+        """The columns with the contribution of each checkpoint to a question."""
         return [f"{query}@{checkpoint.step}" for checkpoint in self.history.checkpoints]
 
     def schema(self, binding: str) -> Any:
@@ -58,19 +59,20 @@ class _Scan:
 
     @property
     def binding(self) -> str:
-        """What the scores depend on."""
+        """Everything that the scores depend on, as JSON."""
         checkpoints = self.history.checkpoints
         steps = [checkpoint.step for checkpoint in checkpoints]
-        seen = list(zip(steps, check_checkpoints(self.history, self.options.method), strict=True))
+        models = list(zip(steps, check_checkpoints(self.history, self.options.method), strict=True))
         rates = [(checkpoint.rate, checkpoint.rate_sum) for checkpoint in checkpoints]
-        settings = {"method": self.options.method, "checkpoints": seen, "rates": rates, "rank": self.options.query_rank}
+        settings: dict[str, Any] = {"method": self.options.method, "rank": self.options.query_rank}
+        settings |= {"checkpoints": models, "rates": rates}
         return json.dumps({**self.scoring.binding_of(self.history.questions), **settings}, sort_keys=True)
 
 
 def history(
     scoring: ExactScoring, questions: Sequence[Question], checkpoints: str | Path, *, refit: Refit, folder: Path
 ) -> TrainingHistory:
-    """The training of a run's model at its `checkpoints`; curvatures that are fitted there are kept in `folder`."""
+    """The training of a run's model, read from `checkpoints`. Their fitted curvatures are stored in `folder`."""
     context = scoring.context
     return TrainingHistory(
         lm=context.lm,
@@ -85,46 +87,46 @@ def history(
 def scan_checkpoints(
     scoring: ExactScoring, history: TrainingHistory, output: Path, *, options: CheckpointScanOptions
 ) -> Path:
-    """Write the part of each checkpoint in the influence of every example on every question, and the sums.
+    """Write each checkpoint's contribution to the influence of every example on every question, and the sums.
 
-    Finished checkpoints, and the finished shards of the current one, are kept in `<output>.checkpoints/`; run again
-    after an interruption, only what is missing is computed. If `output` already holds this scan, nothing is done.
-    Raises HeadwaterError where a checkpoint lacks what the method needs, or two columns would share a name.
+    Memory use does not grow with the corpus. Finished checkpoints and shards are stored in `<output>.checkpoints/`, so
+    that an interrupted scan resumes there. If `output` already contains this scan, nothing is done. Raises
+    HeadwaterError if a checkpoint lacks what the method needs, or if two columns would have the same name.
     """
     if options.damping is not None and options.method != "ekfac":
-        raise HeadwaterError(f"--damping: {options.method} is not damped. Leave it out, or choose --method ekfac.")
-    made = _Scan(scoring, history, options)
-    binding = made.binding
-    schema = made.schema(binding)
+        raise HeadwaterError(f"--damping: {options.method} is not damped. Omit the option, or choose --method ekfac.")
+    scan = _Scan(scoring, history, options)
+    binding = scan.binding
+    schema = scan.schema(binding)
     total = len(scoring.context.corpus)
     if bound_to(output, binding):
         scoring.context.execution.report(Step(stage="scan", done=total, total=total, tokens=0))
         return output
     folder = output.with_name(output.name + ".checkpoints")
     with exclusive(folder):
-        factors = _scan_each(made, folder, binding)
-        with replacing(output) as whole, pq.ParquetWriter(whole, schema, write_page_checksum=True) as writer:
-            for table in _added_up(made, folder, factors, schema=schema):
+        factors = _scan_each(scan, folder, binding)
+        with replacing(output) as part, pq.ParquetWriter(part, schema, write_page_checksum=True) as writer:
+            for table in _summed_tables(scan, folder, factors, schema=schema):
                 writer.write_table(table)
     shutil.rmtree(folder)
     return output
 
 
 def refit_at(refit: Refit, folder: Path, damping: Damping, checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
-    """EK-FAC of the model at a checkpoint, fitted as the run's own curvature was, and kept in `folder`."""
+    """EK-FAC of the model at a checkpoint, fitted with the settings of the run's curvature and stored in `folder`."""
 
     def report(step: Step) -> None:
         refit.execution.report(replace(step, stage=f"{step.stage} {checkpoint.step:,}"))
 
-    there = replace(refit, execution=replace(refit.execution, report=report))
-    path = there.fit(lm, folder / f"step-{checkpoint.step}")
-    found = load_curvature(path, damping, str(lm.device))[0]
-    assert isinstance(found, EigenCurvature)
-    return found
+    reporting = replace(refit, execution=replace(refit.execution, report=report))
+    path = reporting.fit(lm, folder / f"step-{checkpoint.step}")
+    curvature = load_curvature(path, damping, str(lm.device))[0]
+    assert isinstance(curvature, EigenCurvature)
+    return curvature
 
 
 def _scan_each(scan: _Scan, folder: Path, binding: str) -> list[float]:
-    """Write ⟨R_q, ∇L(z)⟩ of every checkpoint to a file of its own; returns their factors, in their order."""
+    """Write ⟨R_q, ∇L(z)⟩ of each checkpoint to its own file. Returns the factor of each checkpoint."""
     factors: dict[int, float] = {}
     context = scan.scoring.context
 
@@ -154,8 +156,8 @@ def _part(folder: Path, step: int) -> Path:
     return folder / f"{step}.parquet"
 
 
-def _added_up(scan: _Scan, folder: Path, factors: Sequence[float], *, schema: Any) -> Iterator[Any]:
-    """Tables of a shard each: the checkpoints' shares side by side, and their sums."""
+def _summed_tables(scan: _Scan, folder: Path, factors: Sequence[float], *, schema: Any) -> Iterator[Any]:
+    """One table per shard, with the contributions of the checkpoints and their sums."""
     with ExitStack() as opened:
         paths = [_part(folder, checkpoint.step) for checkpoint in scan.history.checkpoints]
         files = [opened.enter_context(pq.ParquetFile(path)) for path in paths]

@@ -1,4 +1,4 @@
-"""The checkpoints of a training: folders of models, or revisions of a model on the hub."""
+"""Finds and reads the checkpoints of a training: model folders, or revisions of a model on the hub."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _STEP = re.compile(r"(?:step|checkpoint)[-_]?(\d+)|(\d+)$")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model on its way, as `headwater train` or transformers' Trainer wrote it; of somebody else's less is known."""
+    """A model during training, written by `headwater train`, transformers' Trainer or another program."""
 
     name: str
-    """The path of its folder, or its hub name with @revision."""
+    """Path of its folder, or its hub name with @revision."""
     step: int
     rate: float | None
-    """Learning rate there, or the mean since the checkpoint before where the training logged its rates; None where
-    the checkpoint does not say."""
+    """Learning rate at the checkpoint. If the training logged its rates, the mean since the previous checkpoint. None
+    if unknown."""
     rate_sum: float | None = None
-    """Σ of the learning rates of the steps since the checkpoint before, where the training logged them."""
+    """Sum of the learning rates of the steps since the previous checkpoint; None if the training did not log them."""
 
     def adam(self, lm: LanguageModel) -> Adam | None:
-        """The optimiser's state there, `lm` being the model there, or None where the checkpoint has none."""
+        """The optimizer state at the checkpoint, or None. `lm` is the model loaded from the checkpoint."""
         return adam_beside(Path(self.name), lm)
 
 
 def read_checkpoints(source: str | Path) -> list[Checkpoint]:
-    """The checkpoints that a training left, in the order of their steps.
+    """The checkpoints of a training, by step.
 
-    `source` is a folder of model folders named `step-<n>` or `checkpoint-<n>`, or a list of names with commas between:
-    hub names with a revision that says the step (`org/model@step1000`), or model folders. Raises HeadwaterError where
-    there is none, a name says no step, or two say the same.
+    `source` is a folder of model folders named `step-<n>` or `checkpoint-<n>`, or a comma-separated list of hub names
+    with a revision that contains the step (`org/model@step1000`) or model folders. Raises HeadwaterError if there is no
+    checkpoint, if a name has no step, or if two have the same step.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -52,13 +52,13 @@ def read_checkpoints(source: str | Path) -> list[Checkpoint]:
         names = [_named(name.strip()) for name in str(source).split(",")] if set("@,") & set(str(source)) else []
     if not names:
         raise HeadwaterError(
-            f"--checkpoints {source}: there is no checkpoint in it. It should hold model folders named step-<number> "
-            "(`headwater train --checkpoints 4` writes such) or checkpoint-<number>, or be a list of revisions on the "
-            "hub: org/model@step1000,org/model@step2000."
+            f"--checkpoints {source}: there is no checkpoint in it. Name a folder of model folders called "
+            "step-<number> (`headwater train --checkpoints 4` writes them) or checkpoint-<number>, or a list of "
+            "revisions on the hub: org/model@step1000,org/model@step2000."
         )
     by_step = {_step_of(name): name for name in names}
     if len(by_step) < len(names):
-        raise HeadwaterError(f"--checkpoints {source}: two checkpoints are of the same step.")
+        raise HeadwaterError(f"--checkpoints {source}: two checkpoints have the same step.")
     steps = sorted(by_step)
     states = [_state(by_step[step], step) for step in steps]
     logged = {step: rate for state in states for step, rate in state.logged.items()}
@@ -73,30 +73,32 @@ def _is_model(path: Path) -> bool:
 
 
 def _named(name: str) -> str:
-    """A name of a list. Raises HeadwaterError where it is neither a revision on the hub nor a model's folder."""
+    """A name of a list. Raises HeadwaterError if it is neither a revision on the hub nor a model folder."""
     if _is_model(folder := Path(name).expanduser()):
         return str(folder.resolve())
     if "@" not in name:
-        raise HeadwaterError(f"--checkpoints: {name!r} is no model's folder, and names no revision on the hub.")
+        raise HeadwaterError(
+            f"--checkpoints: {name!r} is neither a model folder nor a revision, as in org/model@step1000."
+        )
     return name
 
 
 def _step_of(name: str) -> int:
-    """The step that a folder or a revision says in its name. Raises HeadwaterError where it says none."""
+    """The step in the name of a folder or revision. Raises HeadwaterError if there is none."""
     found = _STEP.search(Path(name).name.rpartition("@")[2])
     if found is None:
-        raise HeadwaterError(f"--checkpoints: {name} does not say its step, as in org/model@step1000.")
+        raise HeadwaterError(f"--checkpoints: the name {name} contains no step, as in org/model@step1000.")
     return int(found[1] or found[2])
 
 
 @dataclass(frozen=True)
 class _State:
-    """What the files of a checkpoint say of the learning rate."""
+    """Learning rates in the files of a checkpoint."""
 
     rate: float | None
-    """There, as `ModelWriter` writes it."""
+    """The rate at the checkpoint, written by `ModelWriter`."""
     logged: dict[int, float]
-    """step -> rate, as transformers' Trainer logs it, and leaves it in its optimiser."""
+    """step -> rate, from the log and optimizer state of transformers' Trainer."""
 
 
 def _state(name: str, step: int) -> _State:
@@ -112,7 +114,7 @@ def _state(name: str, step: int) -> _State:
 
 
 def _checkpoint(name: str, before: int, step: int, *, state: _State, logged: Mapping[int, float]) -> Checkpoint:
-    """The checkpoint of a name; the one before it is of step `before`."""
+    """The checkpoint of a name. `before` is the step of the previous checkpoint."""
     if not state.logged or step == before:
         return Checkpoint(name, step, state.rate)
     rate_sum = _rate_sum(logged, before, step)
@@ -120,9 +122,9 @@ def _checkpoint(name: str, before: int, step: int, *, state: _State, logged: Map
 
 
 def _rate_sum(logged: Mapping[int, float], before: int, step: int) -> float:
-    """Σ η of the steps after `before` up to `step`. Rates between two that are logged lie on the line between them.
+    """Sum of the learning rates of the steps after `before` up to `step`, interpolated linearly between logged rates.
 
-    The rate at a checkpoint alone would say little of the steps that led there: most schedules end at zero.
+    The rate at a checkpoint alone says little about the steps before it: most schedules end at zero.
     """
     steps = sorted(logged)
     return float(np.interp(np.arange(before + 1, step + 1), steps, [logged[one] for one in steps]).sum())

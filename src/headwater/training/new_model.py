@@ -1,4 +1,4 @@
-"""From texts to a trained model on disk, with a tokenizer made for them."""
+"""Trains a tokenizer and a new model on texts and saves both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HIDDEN, LAYERS, HEADS, POSITIONS = 96, 2, 4, 256
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model that was made."""
+    """A newly trained model."""
 
     trained: TrainingResult
     parameters: int
@@ -34,14 +34,14 @@ class NewModel:
 
 @dataclass(frozen=True)
 class Design:
-    """What a model is, before it has learned anything."""
+    """Architecture and vocabulary of a new model, and how many checkpoints are saved."""
 
     config: Path | None = None
-    """A transformers `config.json`; None is a small GPT-Neo. Vocabulary and special tokens are the tokenizer's."""
+    """A transformers `config.json`; None is a small GPT-Neo. Vocabulary and special tokens come from the tokenizer."""
     vocabulary: int = VOCABULARY
-    """Tokens, at most."""
+    """Maximum number of tokens."""
     checkpoints: int = 0
-    """Models kept on the way, at equal distances, the last at the end."""
+    """Checkpoints saved at equal intervals, the last at the end."""
 
 
 def make_model(
@@ -52,24 +52,25 @@ def make_model(
     design: Design = Design(),
     watch: Callable[[TrainingStep], None] = lambda _: None,
 ) -> NewModel:
-    """Train a tokenizer and a model on `texts` and save both to `out`, with the recipe. The same seed, the same model.
+    """Train a tokenizer and a model on `texts` and save both to `out`. The same recipe gives the same model.
 
-    Every text is one sequence, of which all tokens but the first are predicted; one of fewer than two tokens is left
-    out, as in the corpus of a run. Raises HeadwaterError where the configuration cannot be used.
+    Each text is one sequence, in which all tokens but the first are predicted. A text of fewer than two tokens is left
+    out, as in the corpus of a run. Raises HeadwaterError if the configuration cannot be used.
     """
     tokenizer = train_tokenizer(texts, design.vocabulary)
     config = small_config(len(tokenizer)) if design.config is None else _read_config(design.config, tokenizer)
     model = fresh_model(config, recipe)
-    every = enumerate(tokenizer(list(texts))["input_ids"])
-    sequences = [all_targets(ids, str(row)) for row, ids in every if len(ids) > 1]
-    read = recipe.sequences(sequences, tokenizer, max_positions(config))
-    trained = train(model, read, recipe, watch=ModelWriter(out, model, tokenizer, design.checkpoints).watching(watch))
+    numbered = enumerate(tokenizer(list(texts))["input_ids"])
+    sequences = [all_targets(ids, str(row)) for row, ids in numbered if len(ids) > 1]
+    writer = ModelWriter(out, model, tokenizer, design.checkpoints)
+    training_data = recipe.sequences(sequences, tokenizer, max_positions(config))
+    trained = train(model, training_data, recipe, watch=writer.watching(watch))
     recipe.save(out)
     return NewModel(trained, sum(parameter.numel() for parameter in model.parameters()), len(tokenizer))
 
 
 def train_tokenizer(stories: Sequence[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
-    """A byte-level BPE made for the stories."""
+    """A byte-level BPE tokenizer trained on the stories."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -84,7 +85,7 @@ def train_tokenizer(stories: Sequence[str], vocabulary: int = VOCABULARY) -> Pre
 
 
 def small_config(vocabulary: int) -> GPTNeoConfig:
-    """Two layers, one global and one local, for texts of up to 256 tokens."""
+    """A GPT-Neo of two layers, with global and local attention, for texts of up to 256 tokens."""
     return GPTNeoConfig(
         vocab_size=vocabulary,
         hidden_size=HIDDEN,
@@ -112,9 +113,9 @@ def _read_config(path: Path, tokenizer: PreTrainedTokenizerFast) -> Any:
         own |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         return AutoConfig.for_model(kind, **(fields | own))
     except OSError as error:
-        raise HeadwaterError(f"--config {path}: it cannot be read: {error.strerror}.") from error
+        raise HeadwaterError(f"--config {path} cannot be read: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError) as error:
         raise HeadwaterError(
-            f"--config {path} is no configuration of a causal language model: {error}. Give the config.json that "
-            'transformers writes, or one by hand with "model_type" and what differs from its defaults.'
+            f"--config {path} is not the configuration of a causal language model: {error}. Give a config.json that "
+            'transformers wrote, or a JSON object with "model_type" and the fields that differ from its defaults.'
         ) from error

@@ -1,4 +1,4 @@
-"""Options of looking back at a training. Loads no torch."""
+"""Options of a scan over the checkpoints of a training. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headwater.attribution.options import Damping, QueryRank
 from headwater.base.options import Option
 
 CheckpointMethod = Literal["tracin", "adam", "ekfac", "source"]
-"""How the checkpoints of a training are added up."""
+"""How the checkpoints of a training are summed."""
 
 
 @dataclass(frozen=True, kw_only=True)

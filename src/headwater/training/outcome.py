@@ -1,4 +1,4 @@
-"""What a model says to questions: all that is kept of a retrained one."""
+"""Losses and correctness of a model on questions: all that is stored of a retrained model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from headwater.lm.load import LanguageModel
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model makes of Q questions."""
+    """Results of one model on Q questions."""
 
     losses: list[float]
-    """[Q] summed loss of the selected tokens in nats, less that of the contrast where there is one."""
+    """[Q] summed loss of the selected tokens in nats, minus that of the contrast, if there is one."""
     correct: list[bool]
-    """[Q] whether each selected token is the likeliest after those before it: greedy decoding says them all."""
+    """[Q] whether greedy decoding gives every selected token."""
 
 
 @torch.no_grad()
 def measure(lm: LanguageModel, questions: Sequence[Question]) -> Outcome:
-    """Ask the model every question, in float32 or better."""
+    """Measure the model on every question, with logits in float32 or better."""
     losses: list[float] = []
     correct: list[bool] = []
     for question in questions:

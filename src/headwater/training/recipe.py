@@ -1,4 +1,4 @@
-"""A recipe: all that makes a model out of token sequences, but for its architecture and the sequences."""
+"""A training recipe, `train.json`: every setting of a training but the architecture and the data."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from headwater.corpus.batches import TokenSequence
 from headwater.errors import HeadwaterError
 
 RECIPE_FILE = "train.json"
-"""Beside a model's weights."""
+"""Name of the file beside a model's weights."""
 
 
 class Recipe(BaseModel):
-    """How a model was trained with AdamW (Loshchilov & Hutter 2019): `train.json`."""
+    """How a model is trained with AdamW (Loshchilov & Hutter 2019)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     epochs: Annotated[int, Field(ge=1)] = 14
     batch: Annotated[int, Field(ge=1)] = 8
-    """Sequences a step."""
+    """Sequences per step."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-3
-    """At its peak."""
+    """Peak learning rate."""
     warm_up: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """The share of the steps over which the learning rate rises to its peak."""
+    """Share of the steps over which the learning rate rises to its peak."""
     last_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """The share of the peak that a cosine brings it down to."""
+    """Share of the peak at which the cosine schedule ends."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """The default keeps a gradient in what has been learned by heart; without it influence has nothing left to find."""
+    """The default keeps gradients of memorised examples above zero. Without gradients, influence finds nothing."""
     clip: Annotated[float, Field(gt=0)] = 1.0
-    """Longest gradient, of all weights together."""
+    """Maximum norm of the gradient over all weights."""
     seed: int = 0
-    """Of the first weights and of the order of the sequences."""
+    """Determines the initial weights and the order of the sequences."""
     end: bool = True
     """Whether the end-of-text token follows every sequence."""
     start: str | None = None
-    """Hub name or path of the model that training begins from; None is random weights."""
+    """Hub name or path of the model that training starts from; None is random weights."""
 
     def rate(self, done: float) -> float:
-        """The learning rate when the share `done` of the steps is done: a warm-up, then a cosine."""
+        """The learning rate after the share `done` of the steps: a warm-up, then a cosine."""
         rising = min(1.0, (done + 1e-4) / self.warm_up)
         return (
             self.learning_rate * rising * (self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * done)))
         )
 
     def sequences(self, given: Sequence[TokenSequence], tokenizer: Any, longest: int) -> list[TokenSequence]:
-        """What the model is trained on: the sequences, each with its end where the recipe says so, cut to `longest`."""
+        """The training data: the sequences cut to `longest`, each with an end-of-text token if the recipe says so."""
         if not self.end:
             return [TokenSequence(one.id, one.input_ids[:longest], one.targets[:longest]) for one in given]
         if tokenizer.eos_token_id is None:
@@ -72,7 +72,7 @@ class Recipe(BaseModel):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Raises HeadwaterError where `path` is no recipe, naming the field."""
+    """The recipe in `path`. Raises HeadwaterError, which names the field, if the file is not a recipe."""
     try:
         return Recipe.model_validate_json(path.read_bytes(), strict=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A trained model on disk, and the moments on the way that can be looked back at."""
+"""Writes a trained model and its checkpoints to disk."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from headwater.training.train import TrainingStep
 
 @dataclass(frozen=True)
 class ModelWriter:
-    """What is written while a model is trained, and where."""
+    """Writes the model and its checkpoints while it is trained."""
 
     out: Path
     model: Any
     tokenizer: Any
     checkpoints: int = 0
-    """At equal distances, the last at the end."""
+    """Number of checkpoints, at equal intervals, the last at the end."""
 
     def watching(self, watch: Callable[[TrainingStep], None]) -> Callable[[TrainingStep], None]:
-        """A watch of the training that writes what is due, and passes on to another."""
+        """A callback for `train` that writes what is due and then calls `watch`."""
 
-        def both(moment: TrainingStep) -> None:
-            due = moment.step * self.checkpoints // moment.steps > (moment.step - 1) * self.checkpoints // moment.steps
+        def both(now: TrainingStep) -> None:
+            due = now.step * self.checkpoints // now.steps > (now.step - 1) * self.checkpoints // now.steps
             if due:
-                part = self.out / "checkpoints" / f"step-{moment.step:05d}.part"
-                self._write(part, moment)
+                part = self.out / "checkpoints" / f"step-{now.step:05d}.part"
+                self._write(part, now)
                 shutil.rmtree(part.with_suffix(""), ignore_errors=True)
                 part.rename(part.with_suffix(""))
-            if moment.step == moment.steps:
-                self._write(self.out, moment)
-            watch(moment)
+            if now.step == now.steps:
+                self._write(self.out, now)
+            watch(now)
 
         return both
 
-    def _write(self, folder: Path, moment: TrainingStep) -> None:
+    def _write(self, folder: Path, now: TrainingStep) -> None:
         transformers_logging.disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        save_tensors(folder / MOMENTS_FILE, moment.second_moments(), {"step": str(moment.step)})
-        state = {"step": moment.step, "steps": moment.steps, "learning_rate": moment.rate, "loss": moment.loss}
+        save_tensors(folder / MOMENTS_FILE, now.second_moments(), {"step": str(now.step)})
+        state = {"step": now.step, "steps": now.steps, "learning_rate": now.rate, "loss": now.loss}
         write_text(folder / STATE_FILE, json.dumps(state) + "\n")

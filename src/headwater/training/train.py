@@ -1,4 +1,4 @@
-"""Training a causal language model on token sequences, the same for the same recipe however many cores there are."""
+"""Trains a causal language model on token sequences, with the same result on any number of cores."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from headwater.lm.kernels import use_sdpa
 from headwater.training.recipe import Recipe
 
 REPORT_EVERY = 10
-"""Steps; drawing takes its time from the cores that train."""
+"""Steps between reports. Drawing progress takes CPU time from the training."""
 Gradients = Callable[[Any, Sequence[TokenSequence]], tuple[float, list[Tensor]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStep:
-    """A training between two steps."""
+    """State of a training after a step."""
 
     step: int
     steps: int
     loss: float
-    """Of the last batch, nats a token."""
+    """Loss of the last batch in nats per token."""
     rate: float
     """Learning rate of the last step."""
     second_moments: Callable[[], dict[str, Tensor]]
-    """Adam's running mean of squared gradients by parameter, its start at zero made up for."""
+    """Adam's running mean of squared gradients by parameter, with bias correction."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a training."""
+    """Result of a training."""
 
     steps: int
     loss: float
-    """Mean loss in nats a token over the last epoch."""
+    """Mean loss in nats per token over the last epoch."""
     seconds: float
 
 
 def fresh_model(config: Any, recipe: Recipe) -> Any:
-    """The model that training begins with: the recipe's start, or random weights from its seed."""
+    """The model that training starts from: the recipe's start, or random weights from its seed."""
     torch.manual_seed(recipe.seed)
     if recipe.start is None:
-        own: Any = type(config).from_dict(config.to_dict())  # a loaded model's also says which attention it runs
+        own: Any = type(config).from_dict(config.to_dict())  # drops the attention implementation of a loaded model
         model: Any = AutoModelForCausalLM.from_config(own, dtype=torch.float32)
     else:
         try:
@@ -73,13 +73,13 @@ def train(
     watch: Callable[[TrainingStep], None] | None = None,
     threads: int = 2,
 ) -> TrainingResult:
-    """Train `model` in place on `sequences` as they are. It is left in eval mode.
+    """Train `model` in place on `sequences`, and set it to eval mode.
 
-    `watch` is called after every step. One or two `threads` make no difference to the result. Raises HeadwaterError
-    where there is nothing to learn, or the loss leaves the finite numbers.
+    `watch` is called after every step. The result does not depend on the number of `threads`, one or two. Raises
+    HeadwaterError if there is no sequence, or if the loss becomes infinite or NaN.
     """
     if not sequences:
-        raise HeadwaterError("There is no sequence to train on.")
+        raise HeadwaterError("There is no sequence to train on: the corpus is empty.")
     start = time.monotonic()
     model.train()
     named = dict(model.named_parameters())
@@ -104,7 +104,7 @@ def train(
                 loss, found = gradients(model, batch)
                 if not math.isfinite(loss):
                     raise HeadwaterError(
-                        f"The loss is {loss} at step {step + 1} of {steps}. Lower the recipe's learning_rate, or clip."
+                        f"The loss is {loss} at step {step + 1} of {steps}. Lower learning_rate or clip in the recipe."
                     )
                 for parameter, gradient in zip(parameters, found, strict=True):
                     parameter.grad = gradient
@@ -120,24 +120,24 @@ def train(
 
 
 def gradients_of(model: Any, sequences: Sequence[TokenSequence]) -> tuple[Tensor, ...]:
-    """Gradients of the mean loss a token over the sequences, in the order of the model's parameters."""
+    """Gradients of the mean loss per token over the sequences, in the order of the model's parameters."""
     return _loss_and_gradients(model, sequences, sum(int(one.targets.sum()) for one in sequences))[1]
 
 
 def reporting(on_step: Callable[[int, int, float], None]) -> Callable[[TrainingStep], None]:
-    """A watch that tells `on_step` (step, steps, loss) now and then."""
+    """A `watch` callback that calls `on_step` with (step, steps, loss) every few steps."""
 
-    def watch(moment: TrainingStep) -> None:
-        if moment.step % REPORT_EVERY == 0 or moment.step == moment.steps:
-            on_step(moment.step, moment.steps, moment.loss)
+    def watch(now: TrainingStep) -> None:
+        if now.step % REPORT_EVERY == 0 or now.step == now.steps:
+            on_step(now.step, now.steps, now.loss)
 
     return watch
 
 
 def _drops_out(model: Any) -> bool:
-    """Whether chance is drawn in a pass, which two threads would draw in any order.
+    """Whether the model has dropout, whose random numbers two threads would draw in an undefined order.
 
-    Some architectures have a module for it, others only a number: `attention_dropout` of their attention.
+    Some architectures have dropout modules. Others have only a number, such as `attention_dropout` of their attention.
     """
     modules = list(model.modules())
     rates = [module.p for module in modules if isinstance(module, torch.nn.Dropout)]
@@ -146,7 +146,7 @@ def _drops_out(model: Any) -> bool:
 
 
 def _batches(sequences: Sequence[TokenSequence], size: int, rng: random.Random) -> list[list[TokenSequence]]:
-    """Shuffled batches of sequences of like length."""
+    """Shuffled batches of sequences of similar length."""
     order = list(range(len(sequences)))
     rng.shuffle(order)
     window = 16 * size
@@ -160,10 +160,10 @@ def _batches(sequences: Sequence[TokenSequence], size: int, rng: random.Random) 
 
 @contextmanager
 def _gradient_workers(count: int) -> Iterator[Gradients]:
-    """A function (model, batch) -> (mean loss, its gradients), each half of the batch in a thread of its own.
+    """A function (model, batch) -> (mean loss, gradients) that computes each half of the batch in its own thread.
 
-    Small matrices gain nothing from two threads that share one product: halving the batch instead is a third faster,
-    and the result does not depend on how many cores there are.
+    With small matrices, two threads per matrix product bring nothing. Splitting the batch is a third faster, and the
+    result does not depend on the number of cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -185,7 +185,7 @@ def _gradient_workers(count: int) -> Iterator[Gradients]:
 def _loss_and_gradients(
     model: Any, sequences: Sequence[TokenSequence], targets: int
 ) -> tuple[float, tuple[Tensor, ...]]:
-    """Summed loss over `targets`, and its gradients. Right padding is never looked at, so no padding mask is needed."""
+    """Summed loss divided by `targets`, and its gradients. Attention is causal, so right padding needs no mask."""
     width = max(len(one.input_ids) for one in sequences)
     ids = torch.zeros(len(sequences), width, dtype=torch.long)
     counts = torch.zeros(len(sequences), width, dtype=torch.bool)
