@@ -217,7 +217,7 @@ def test_warnings_are_ours_or_kept_out(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_an_application_that_logs_for_itself_gets_our_records(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "headwater"):
-        logs.ready()
+        logs.set_up_by_default()
         logs.tell("half done", "progress", stage="scores", done=5)
     (record,) = caplog.records
     assert (record.name, record.getMessage()) == ("headwater", "half done")

@@ -7,18 +7,22 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.attribution.duplicates import families, near_duplicates
+from headwater.attribution.duplicates import families, near_duplicates, shingles
 
 HEN = "Once upon a time there was a small red hen who lived in a blue house by the sea and loved to sing all day long."
 
 
+def alike(first: str, second: str) -> bool:
+    return near_duplicates(shingles(first), shingles(second))
+
+
 def test_another_name_or_another_mark_is_a_near_duplicate_and_another_story_is_not() -> None:
-    assert near_duplicates(HEN, HEN.upper().replace(",", " !"))
-    assert near_duplicates(HEN, HEN.replace("long", "through"))
-    assert not near_duplicates(HEN, HEN.replace("hen", "fox").replace("house", "boat").replace("sing", "sail"))
-    assert not near_duplicates(HEN, "Tom lost his hat.")
-    assert not near_duplicates("one two", "one three")
-    assert near_duplicates("One, two!", "one two")
+    assert alike(HEN, HEN.upper().replace(",", " !"))
+    assert alike(HEN, HEN.replace("long", "through"))
+    assert not alike(HEN, HEN.replace("hen", "fox").replace("house", "boat").replace("sing", "sail"))
+    assert not alike(HEN, "Tom lost his hat.")
+    assert not alike("one two", "one three")
+    assert alike("One, two!", "one two")
 
 
 def test_the_strongest_keeps_its_place_and_the_reader_stops_as_soon_as_it_has_enough() -> None:
@@ -43,4 +47,4 @@ def test_every_example_is_in_exactly_one_family(texts: list[str]) -> None:
     found = list(families(enumerate(texts)))
     everyone = [position for family in found for position in (family.position, *family.others)]
     assert sorted(everyone) == list(range(len(texts)))
-    assert all(near_duplicates(texts[f.position], texts[other]) for f in found for other in f.others)
+    assert all(alike(texts[f.position], texts[other]) for f in found for other in f.others)

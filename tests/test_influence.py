@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +10,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from headwater.attribution.preconditioned import PreconditionedQueries, SequenceGradients, loss_gradients
 from headwater.attribution.question import Question, make_question
 from headwater.attribution.scores import (
-    LayerScores,
+    Rows,
     Scores,
     SelfInfluence,
     TokenScores,
     WhitenedGradients,
 )
 from headwater.attribution.strongest import both_ends
-from headwater.corpus.batches import TokenSequence, pad
+from headwater.corpus.batches import Batch, TokenSequence, pad
 from headwater.curvature.base import Curvature, identity
 from headwater.curvature.fit import fit_curvature
 from headwater.curvature.workbench import Workbench
 from headwater.errors import HeadwaterError
-from headwater.gradients.factored import Gradients, LowRank
+from headwater.gradients.factored import FactoredGradient, Gradients, LowRank, inner
 from headwater.lm.capture import Labels, token_losses
 from headwater.lm.layers import choose_layers, stepped
 from headwater.lm.load import LanguageModel
@@ -43,6 +44,18 @@ QUERIES = random_sequences(3, VOCABULARY, seed=22)
 def preconditioned(lm: LanguageModel, curvature: Curvature, sequences: Sequence[TokenSequence]) -> Gradients:
     """R of every sequence."""
     return loss_gradients(lm, curvature.layers, sequences, curvature=curvature)
+
+
+class LayerScores(Rows):
+    """[N, L, Q] influence by layer. The sum over L is `Scores`."""
+
+    def __init__(self, preconditioned: Mapping[str, Tensor | LowRank]) -> None:
+        super().__init__()
+        self.preconditioned = preconditioned
+
+    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
+        parts = [inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()]
+        self.add(batch, torch.stack(parts, dim=1))
 
 
 def sweep(sequences: list[TokenSequence] = CORPUS, budget: int = 100) -> Sweep:

@@ -125,7 +125,7 @@ def test_everything_the_example_brings_works_from_the_command_line(
 
 
 @pytest.mark.usefixtures("example")
-@pytest.mark.parametrize("kind", [*CURVATURES.ours, "shampoo"])
+@pytest.mark.parametrize("kind", [*CURVATURES.builtin, "shampoo"])
 def test_every_curvature_keeps_the_laws_that_the_docs_ask_of_it(kind: str, tmp_path: Path) -> None:
     """In float64, on layers that share their input: symmetric, positive, of one piece with its own whitening."""
     lm = tiny_lm("llama")
@@ -229,7 +229,7 @@ def test_names_are_known_without_loading_anything_and_trouble_is_said_only_when_
     )
     install(tmp_path, "headwater-twin", "1.0", {"headwater.solvers": {"odd": "trouble_a:KIND"}})
     monkeypatch.syspath_prepend(tmp_path)
-    assert [name for name in CURVATURES.names() if name not in CURVATURES.ours] == ["worn", "lost"]
+    assert [name for name in CURVATURES.names() if name not in CURVATURES.builtin] == ["worn", "lost"]
     assert "trouble_b" not in sys.modules
     said = {
         ("headwater.curvatures", "ekfac"): "more than one curvature named 'ekfac': of Headwater itself and of "
@@ -270,7 +270,7 @@ def test_a_name_that_nobody_has_is_refused_with_those_there_are(group: Any, mess
 
 def test_all_of_ours_can_be_loaded() -> None:
     for group in GROUPS:
-        for name in group.ours:
+        for name in group.builtin:
             assert group.load(name) is not None
             assert group.package(name) == ""
 

@@ -31,18 +31,13 @@ def families(ranked: Iterable[tuple[int, str]]) -> Iterator[Family]:
     heads: list[tuple[frozenset[str], Family]] = []
     for position, text in ranked:
         runs = shingles(text)
-        family = next((family for earlier, family in heads if _alike(earlier, runs)), None)
+        family = next((family for earlier, family in heads if near_duplicates(earlier, runs)), None)
         if family is not None:
             family.others.append(position)
             continue
         family = Family(position)
         heads.append((runs, family))
         yield family
-
-
-def near_duplicates(first: str, second: str) -> bool:
-    """Whether two texts are near-duplicates of each other."""
-    return _alike(shingles(first), shingles(second))
 
 
 @lru_cache(maxsize=4096)
@@ -54,6 +49,7 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[k : k + SHINGLE_WORDS]) for k in range(len(words) - SHINGLE_WORDS + 1))
 
 
-def _alike(first: frozenset[str], second: frozenset[str]) -> bool:
+def near_duplicates(first: frozenset[str], second: frozenset[str]) -> bool:
+    """Whether two texts with these shingles are near-duplicates."""
     common = len(first & second)
     return common >= MIN_JACCARD * (len(first) + len(second) - common)

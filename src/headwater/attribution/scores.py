@@ -60,18 +60,6 @@ class Scores(Rows):
         self.add(batch, sum_of(inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()))
 
 
-class LayerScores(Rows):
-    """[N, L, Q] influence by layer. The sum over L is `Scores`."""
-
-    def __init__(self, preconditioned: Mapping[str, Tensor | LowRank]) -> None:
-        super().__init__()
-        self.preconditioned = preconditioned
-
-    def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
-        parts = [inner(gradient, self.preconditioned[name]) for name, gradient in gradients.items()]
-        self.add(batch, torch.stack(parts, dim=1))
-
-
 class WhitenedGradients(Rows):
     """[N, D] whitened gradients of a few sequences."""
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files that are written completely or not at all, and that are checked when they are read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from xxhash import xxh3_128
 from headwater.errors import HeadwaterError
 
 CHECKSUM = "checksum"
-"""Key of the metadata."""
+"""Key of the checksum in the metadata."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A `.part` path to write to, renamed to `path` when the block ends well and removed when it does not."""
+    """A `.part` path to write to. It is renamed to `path` if the block succeeds, and deleted if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -35,37 +35,37 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text, whole or not at all; returns the path."""
+    """Write a text file, completely or not at all. Returns the path."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a file could not be written for want of room, be it said by the system or by a library."""
+    """Whether an error of the system or of a library means that the disk is full."""
     full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    said = any(f"os error {number}" in str(error) or os.strerror(number) in str(error) for number in full)
-    if said or (isinstance(error, OSError) and error.errno in full):
+    named = any(f"os error {number}" in str(error) or os.strerror(number) in str(error) for number in full)
+    if named or (isinstance(error, OSError) and error.errno in full):
         return True
     return error.__cause__ is not None and is_disk_full(error.__cause__)
 
 
 def finite_json(value: Any, what: str, indent: int | None = None) -> str:
-    """JSON in plain ASCII. Raises HeadwaterError, naming `what` it is of, where a number is infinite or NaN."""
+    """`value` as JSON in plain ASCII. Raises HeadwaterError, which names `what`, if a number is infinite or NaN."""
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError as error:
         raise HeadwaterError(
-            f"{what} holds a number that is infinite or NaN, which JSON cannot carry. Either the "
-            "model overflows (load it in float32) or the damping is too small (raise it)."
+            f"{what} holds a number that is infinite or NaN, which JSON cannot represent. Either the model overflows: "
+            "use --dtype fp32. Or the damping is too small: set a larger --damping."
         ) from error
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file, written whole or not at all.
+    """Write a safetensors file, completely or not at all.
 
-    The metadata is one JSON text under one key: with several keys safetensors would write them in random order, and
-    the same contents would not be the same bytes. A checksum of the tensors is among it.
+    The metadata, with a checksum of the tensors, is one JSON text under one key. With several keys, safetensors would
+    write them in random order, and equal contents would not be equal bytes.
     """
     with replacing(path) as part:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -74,7 +74,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file. Raises HeadwaterError where it is damaged."""
+    """The metadata of a safetensors file. Raises HeadwaterError if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return _metadata(file)
@@ -87,7 +87,7 @@ def _metadata(file: Any) -> dict[str, str]:
 
 
 def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises HeadwaterError where it is damaged, be it by a single bit."""
+    """All tensors of a safetensors file. Raises HeadwaterError if it is damaged, even in a single bit."""
     try:
         with safe_open(path, framework="pt") as file:
             written = _metadata(file).get(CHECKSUM)
@@ -100,7 +100,7 @@ def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """A number that hardly any other tensors come to; against accidents, not against malice."""
+    """A checksum against accidental damage. It does not protect against attacks."""
     digest = xxh3_128()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())

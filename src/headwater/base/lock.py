@@ -1,4 +1,4 @@
-"""One process at a time works on a folder."""
+"""A lock on a folder, for one process at a time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from filelock import FileLock, Timeout
 from headwater.errors import HeadwaterError
 
 LOCK = ".lock"
+"""Name of the file of the lock."""
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Work on `folder` while no other process does; the lock is the system's, and ends with the process.
+    """Hold the lock of `folder` for the length of a `with`. The system releases it if the process ends.
 
-    Raises HeadwaterError where another process is at work.
+    Raises HeadwaterError if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
@@ -25,8 +26,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise HeadwaterError(
-            f"Another process is at work on {folder}. Wait until it has ended, or stop it; what it has finished is "
-            "kept."
+            f"Another process is at work on {folder}. Wait until it ends, or stop it: what it has finished is kept."
         ) from error
     try:
         yield
@@ -35,7 +35,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def abandon(folder: Path) -> None:
-    """Delete a folder that holds nothing but its lock. Raises OSError where there is more in it."""
+    """Delete a folder that is empty except for its lock. Raises OSError if it holds anything else."""
     if [file.name for file in folder.iterdir()] == [LOCK]:
         (folder / LOCK).unlink()
     folder.rmdir()

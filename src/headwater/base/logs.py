@@ -1,7 +1,7 @@
-"""What is said beside results, on standard error: to a person, as JSON, or not at all.
+"""Messages on standard error, beside results: as text, as JSON, or none.
 
-Everything goes through Python's logging, under the name `headwater`. An application that has set up logging of its own
-gets the same records, with `event` and `fields` beside the message; a library's user who has not hears nothing.
+All messages go through Python's logging, under the name `headwater`. An application with its own logging gets the same
+records, with `event` and `fields` beside the message. A user of the library without logging gets no messages.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from headwater.errors import HeadwaterWarning
 LOG = logging.getLogger("headwater")
 DEBUG, ERROR = logging.DEBUG, logging.ERROR
 Form = Literal["text", "json"]
-EVERY = 1.0
-"""Seconds between two lines of JSON about the progress of one stage."""
+PROGRESS_INTERVAL = 1.0
+"""Seconds between two messages about the progress of one stage."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How things are said."""
+    """Which messages appear, and in which form."""
 
     form: Form = "text"
     quiet: bool = False
-    """Errors alone."""
+    """Only errors."""
     verbose: bool = False
-    """Requests to the server, and what other libraries say, too."""
+    """Also requests to the server, and messages of other libraries."""
 
 
 class _Handler(logging.Handler):
-    """To the standard error of the moment."""
+    """Writes to the current standard error."""
 
     def __init__(self, manner: Manner) -> None:
         super().__init__(logging.ERROR if manner.quiet else logging.DEBUG)
         self.manner = manner
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Ours from INFO on, others' from ERROR on; all of it to those who want it verbose."""
-        ours = record.name.partition(".")[0] == "headwater"
-        least = logging.DEBUG if self.manner.verbose else logging.INFO if ours else logging.ERROR
+        """Headwater's records from INFO on, and others from ERROR on. With `verbose`, all from DEBUG on."""
+        own = record.name.partition(".")[0] == "headwater"
+        least = logging.DEBUG if self.manner.verbose else logging.INFO if own else logging.ERROR
         return record.levelno >= least and bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -66,7 +66,7 @@ class _Handler(logging.Handler):
 
 
 def set_up(manner: Manner = Manner()) -> None:
-    """Say things so from now on, for the whole process."""
+    """Set up the messages of the whole process."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(handler)
@@ -81,25 +81,25 @@ def set_up(manner: Manner = Manner()) -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
-def ready() -> None:
-    """Say things to a person, unless it was decided otherwise, or the application has logging of its own."""
+def set_up_by_default() -> None:
+    """Set up messages as text, unless they or the application's own logging are set up already."""
     if not logging.getLogger().handlers:
         set_up()
 
 
 def manner() -> Manner:
-    """How things are said now."""
+    """The present setting."""
     found = [handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
     return found[0].manner if found else Manner()
 
 
 def tell(text: str, event: str = "message", level: int = logging.INFO, /, **fields: Any) -> None:
-    """Log `text`; in JSON it comes with the name of the `event` and its `fields`."""
+    """Log `text`. In JSON, the name of the `event` and its `fields` are beside it."""
     LOG.log(level, "%s", text, extra={"event": event, "fields": fields})
 
 
 def progress(clock: Callable[[], float] = time.monotonic) -> Report:
-    """A Report that logs events: of every stage the first step, the last, and one a second in between."""
+    """A Report that logs the first and the last step of every stage, and at most one step a second between them."""
     began: dict[str, float] = {}
     told: dict[str, float] = {}
     tokens: dict[str, int] = {}
@@ -108,7 +108,7 @@ def progress(clock: Callable[[], float] = time.monotonic) -> Report:
         now = clock()
         since = now - began.setdefault(step.stage, now)
         tokens[step.stage] = tokens.get(step.stage, 0) + step.tokens
-        if step.stage in told and step.done < step.total and now - told[step.stage] < EVERY:
+        if step.stage in told and step.done < step.total and now - told[step.stage] < PROGRESS_INTERVAL:
             return
         told[step.stage] = now
         rate = round(tokens[step.stage] / since) if tokens[step.stage] and since > 0 else None
@@ -127,7 +127,7 @@ def progress(clock: Callable[[], float] = time.monotonic) -> Report:
 
 
 def _json(record: logging.LogRecord) -> str:
-    """One object on one line: time, level, logger, event, message, and the event's own fields."""
+    """One line: time, level, logger, event, message, and the fields of the event."""
     found: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
         "level": record.levelname.lower(),
@@ -154,7 +154,7 @@ def _warned(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Ours are told; those of other libraries go the way of their logs."""
+    """Log warnings: Headwater's under its own name, others as messages of other libraries."""
     name = "headwater" if issubclass(category, HeadwaterWarning) else "warnings"
     logging.getLogger(name).warning(
         "%s", message, extra={"event": "warning", "fields": {"category": category.__name__}}

@@ -1,4 +1,4 @@
-"""The most memory that the process holds while something is done."""
+"""The peak memory of the process."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from types import TracebackType
 
 import psutil
 
-LOOK_EVERY = 0.005
-"""Seconds between two looks at the process's memory."""
+INTERVAL = 0.005
+"""Seconds between two measurements."""
 
 
 class Peak(AbstractContextManager["Peak"]):
-    """The most memory that the process holds during a `with`, in `bytes`."""
+    """The peak memory of the process during a `with`, in `bytes`."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.bytes = self._look()
+        self.bytes = self._measure()
 
     def __enter__(self) -> Peak:
         self._thread.start()
@@ -30,8 +30,8 @@ class Peak(AbstractContextManager["Peak"]):
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(LOOK_EVERY):
-            self.bytes = max(self.bytes, self._look())
+        while not self._stop.wait(INTERVAL):
+            self.bytes = max(self.bytes, self._measure())
 
-    def _look(self) -> int:
+    def _measure(self) -> int:
         return int(self._process.memory_info().rss)

@@ -1,8 +1,8 @@
-"""Curvatures, solvers, sketches and metrics by their names: our own, and those of other packages (docs/plugins.md).
+"""Curvatures, solvers, sketches and metrics by name: Headwater's own, and those of plugins (docs/plugins.md).
 
-Each group is one table. What other packages add stands in their entry points, what is ours stands here, both as
-`module:attribute`, and both are loaded the same way, when they are first asked for. So all names are known without
-loading anything, and a package that is broken harms nobody who does not ask for it.
+Each group is a table of names and `module:attribute`. Headwater's own are here, those of plugins in their entry points.
+Both are loaded when they are first used. So all names are known without loading anything, and a broken plugin is a
+problem only for those who use it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from headwater.errors import HeadwaterError, first_line
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Everything of one sort that has a name."""
+    """All curvatures, or all solvers, and so on."""
 
     name: str
-    """Of the entry points."""
+    """Name of the entry points."""
     noun: str
+    """For messages."""
     option: str
-    """What names one on the command line."""
+    """Option of the command line that takes a name."""
     type: str
-    """What each is an instance of, as `module:attribute`."""
-    ours: Mapping[str, str]
-    """name -> `module:attribute`"""
+    """Class of the members, as `module:attribute`."""
+    builtin: Mapping[str, str]
+    """Headwater's own: name -> `module:attribute`"""
 
     def names(self) -> list[str]:
-        """Ours first, then those of other packages, whether they can be loaded or not."""
-        return list(dict.fromkeys([*self.ours, *(entry.name for entry in _installed(self.name, tuple(sys.path)))]))
+        """All names: Headwater's own first, then those of plugins, whether they load or not."""
+        return list(dict.fromkeys([*self.builtin, *(entry.name for entry in _installed(self.name, tuple(sys.path)))]))
 
     def load(self, name: str, package: str = "") -> Any:
-        """The one of that name. `package` is where it came from when it was last seen, if that was not here.
+        """The member with this name. `package` is the plugin that it came from, if a file says so.
 
-        Raises HeadwaterError where there is none, where it cannot be loaded, and where two have that name.
+        Raises HeadwaterError if there is none, if it cannot be loaded, or if two have this name.
         """
         entry = self._entry(name, package)
         try:
@@ -46,37 +47,38 @@ class Group:
         except Exception as error:
             raise HeadwaterError(
                 f"The {self.noun} {name!r} of the package {_package(entry)} cannot be loaded: "
-                f"{type(error).__name__}: {first_line(error)}. Mend, update or uninstall that package."
+                f"{type(error).__name__}: {first_line(error)}. Update or uninstall that package: "
+                f"pip uninstall {_package(entry)}"
             ) from error
         wanted = EntryPoint("", self.type, "").load()
         if not isinstance(found, wanted):
             raise HeadwaterError(
                 f"The {self.noun} {name!r} of the package {_package(entry)} is {entry.value}, which is not a "
-                f"{self.type.replace(':', '.')}. Mend, update or uninstall that package."
+                f"{self.type.replace(':', '.')}. Update or uninstall that package: pip uninstall {_package(entry)}"
             )
         return found
 
     def package(self, name: str) -> str:
-        """The package that brings the one of that name; empty where it is ours, or there is none."""
+        """The package of the plugin with this name. Empty if it is Headwater's own, or there is none."""
         entries = [entry for entry in _installed(self.name, tuple(sys.path)) if entry.name == name]
-        return _package(entries[0]) if entries and name not in self.ours else ""
+        return _package(entries[0]) if entries and name not in self.builtin else ""
 
     def _entry(self, name: str, package: str) -> EntryPoint:
         installed = [entry for entry in _installed(self.name, tuple(sys.path)) if entry.name == name]
-        if name in self.ours and not installed:
-            return EntryPoint(name, self.ours[name], self.name)
-        owners = [*(["Headwater itself"] if name in self.ours else []), *map(_package, installed)]
+        if name in self.builtin and not installed:
+            return EntryPoint(name, self.builtin[name], self.name)
+        owners = [*(["Headwater itself"] if name in self.builtin else []), *map(_package, installed)]
         if len(owners) > 1:
             raise HeadwaterError(
-                f"There is more than one {self.noun} named {name!r}: of {' and of '.join(owners)}. Uninstall one, or "
-                "have it renamed."
+                f"There is more than one {self.noun} named {name!r}: of {' and of '.join(owners)}. Uninstall one of "
+                "them."
             )
         if installed:
             return installed[0]
         if package:
             raise HeadwaterError(
-                f"This was made with the {self.noun} {name!r} of the package {package}, which is not installed here or "
-                f"has it no more. Install it: pip install {package}"
+                f"This was made with the {self.noun} {name!r} of the package {package}, which is not installed here "
+                f"or no longer has it. Install it: pip install {package}"
             )
         raise HeadwaterError(
             f"{self.option} {name}: there is no such {self.noun}. Choose among {', '.join(self.names())}."
@@ -88,7 +90,7 @@ CURVATURES = Group(
     noun="curvature",
     option="--curvature",
     type="headwater.curvature.registry:CurvatureKind",
-    ours={
+    builtin={
         "ekfac": "headwater.curvature.builtin:EKFAC",
         "kfac": "headwater.curvature.builtin:KFAC",
         "diagonal": "headwater.curvature.builtin:DIAGONAL",
@@ -101,7 +103,7 @@ SOLVERS = Group(
     noun="solver",
     option="--solver",
     type="headwater.curvature.solvers.solver:Solver",
-    ours={
+    builtin={
         "curvature": "headwater.curvature.solvers.solver:CURVATURE",
         "cg": "headwater.curvature.solvers.conjugate_gradient:CG",
         "lissa": "headwater.curvature.solvers.lissa:LISSA",
@@ -112,14 +114,14 @@ SKETCHES = Group(
     noun="sketch",
     option="--sketch",
     type="headwater.attribution.index.sketch:SketchKind",
-    ours={"planes": "headwater.attribution.index.planes:PLANES"},
+    builtin={"planes": "headwater.attribution.index.planes:PLANES"},
 )
 METRICS = Group(
     name="headwater.metrics",
     noun="metric",
     option="--metric",
     type="headwater.evaluate.measures:Metric",
-    ours={
+    builtin={
         "lds": "headwater.evaluate.measures:LDS",
         "trace": "headwater.evaluate.measures:TRACE",
         "qld": "headwater.evaluate.measures:QLD",
@@ -132,18 +134,18 @@ GROUPS = (CURVATURES, SOLVERS, SKETCHES, METRICS)
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """What another package brings."""
+    """A curvature, solver, sketch or metric of another package."""
 
     group: str
     name: str
     package: str
     version: str
     trouble: str | None
-    """Why it cannot be used, or None."""
+    """Why it cannot be used. None if it can."""
 
 
 def plugins() -> list[Plugin]:
-    """All that other packages bring, each loaded to see whether it can be."""
+    """All of other packages. Each is loaded, to see whether it loads."""
     found: list[Plugin] = []
     for group in GROUPS:
         for entry in _installed(group.name, tuple(sys.path)):
@@ -161,7 +163,7 @@ def plugins() -> list[Plugin]:
 
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of a group in all packages on the `path`, which is looked through once."""
+    """The entry points of a group in all packages on the `path`, which is searched once."""
     return tuple(entry_points(group=group))
 
 

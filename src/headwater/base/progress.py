@@ -1,4 +1,4 @@
-"""How a long piece of work says how far it is."""
+"""Reports of the progress of long work."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One batch is done."""
+    """One finished batch."""
 
     stage: str
-    """What is being done, in words a person would use: "covariances", "scores"."""
+    """Name of the work, for people: "covariances", "scores"."""
     done: int
-    """Examples finished, those of an earlier, interrupted run included."""
+    """Finished examples, with those from before an interruption."""
     total: int
     tokens: int
-    """Tokens of this batch; 0 where a stage starts or resumes."""
+    """Tokens of this batch. 0 at the start of a stage."""
     note: str = ""
-    """Said beside the bar, such as a training's loss."""
+    """Shown beside the bar, such as the loss of a training."""
 
 
 Report = Callable[[Step], None]
+"""Receives the steps of all stages."""
 
 
 def silent(_: Step) -> None:
-    """Report to nobody."""
+    """A Report that does nothing."""

@@ -51,7 +51,7 @@ DEFAULT = ("ekfac", "dot", "cosine", "relative", "overlap", "random")
 
 
 def _methods() -> list[str]:
-    return [*METHODS, *(name for group in (CURVATURES, SOLVERS) for name in group.names() if name not in group.ours)]
+    return [*METHODS, *(name for group in (CURVATURES, SOLVERS) for name in group.names() if name not in group.builtin)]
 
 
 @app.command(epilog=examples("headwater evaluate runs/demo --method ekfac --method bm25 --subsets 64"))

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from torch._subclasses.fake_tensor import FakeTensorMode
+import torch
+from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from headwater.curvature.covariances import WIDE_BLOCK
@@ -153,7 +154,7 @@ def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_co
     """The shapes of a model, by its configuration alone: its weights are only imagined."""
     try:
         config: Any = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
-        with FakeTensorMode():
+        with torch.device("meta"), _AnswersYes():
             made: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
             layers = tuple(choose_layers(made, globs))
     except (OSError, ValueError, KeyError) as error:
@@ -167,6 +168,15 @@ def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_co
         products + made.get_output_embeddings().weight.numel(),
         2 * text.num_hidden_layers * text.hidden_size,
     )
+
+
+class _AnswersYes(TorchFunctionMode):
+    """Lets a model without values run: where it asks whether a mask is all ones, for example, the answer is yes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__bool__ and args[0].is_meta:
+            return True
+        return func(*args, **(kwargs or {}))
 
 
 def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], *, held: int) -> PaperStage:

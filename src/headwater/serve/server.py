@@ -30,7 +30,7 @@ def serve(run: str | Path, settings: Settings = Settings(), say: Callable[[str],
     Raises HeadwaterError where `run` is no run or cannot be loaded, or the port cannot be had.
     """
     configure_process()
-    logs.ready()
+    logs.set_up_by_default()
     read_manifest(Path(run))
     listener = listen(settings.host, settings.port)
     app = create_app(run, settings)
