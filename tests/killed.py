@@ -28,12 +28,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+import lance_namespace_urllib3_client.api  # noqa: F401  # the slowest part of lancedb, which itself starts a thread
 import torch
+import transformers.models.gpt_neo.modeling_gpt_neo  # noqa: F401
 
 import headwater.evaluate.board
 import headwater.evaluate.methods
 import headwater.render.leaderboard
-import headwater.runs.run  # noqa: F401  # pyright: ignore[reportUnusedImport]
+import headwater.runs.run  # noqa: F401
 from headwater.base.progress import Report, Step
 from headwater.cli import main as headwater_main
 

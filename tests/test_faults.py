@@ -61,7 +61,7 @@ def test_kill_9_at_random_points_of_fit_index_and_scan(
         clear(run.path, name)
         killed = 0
         for _ in range(ATTEMPTS):
-            ended = host.run(*arguments, seconds=chance.uniform(0, whole.seconds))
+            ended = host.run(*arguments, seconds=chance.uniform(0, whole.seconds / 2))
             assert ended.status in (0, -9), ended.output
             killed += ended.status == -9
             if killed == KILLS:
