@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,23 +45,25 @@ def check_run(path: Path, *, repair: bool = False) -> Iterator[Finding]:
     make_again = "Make the run again: its corpus cannot be recovered from the other files."
     for file in sorted(RunPaths(path).corpus_folder.glob("*.arrow")):
         wanted = manifest.corpus.counts.fingerprint if file.name == "examples.arrow" else None
-        yield _found(f"corpus/{file.name}", "its examples match their fingerprint", make_again, _corpus, file, wanted)
+        detail = "its examples match their fingerprint"
+        yield _found(f"corpus/{file.name}", partial(_corpus, file, wanted), make_again, detail=detail)
     if manifest.corpus.root is not None:
         yield from _streamed(path, manifest, manifest.corpus.root, repair=repair)
     fit = f"headwater fit {path}"
     for file in sorted(RunPaths(path).curvature_folder.rglob("*.safetensors")):
-        finding = _found(str(file.relative_to(path)), "its checksum matches", fit, load_tensors, file)
+        finding = _found(str(file.relative_to(path)), partial(load_tensors, file), fit, detail="its checksum matches")
         yield _deleted(file, finding, repair)
     later = "It is computed again when it is needed."
     for file in sorted(RunPaths(path).scores.glob("*.parquet")):
-        yield _deleted(file, _found(f"scores/{file.name}", "its page checksums match", later, _pages, file), repair)
+        finding = _found(f"scores/{file.name}", partial(_pages, file), later, detail="its page checksums match")
+        yield _deleted(file, finding, repair)
     yield from _index(path, manifest.store or str(RunPaths(path).index), repair)
 
 
-def _found(part: str, detail: str, fix: str, check: Callable[..., object], *arguments: object) -> Finding:
-    """The finding of calling `check` with the `arguments`: it passes, or it raises."""
+def _found(part: str, check: Callable[[], object], fix: str, *, detail: str = "") -> Finding:
+    """The finding of calling `check`: it passes, or it raises."""
     try:
-        check(*arguments)
+        check()
     except (HeadwaterError, pa.ArrowException, OSError, ValueError, KeyError) as error:
         return Finding(part, f"{first_line(error)}.", fix)
     return Finding(part, detail)
@@ -92,18 +95,18 @@ def _streamed(path: Path, manifest: Manifest, root: str, *, repair: bool) -> Ite
     files = sorted((RunPaths(path).corpus_folder / STREAMED).glob("*.arrow"))
     wrong = 0
     for file in files:
-        found = _found(f"corpus/{STREAMED}/{file.name}", "", again, _catalogue, file)
+        found = _found(f"corpus/{STREAMED}/{file.name}", partial(_catalogue, file), again)
         if found.fix is not None:
             found = _deleted(file, found, repair)
         else:
             fix = f"Restore the file. If it has the same examples: {again}"
-            found = _found(location(root, StreamedSegment(file).header.name), "", fix, _source, file, root)
+            found = _found(location(root, StreamedSegment(file).header.name), partial(_source, file, root), fix)
         if found.fix is not None:
             wrong += 1
             yield found
     if not wrong:
         detail = f"{len(files):,} files have the sizes, and the times or etags, that were catalogued"
-        yield _found(f"corpus/{STREAMED}", detail, again, _whole, path, manifest)
+        yield _found(f"corpus/{STREAMED}", partial(_whole, path, manifest), again, detail=detail)
 
 
 def _catalogue(path: Path) -> None:

@@ -66,7 +66,7 @@ def one_example(
     return corpus[corpus.position[id]]
 
 
-def add(folder: Path, corpus: Corpus, lm: LanguageModel, entry: CorpusEntry, *, texts: str | Path) -> Corpus:
+def add(folder: Path, corpus: Corpus, lm: LanguageModel, *, entry: CorpusEntry, texts: str | Path) -> Corpus:
     """Append the examples of a file to the corpus of the run in `folder`. Returns the new corpus."""
     records = records_of(lm, entry, texts)
     with exclusive(folder):

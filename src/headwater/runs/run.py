@@ -279,7 +279,8 @@ class Run:
     def add(self, texts: str | Path) -> int:
         """Append the examples of a file and return their number. `build_index` sketches them; the curvature stays."""
         before = len(self.corpus)
-        self._opened.corpus = later_texts.add(self.path, self.corpus, self.lm, self.manifest.corpus, texts=texts)
+        entry = self.manifest.corpus
+        self._opened.corpus = later_texts.add(self.path, self.corpus, self.lm, entry=entry, texts=texts)
         return len(self.corpus) - before
 
     def remove(self, ids: Sequence[str]) -> int:

@@ -80,7 +80,7 @@ def history(
         sequences=context.corpus.sequences(),
         questions=questions,
         checkpoints=read_checkpoints(checkpoints),
-        refit=partial(refit_at, refit, folder, context.curvature.damping),
+        refit=partial(refit_at, refit, folder=folder, damping=context.curvature.damping),
     )
 
 
@@ -112,7 +112,9 @@ def scan_checkpoints(
     return output
 
 
-def refit_at(refit: Refit, folder: Path, damping: Damping, checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
+def refit_at(
+    refit: Refit, checkpoint: Checkpoint, lm: LanguageModel, *, folder: Path, damping: Damping
+) -> EigenCurvature:
     """EK-FAC of the model at a checkpoint, fitted with the settings of the run's curvature and stored in `folder`."""
 
     def report(step: Step) -> None:
