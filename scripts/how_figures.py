@@ -24,7 +24,7 @@ class Tails(Picture):
     scores: NDArray[np.float64]
     """[N, Q]"""
     laws: int
-    """For so many of the questions a power law is not ruled out."""
+    """Number of questions for which a power law is not ruled out."""
 
     @property
     def meaning(self) -> str:
@@ -57,7 +57,7 @@ class Tails(Picture):
             xscale="log",
             xlim=(100 / total, 100),
             ylim=(0, 101),
-            xlabel="so many of the examples, the strongest first, %",
+            xlabel="share of the examples, the strongest first, %",
         )
         axes.set_ylabel("hold so much of the positive influence, %")
         numbered(axes.xaxis)
@@ -124,7 +124,7 @@ class Loud(Picture):
     stating: tuple[float, float]
     """The share that state some fact: of the loudest tenth, and of all."""
     most: int
-    """By influence no example is among the top ten of more questions than so many."""
+    """Most questions that any one example is among the top ten of, by influence."""
 
     @property
     def meaning(self) -> str:

@@ -3,7 +3,7 @@
 python scripts/make_figures.py                    # runs/demo, which is made where it is missing (a few minutes)
 python scripts/make_figures.py --only tail        # one of them
 
-What takes minutes is kept in RUN/figures. The model is trained anew on every machine, and comes out a little different
+What takes minutes is kept in RUN/figures. The model is trained on every machine, and comes out a little different
 on each; on one machine the same run gives the same bytes.
 """
 

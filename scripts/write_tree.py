@@ -20,10 +20,8 @@ Made from the first sentence of each module. What a package is for, and how they
 
 def tree(folder: Path, depth: int = 0) -> list[str]:
     """A line for each file below `folder`: files first, then folders, by name."""
-    lines: list[str] = []
-    for file in sorted(folder.glob("*.py")):
-        if said := first_sentence(file):
-            lines.append(f"{'    ' * depth}- `{file.name}` {said}")
+    said = {file.name: first_sentence(file) for file in sorted(folder.glob("*.py"))}
+    lines = [f"{'    ' * depth}- `{name}` {sentence}" for name, sentence in said.items() if sentence]
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.py"))):
         lines += [f"{'    ' * depth}- **{inner.name}/**", *tree(inner, depth + 1)]
     return lines

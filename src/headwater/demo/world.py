@@ -25,7 +25,7 @@ TIMES = (1, 3, 10)
 """How many stories state a fact."""
 FEWEST_STORIES = 200
 STORIES_PER_FACT_SET = 214
-"""One fact of each kind and each of TIMES for so many stories: then about a fifth of them state a fact."""
+"""Stories for each fact of each kind and each of TIMES: about a fifth of all stories then state a fact."""
 
 _BACKGROUND = home_stories.HOME_PLOTS + abroad_stories.ABROAD_PLOTS + odd_stories.ODD_PLOTS
 _PLOTS: dict[Kind, tuple[Plot, ...]] = {

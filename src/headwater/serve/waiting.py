@@ -33,7 +33,7 @@ def watching(job: Job) -> Iterator[asyncio.Event]:
 
 
 async def until_over(job: Job, request: Request, seconds: float | None = None) -> bool:
-    """Wait until the job is over, at most so many seconds; False where the caller has gone away meanwhile."""
+    """Wait until the job is over, at most `seconds`; False where the caller has gone away."""
     if job.status.over or seconds == 0:
         return True
     over, gone = asyncio.ensure_future(_over(job)), asyncio.ensure_future(_gone(request))

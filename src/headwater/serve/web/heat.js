@@ -5,7 +5,7 @@ import { occurrences, oneLine, signed, visible } from "./words.js";
 
 const STRONG = 0.4; // of the scale: such a token also shows its sign without colour
 const FAINT = 0.04; // below, a token has no shade
-const LINE_BREAK_COST = 40; // a line break takes as much room as so many characters
+const LINE_BREAK_COST = 40; // characters that take as much room as a line break
 
 /** `value` as a part of `scale`, from −1 to 1. */
 export function share(value, scale) {

@@ -119,9 +119,9 @@ class Ask extends HTMLElement {
     const glued = /[\p{L}\p{N}.,!?]$/u.test(prompt) && /^[\p{L}\p{N}]/u.test(completion);
     this.advice.hidden = !glued;
     if (!glued) return;
-    const mend = () => go({ completion: ` ${read().completion}`, span: null });
+    const fix = () => go({ completion: ` ${read().completion}`, span: null });
     put(this.advice, "There is no space between the prompt and what it said. ",
-      h("button", { type: "button", class: "link", onclick: mend }, "Put one in"));
+      h("button", { type: "button", class: "link", onclick: fix }, "Put one in"));
   }
 
   async #describe(state) {
