@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 TIMEOUT = 280
 """Longest time of a cell in seconds."""
-QUIET = {"TQDM_DISABLE": "1", "HEADWATER_QUIET": "1", "TRANSFORMERS_VERBOSITY": "error", "NO_COLOR": "1"}
+QUIET = {"TQDM_DISABLE": "1", "HEADWATER_PROGRESS": "0", "TRANSFORMERS_VERBOSITY": "error", "NO_COLOR": "1"}
 """Environment variables that keep progress bars and colours out of the outputs."""
 
 

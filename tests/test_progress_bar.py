@@ -43,7 +43,7 @@ def test_a_report_that_was_given_is_kept_and_progress_false_shows_nothing(
 
 def test_an_environment_variable_silences_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.delenv("HEADWATER_QUIET", raising=False)
+    monkeypatch.delenv("HEADWATER_PROGRESS", raising=False)
     assert progress_bar.somebody_watches()
-    monkeypatch.setenv("HEADWATER_QUIET", "1")
+    monkeypatch.setenv("HEADWATER_PROGRESS", "0")
     assert not progress_bar.somebody_watches()

@@ -47,6 +47,6 @@ class _Stage:
 
 
 def somebody_watches() -> bool:
-    """Whether a person sees standard error: in a terminal or a notebook, unless HEADWATER_QUIET is set."""
-    quiet = os.environ.get("HEADWATER_QUIET", "") not in ("", "0")
-    return not quiet and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    """Whether a person sees standard error: in a terminal or a notebook, unless HEADWATER_PROGRESS is 0."""
+    wanted = os.environ.get("HEADWATER_PROGRESS") != "0"
+    return wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
