@@ -239,7 +239,7 @@ def test_ground_truth_of_something_else_is_refused(scene: EvaluationContext, tmp
     ):
         with pytest.raises(HeadwaterError, match="Choose another directory, or delete this one"):
             ground_truth(other, 3)
-    with pytest.raises(HeadwaterError, match="needs at least three"):
+    with pytest.raises(HeadwaterError, match="needs at least 3"):
         ground_truth(kept, 2)
 
 
@@ -350,11 +350,11 @@ def test_queries_are_read_line_by_line(tmp_path: Path) -> None:
     [
         ('{"id": "a", "prompt": "x", "completion": "y"}\n{"id": "b", "prompt": "x"}', "line 2: completion: Field requ"),
         ('\n{"id": 3, "prompt": "x", "completion": "y"}', "line 2: id: Input should be a valid string"),
-        ('{"id": "a", "prompt": "x", "completion": "y"}\n{"id"', "line 2 is no JSON"),
-        ('{"id": "a", "prompt": "x", "completion": "y"}\n' * 2, "the id 'a' comes twice"),
+        ('{"id": "a", "prompt": "x", "completion": "y"}\n{"id"', "line 2 is not JSON"),
+        ('{"id": "a", "prompt": "x", "completion": "y"}\n' * 2, "the id 'a' occurs twice"),
         ("[1]", "line 1"),
-        ("\n", "holds no query"),
-        ("\udcff", "is no text in UTF-8"),
+        ("\n", "has no query"),
+        ("\udcff", "is not UTF-8 text"),
     ],
 )
 def test_a_file_that_holds_no_queries_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
@@ -442,10 +442,10 @@ def test_mistakes_end_in_one_clear_message(place: Path, tmp_path: Path) -> None:
         ((place, "--method", "nearest"), "--method nearest: there is no such method. Choose among ekfac, kfac"),
         ((place, "--metric", "speed"), "--metric speed: there is no such metric. Choose among lds, trace, qld"),
         ((place, "--metric", "trace", "--method", "exact"), "Track fewer layers"),
-        ((place, "--metric", "trace", "--method", "tracin"), "name its checkpoints with --checkpoints"),
+        ((place, "--metric", "trace", "--method", "tracin"), "Name them with --checkpoints"),
         ((place, "--recipe", tmp_path / "none.json"), "none.json"),
-        ((place, "--queries", tmp_path / "none.jsonl"), "none.jsonl: it cannot be read"),
-        ((tmp_path / "run",), "Name a file of your own with --queries"),
+        ((place, "--queries", tmp_path / "none.jsonl"), "none.jsonl cannot be read"),
+        ((tmp_path / "run",), "Name a file with --queries"),
         ((tmp_path / "nowhere",), "not a Headwater run"),
     ):
         error = evaluate(*arguments, "--work", tmp_path / "work").exception

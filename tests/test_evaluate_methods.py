@@ -368,7 +368,7 @@ def test_a_long_segment_moves_by_the_undamped_inverse_and_a_short_one_by_its_len
 
 def test_what_looking_back_needs_is_said(scene: EvaluationContext, checkpoints: Path, tmp_path: Path) -> None:
     for spec in ("tracin", "source"):
-        with pytest.raises(HeadwaterError, match=f"--method {spec} looks back .* with --checkpoints"):
+        with pytest.raises(HeadwaterError, match=f"--method {spec} needs checkpoints .* with --checkpoints"):
             method(spec).score(scene)
         with pytest.raises(HeadwaterError, match="there is no checkpoint in it"):
             method(spec).score(replace(scene, checkpoints=tmp_path))
@@ -468,8 +468,8 @@ def test_a_method_is_named_with_its_options() -> None:
     ("spec", "message"),
     [
         ("nearest", "--method nearest: there is no such method. Choose among ekfac, kfac"),
-        ("cg:steps=3", "cg has no option 'steps'. What can be set: iterations, subset, damping, layers"),
-        ("random:seed=3", "random has no option 'seed'. What can be set: nothing"),
+        ("cg:steps=3", "cg has no option 'steps'. Its options: iterations, subset, damping, layers"),
+        ("random:seed=3", "random has no option 'seed'. Its options: none"),
         ("cg:iterations=some", "iterations must be a whole number of 1 or more, not 'some'"),
         ("sketch:bytes=0", "bytes must be a whole number of 1 or more, not '0'"),
         ("lissa:batch", "batch must be a whole number of 1 or more, not ''"),
@@ -524,5 +524,5 @@ def test_planted_knows_which_examples_state_a_query(scene: EvaluationContext) ->
     scores = method("planted").score(scene)
     assert [np.flatnonzero(column).tolist() for column in scores.T] == [[0, 4], [1], []]
     lost = replace(scene, queries=(replace(QUERIES[0], stories=("s99",)),))
-    with pytest.raises(HeadwaterError, match="'key' names an example 's99', which the run has not"):
+    with pytest.raises(HeadwaterError, match="'key' names the example 's99', which is not in the run"):
         method("planted").score(lost)

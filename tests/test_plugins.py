@@ -246,7 +246,7 @@ def test_names_are_known_without_loading_anything_and_trouble_is_said_only_when_
         assert words in found[which]
     for arguments, words in (
         (("fit", files / "new", "--model", "m", "--corpus", "c", "--curvature", "worn"), "needs a newer torch"),
-        (("evaluate", files / "new", "--method", "dot"), "more than one of the curvatures, solvers and methods"),
+        (("evaluate", files / "new", "--method", "dot"), "more than one curvature, solver or method"),
     ):
         result = CliRunner().invoke(app, [*map(str, arguments)])
         assert words in str(result.exception)

@@ -403,7 +403,7 @@ def test_a_model_is_trained_fitted_and_evaluated_from_the_command_line(tmp_path:
         ("{}", "is not the configuration of a causal language model: 'model_type'"),
         ('{"model_type": "abacus"}', "is not the configuration of a causal language model"),
         ("gpt2", "is not the configuration of a causal language model"),
-        (None, "it cannot be read"),
+        (None, "cannot be read"),
     ],
 )
 def test_a_configuration_that_is_none_is_refused(config: str | None, message: str, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""How well a method of attribution foretells what retraining does, and finds what was planted."""
+"""Compares attribution methods: how well they predict retraining and find planted facts."""

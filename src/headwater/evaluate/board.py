@@ -1,4 +1,4 @@
-"""The whole evaluation as data: measure what methods are judged by, and judge them."""
+"""Runs an evaluation: retrains models, scores all methods, and returns the results as data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.evaluate.context import EvaluationContext
-from headwater.evaluate.leaderboard import MethodResult, judge, write_parquet
+from headwater.evaluate.leaderboard import MethodResult, measure_method, write_parquet
 from headwater.evaluate.measures import Bench, metric_of
 from headwater.evaluate.methods import Method
 from headwater.evaluate.options import EvaluationPlan
@@ -16,19 +16,19 @@ from headwater.evaluate.removal import Removals
 from headwater.evaluate.truth import Truth, ground_truth
 
 REFERENCE = "ekfac"
-"""The method that the others' LDS is compared with."""
+"""The method with which the LDS of the others is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """Methods, the best first, and what they were measured on."""
+    """Results of an evaluation, the best method first, with what they were measured on."""
 
     context: EvaluationContext
     plan: EvaluationPlan
     results: list[MethodResult]
     truth: Truth | None
     unit: float | None
-    """CPU seconds of training on the whole corpus; None where nothing was retrained."""
+    """CPU seconds of training on the whole corpus; None if nothing was retrained."""
 
     @property
     def reference(self) -> MethodResult | None:
@@ -36,12 +36,12 @@ class Board:
 
     @property
     def ceiling(self) -> float | None:
-        """The LDS of a method that predicts the mean of many trainings; None where it is not known."""
+        """The LDS of a method that predicts the mean of many trainings exactly; None if unknown."""
         return None if self.truth is None else self.truth.ceiling()
 
 
 def evaluate_methods(context: EvaluationContext, methods: Sequence[Method], plan: EvaluationPlan) -> Board:
-    """Retrain what has not been retrained yet, score what has not been scored, and judge the methods."""
+    """Do the missing retrainings and scores, and measure the methods."""
     truth, removals = None, None
     metrics = [metric_of(name) for name in plan.metrics]
     if any(metric.needs_truth for metric in metrics):
@@ -54,20 +54,20 @@ def evaluate_methods(context: EvaluationContext, methods: Sequence[Method], plan
             retraining=context.retraining, queries=chosen, jobs=plan.jobs, report=context.report, seed=context.seed
         )
     bench = Bench(context, plan.metrics, truth, removals)
-    results = [judge(bench, method) for method in methods]
-    results.sort(key=_strength, reverse=True)
+    results = [measure_method(bench, method) for method in methods]
+    results.sort(key=_sort_key, reverse=True)
     unit = None if truth is None and removals is None else context.retraining.seconds()
     return Board(context=context, plan=plan, results=results, truth=truth, unit=unit)
 
 
 def write_results(board: Board, path: Path) -> Path:
-    """One row a method, column and query, as Parquet; the unit of cost and the noise ceiling are in its metadata."""
+    """Write one row per method, column and query as Parquet. The unit of cost and the noise ceiling are metadata."""
     facts = {"unit": board.unit, "ceiling": board.ceiling}
     write_parquet(board.context, board.results, path, facts=facts)
     return path
 
 
-def _strength(result: MethodResult) -> float:
-    """What results are ordered by: the first metric that was measured."""
+def _sort_key(result: MethodResult) -> float:
+    """The value of the first measured metric, by which results are sorted."""
     values = [found.value.value for found in result.found.values() if found.value is not None]
     return values[0] if values else 0.0

@@ -1,4 +1,4 @@
-"""Methods that look back at the training, as they are evaluated."""
+"""Scores of the methods that sum over the checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from headwater.training.options import CheckpointMethod
 
 
 def checkpoint_scores(context: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
-    """What the checkpoints of the context come to by a method of `training.lookback`, added up."""
+    """Scores summed over the context's checkpoints by a method of `training.checkpoint_methods`."""
     if context.checkpoints is None:
-        raise HeadwaterError(f"--method {method} looks back at the training: name its checkpoints with --checkpoints.")
+        raise HeadwaterError(
+            f"--method {method} needs checkpoints of the training. Name them with --checkpoints."
+        )
 
     def refit(checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
         folder = context.work / "curvatures" / Path(checkpoint.name).name

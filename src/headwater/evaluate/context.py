@@ -1,4 +1,4 @@
-"""What is evaluated: a run, the queries that methods are asked, and the recipe that retrains its model."""
+"""The input of an evaluation: a run, the queries, and the recipe that retrains the run's model."""
 
 from __future__ import annotations
 
@@ -20,58 +20,58 @@ from headwater.sweep.execution import LOCAL, Execution
 from headwater.training.retrain import Retraining, retraining_of
 
 ScoreMatrix = NDArray[np.float64]
-"""[N, Q], larger where the example is said to have raised the query's likelihood more."""
+"""[N, Q]. A larger score says that the example raised the query's likelihood more."""
 DEMO_QUERIES = "world.facts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationContext:
-    """What every method of attribution is given."""
+    """The input of every attribution method."""
 
     run: Run
     queries: tuple[EvalQuery, ...]
-    """Q of them."""
+    """The Q queries."""
     work: Path
-    """Where everything measured is kept."""
+    """Folder of all measurements."""
     recipe: Path | None = None
-    """Of the run's model; None looks beside the model."""
+    """Recipe of the run's model; None reads the one beside the model."""
     checkpoints: Path | None = None
-    """Of the run's model on its way, for the methods that look back at them."""
+    """Folder of the checkpoints of the run's model, for methods that need them."""
     seed: int = 0
 
     @property
     def report(self) -> Report:
-        """Called as the long work goes on."""
+        """Called with the progress of long work."""
         return self.run.execution.report
 
     def attribution(self, curvature: Curvature) -> AttributionContext:
-        """What a question is answered with, by this curvature."""
+        """The attribution context with this curvature."""
         return AttributionContext(self.run.lm, self.run.corpus, curvature, self.run.execution)
 
     @cached_property
     def questions(self) -> list[Question]:
-        """Every query as a question, in their order."""
+        """The queries as questions."""
         return [replace(self.run.question(one.prompt, one.completion), id=one.id) for one in self.queries]
 
     @cached_property
     def texts(self) -> list[str]:
-        """The corpus, in its order: N."""
+        """The N texts of the corpus."""
         return [example.text for example in self.run.corpus.read(range(len(self.run.corpus)))]
 
     @cached_property
     def stating(self) -> NDArray[np.bool_]:
-        """[N, Q] which example is known to state which query."""
+        """[N, Q] whether an example is known to state a query."""
         found = np.zeros((len(self.run.corpus), len(self.queries)), dtype=np.bool_)
         for q, query in enumerate(self.queries):
             for id in query.stories:
                 if id not in self.run.corpus.position:
-                    raise HeadwaterError(f"The query {query.id!r} names an example {id!r}, which the run has not.")
+                    raise HeadwaterError(f"The query {query.id!r} names the example {id!r}, which is not in the run.")
                 found[self.run.corpus.position[id], q] = True
         return found
 
     @cached_property
     def retraining(self) -> Retraining:
-        """How the run's model is trained on less. Raises HeadwaterError where its recipe is not known."""
+        """Retrains the run's model on parts of its corpus. Raises HeadwaterError if its recipe is unknown."""
         run = self.run
         retraining = retraining_of(
             run.lm, run.corpus, self.questions, recipe=self.recipe, folder=self.work / "retrained"
@@ -82,15 +82,15 @@ class EvaluationContext:
 def open_context(
     path: Path, work: Path, queries: Path | None = None, *, execution: Execution = LOCAL
 ) -> EvaluationContext:
-    """The context of the run at `path`; without `queries`, those of a demo's world beside it.
+    """The context of the run at `path`. Without `queries`, the queries are those that `headwater demo` wrote.
 
-    Raises HeadwaterError where there are none.
+    Raises HeadwaterError if there are no queries.
     """
     run = Run.open(path, execution=execution)
     given = queries or path / DEMO_QUERIES
     if queries is None and not given.exists():
         raise HeadwaterError(
-            f"{path} was not made by `headwater demo`, which leaves the queries in {given.name}. Name a file of your "
-            'own with --queries: {"id", "prompt", "completion"} a line.'
+            f"{path} has no queries, because `headwater demo` did not make it: {given.name} is missing. Name a file "
+            'with --queries, one JSON object per line: {"id", "prompt", "completion"}.'
         )
     return EvaluationContext(run=run, queries=read_evaluation_queries(given), work=work)

@@ -1,4 +1,4 @@
-"""The curvatures that are compared, fitted as the run's own was: once, then kept with what it cost."""
+"""Fits the curvatures that methods need, with the run's settings, and stores them with their cost."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from headwater.lm.load import LanguageModel
 
 @dataclass(frozen=True)
 class FitSpec:
-    """One curvature."""
+    """A curvature to fit: its kind and layers."""
 
     kind: str
     layers: str = ""
-    """A glob of the layers that are tracked; nothing is those that the run tracks."""
+    """Glob of the tracked layers; empty for the layers that the run tracks."""
 
     @property
     def name(self) -> str:
@@ -30,16 +30,16 @@ class FitSpec:
 
 
 def tracked_layers(context: EvaluationContext, layers: str = "") -> tuple[TrackedLayer, ...]:
-    """The layers of a glob, or those that the run tracks."""
+    """The layers that match a glob, or those that the run tracks."""
     if not layers:
         return context.run.curvature().layers
     return tuple(choose_layers(context.run.lm.model, [layers]))
 
 
 def fitted_curvature(context: EvaluationContext, fit: FitSpec, damping: str = "") -> Curvature:
-    """The curvature, on the examples and with the labels that the run's own was fitted with.
+    """The curvature, fitted on the same examples and labels as the run's own.
 
-    Interrupted, fitting goes on where it stopped. Raises HeadwaterError where the run has no curvature.
+    An interrupted fit resumes. Raises HeadwaterError if the run has no curvature.
     """
     path = fit_if_missing(context, fit)
     chosen = parse_damping(damping or context.run.manifest.damping)
@@ -47,21 +47,21 @@ def fitted_curvature(context: EvaluationContext, fit: FitSpec, damping: str = ""
 
 
 def fit_if_missing(context: EvaluationContext, fit: FitSpec) -> Path:
-    """The file of the curvature, fitted where it is not there yet."""
+    """The file of the curvature, which is fitted if it does not exist yet."""
     folder = context.work / "curvatures" / fit.name
-    path, spent = folder / "curvature.safetensors", _cost_file(context, fit)
-    if not spent.exists():
+    path, cost_file = folder / "curvature.safetensors", _cost_file(context, fit)
+    if not cost_file.exists():
         path.unlink(missing_ok=True)
     before = path.stat().st_mtime_ns if path.exists() else None
     start = time.process_time()
     path = fit_at(context, fit, context.run.lm, folder=folder)
     if path.stat().st_mtime_ns != before:
-        write_text(spent, f"{time.process_time() - start:.2f}")
+        write_text(cost_file, f"{time.process_time() - start:.2f}")
     return path
 
 
 def fit_seconds(context: EvaluationContext, fit: FitSpec) -> float:
-    """CPU seconds that the fit took."""
+    """CPU seconds of the fit."""
     fit_if_missing(context, fit)
     return float(_cost_file(context, fit).read_text())
 
@@ -71,6 +71,6 @@ def _cost_file(context: EvaluationContext, fit: FitSpec) -> Path:
 
 
 def fit_at(context: EvaluationContext, fit: FitSpec, lm: LanguageModel, *, folder: Path) -> Path:
-    """FitSpec the curvature of `lm`, the run's model or one like it, over the run's corpus into the folder."""
+    """Fit the curvature of `lm`, the run's model or a checkpoint of it, on the run's corpus into `folder`."""
     refit = Refit(context.run.paths.curvature, context.run.corpus, context.run.execution)
     return refit.fit(lm, folder, fit.kind, layers=tracked_layers(context, fit.layers))

@@ -1,4 +1,4 @@
-"""Methods that go by gradients at the model as it is: influences, products, cosines, and the index's estimates."""
+"""Methods that use gradients of the trained model: influences, dot products, cosines, and the index's estimates."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from headwater.training.adam import kernel_moments, second_moments
 
 
 def influence(context: EvaluationContext, kind: str, damping: str = "", *, layers: str = "") -> ScoreMatrix:
-    """I(q, z) with a curvature of any kind, fitted as the run's own was."""
+    """I(q, z) with a curvature of any kind, fitted with the run's settings."""
     return _influence(context, fitted_curvature(context, FitSpec(kind, layers), damping))
 
 
 def solved(
     context: EvaluationContext, solver: str, subset: int, *, damping: str = "", layers: str = "", **options: int
 ) -> ScoreMatrix:
-    """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩, H the true Gauss–Newton matrix over a `subset` (0: all); EK-FAC sets out the way."""
+    """⟨(H + λI)⁻¹ ∇L(q), ∇L(z)⟩ by a solver with EK-FAC; H is the Gauss–Newton matrix of a `subset` (0: all)."""
     curvature = fitted_curvature(context, FitSpec("ekfac", layers), damping)
     preconditioned = solve(
         context.attribution(curvature),
@@ -49,7 +49,7 @@ def solved(
 
 
 def relative(context: EvaluationContext, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """I(q, z) / √I(z, z): loud examples do not always win (Barshan et al. 2020)."""
+    """I(q, z) / √I(z, z), which keeps examples with large gradients from dominating (Barshan et al. 2020)."""
     curvature = fitted_curvature(context, FitSpec("ekfac", layers), damping)
     return _influence(context, curvature) / _norms(context, curvature)[:, None]
 
@@ -65,10 +65,10 @@ def cosine(context: EvaluationContext, layers: str = "") -> ScoreMatrix:
 
 
 def trackstar(context: EvaluationContext, damping: str = "", layers: str = "") -> ScoreMatrix:
-    """Cosine of gradients over the root of the optimiser's second moments, as in TrackStar (Chang et al. 2024).
+    """Cosine of gradients divided by the root of the optimizer's second moments, as in TrackStar (Chang et al. 2024).
 
-    Without its task-specific Hessian and its projection. A model without second moments beside it has the Fisher's
-    diagonal in their place.
+    It has neither TrackStar's task-specific Hessian nor its projection. If there are no second moments beside the
+    model, the diagonal of the Fisher replaces them.
     """
     chosen = tracked_layers(context, layers)
     moments = second_moments(Path(context.run.lm.name))
@@ -81,7 +81,7 @@ def trackstar(context: EvaluationContext, damping: str = "", layers: str = "") -
 
 
 def sketch(context: EvaluationContext, bytes: int = 8192, kind: str = "planes") -> ScoreMatrix:
-    """Influences as the sketches of an index estimate them, none scored exactly."""
+    """Influences estimated from the sketches of an index, without exact scores."""
     curvature = fitted_curvature(context, FitSpec("ekfac"))
     width = sketch_of_width(sum(layer.parameters for layer in curvature.layers), bytes, kind=kind)
     sweep = context.attribution(curvature).sweep("sketches")
@@ -104,7 +104,7 @@ def products(
     *,
     preconditioned: Mapping[str, Tensor | LowRank],
 ) -> ScoreMatrix:
-    """⟨R_q, ∇L(z)⟩ of every example and query, exactly, with gradients of `lm`: the run's model or a checkpoint."""
+    """Exact ⟨R_q, ∇L(z)⟩ of every example and query with gradients of `lm`, the run's model or a checkpoint."""
     sweep = context.run.execution.sweep("scores", lm, layers, sequences=context.run.corpus.sequences())
     return fold(sweep, lambda: Scores(preconditioned), report=context.report).values.double().numpy()
 
@@ -126,7 +126,7 @@ def _cosines(context: EvaluationContext, curvature: Curvature) -> ScoreMatrix:
 
 
 def _norms(context: EvaluationContext, curvature: Curvature) -> NDArray[np.float64]:
-    """[N] √I(z, z) of every example, never quite zero."""
+    """[N] √I(z, z) of every example, at least 1e-30."""
     sweep = context.attribution(curvature).sweep("self-influence")
     squares = fold(sweep, lambda: SelfInfluence(curvature), report=context.report).values.double().numpy()
     return np.maximum(np.sqrt(squares), 1e-30)

@@ -1,4 +1,4 @@
-"""Every method's scores, the metrics measured of them, and the file that results are kept in."""
+"""Scores of each method, their metrics, and the Parquet file of the results."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from headwater.evaluate.methods import Method
 
 @dataclass(frozen=True)
 class MethodScores:
-    """A method's scores of every example on every query."""
+    """A method's score of every example for every query."""
 
     scores: NDArray[np.float64]
     """[N, Q]"""
     cpu_seconds: float
-    """CPU seconds of scoring, and of fitting what it needs."""
+    """CPU seconds of scoring, including fitting."""
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What was measured of one method."""
+    """Measurements of one method."""
 
     method: Method
     cpu_seconds: float
     found: Mapping[str, MetricResult] = field(default_factory=dict[str, MetricResult])
-    """Name of a column -> what was measured."""
+    """Column name -> result."""
 
 
 def score(context: EvaluationContext, method: Method) -> MethodScores:
-    """The method's scores, cached in `work` under its name."""
+    """The method's scores, cached in the context's `work` folder under its name."""
     path = context.work / "scores" / f"{_file_name(method)}.safetensors"
     metadata = read_metadata(context.run.paths.curvature)
     binding = json.dumps(
@@ -57,13 +57,13 @@ def score(context: EvaluationContext, method: Method) -> MethodScores:
         fitting = 0.0 if method.fit is None else curvatures.fit_seconds(context, method.fit)
         start = time.process_time()
         scores = method.score(context)
-        spent = fitting + time.process_time() - start
-        save_tensors(path, {"scores": torch.from_numpy(scores)}, {"binding": binding, "cpu_seconds": f"{spent:.3f}"})
+        seconds = fitting + time.process_time() - start
+        save_tensors(path, {"scores": torch.from_numpy(scores)}, {"binding": binding, "cpu_seconds": f"{seconds:.3f}"})
     return MethodScores(load_tensors(path)["scores"].numpy(), float(read_metadata(path)["cpu_seconds"]))
 
 
-def judge(bench: Bench, method: Method) -> MethodResult:
-    """What is measured of the method's scores."""
+def measure_method(bench: Bench, method: Method) -> MethodResult:
+    """Compute all metrics of the method's scores."""
     scored = score(bench.context, method)
     found: dict[str, MetricResult] = {}
     for metric in bench.metrics:
@@ -74,9 +74,9 @@ def judge(bench: Bench, method: Method) -> MethodResult:
 def write_parquet(
     context: EvaluationContext, results: Sequence[MethodResult], path: Path, *, facts: Mapping[str, float | None]
 ) -> None:
-    """One row a method, column and query: its own number, and the method's with its bounds.
+    """Write one row per method, column and query, with the query's number, the method's mean and its interval.
 
-    The `facts` go into the file's metadata.
+    The `facts` are written to the file's metadata.
     """
     rows: list[dict[str, Any]] = []
     for result in results:

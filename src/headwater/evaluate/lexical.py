@@ -1,4 +1,4 @@
-"""What needs no model: how many words an example shares with a query."""
+"""Lexical baselines, which compare the words of examples and queries: BM25 and n-gram overlap."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from headwater.errors import HeadwaterError
 from headwater.evaluate.context import EvaluationContext
 
 LONGEST = 3
-"""Words in a row that count as shared."""
+"""Maximum n of the n-grams."""
 
 
 def bm25(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
-    """[N, Q] Okapi BM25 (Robertson and Zaragoza 2009), k₁ = 1.5, b = 0.75, of lower-case words.
+    """[N, Q] Okapi BM25 (Robertson and Zaragoza 2009) of lower-case words, with k₁ = 1.5 and b = 0.75.
 
-    Raises HeadwaterError where bm25s is not installed.
+    Raises HeadwaterError if bm25s is not installed.
     """
     try:
         import bm25s  # pyright: ignore[reportMissingImports]
@@ -38,18 +38,18 @@ def bm25(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
 
 
 def overlap(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
-    """[N, Q] the share of a query's distinct words, pairs and triples of words that the text has too."""
-    asked = [runs(query) for query in queries]
-    return np.array([[len(there & few) / max(1, len(few)) for few in asked] for there in map(runs, texts)])
+    """[N, Q] share of a query's distinct word n-grams (n ≤ 3) that also occur in the text."""
+    wanted = [ngrams(query) for query in queries]
+    return np.array([[len(own & query) / max(1, len(query)) for query in wanted] for own in map(ngrams, texts)])
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in small letters."""
+    """The words of a text in lower case."""
     return re.findall(r"\w+", text.lower())
 
 
-def runs(text: str) -> set[tuple[str, ...]]:
-    """The distinct runs of one to LONGEST words."""
+def ngrams(text: str) -> set[tuple[str, ...]]:
+    """The distinct n-grams of one to LONGEST words."""
     found = words(text)
     return {tuple(found[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(found) - n + 1)}
 

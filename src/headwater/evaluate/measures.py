@@ -1,4 +1,4 @@
-"""What a method is judged by: numbers about its scores of every example on every query."""
+"""The metrics that compare methods, computed from scores of every example for every query."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ from headwater.evaluate.truth import Truth
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One number about a method."""
+    """The value of one column for a method."""
 
     value: Bootstrapped | None
-    """None where there is nothing to measure it on."""
+    """None if there is nothing to measure."""
     by_query: Mapping[int, float | None]
-    """Query's position -> its own number."""
+    """Position of a query -> its number."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What methods are measured on."""
+    """The data on which methods are measured."""
 
     context: EvaluationContext
     metrics: Sequence[str]
-    """Their names."""
+    """Names of the metrics."""
     truth: Truth | None
-    """What models trained on random halves of the corpus say; None where no metric needs it."""
+    """Losses of models trained on random halves of the corpus; None if no metric needs them."""
     removals: Removals | None
-    """What models say that are trained without some examples; None where no metric needs it."""
+    """Trains models without some examples; None if no metric needs it."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to judge a method."""
+    """A metric of attribution methods."""
 
     measure: Callable[[Bench, NDArray[Any]], Mapping[str, MetricResult]]
-    """Of what is measured on and scores [N, Q]: name of a column -> what was found."""
+    """(bench, scores [N, Q]) -> {column name: result}."""
     needs_truth: bool = False
-    """Whether the model is to be trained on random halves of the corpus first."""
+    """Whether models must be trained on random halves of the corpus."""
     needs_removals: bool = False
-    """Whether the model may have to be trained without some examples."""
+    """Whether models may be trained without some examples."""
 
 
 def metric_of(name: str) -> Metric:
-    """The metric of that name. Raises HeadwaterError where there is none (see plugins.Group.load)."""
+    """The metric of this name. Raises HeadwaterError if there is none (see plugins.Group.load)."""
     return METRICS.load(name)
 
 
 def _lds(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
-    assert bench.truth is not None, "the truth is measured before methods are judged by it"
+    assert bench.truth is not None, "the truth is measured first"
     members, losses = bench.truth.members, bench.truth.losses
     each = correlations(scores, members, losses)[0].tolist()
     return {"LDS": MetricResult(lds(scores, members, losses, seed=bench.context.seed), dict(enumerate(each)))}
 
 
 def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
-    """MRR over all queries, and recall@10 by how many examples state them."""
+    """MRR over all queries, and recall@10 by the number of examples that state the fact."""
     stating, seed = bench.context.stating, bench.context.seed
     known = [q for q in range(stating.shape[1]) if stating[:, q].any()]
     traced = {q: trace(scores[:, q], stating[:, q], seed=seed) for q in known}
@@ -77,7 +77,7 @@ def _trace(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
 
 
 def _qld(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
-    assert bench.removals is not None, "removals are chosen before methods are judged by them"
+    assert bench.removals is not None, "removals are prepared first"
     rises = loss_increase(bench.removals, scores)
     return {
         "QLD, nats": MetricResult(
@@ -92,8 +92,8 @@ def _tail_patch(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
 
 
 def _brittleness(bench: Bench, scores: NDArray[Any]) -> dict[str, MetricResult]:
-    """The share of known completions that taking out a hundredth flips, and the fewest removals that flip each."""
-    assert bench.removals is not None, "removals are chosen before methods are judged by them"
+    """Share of known completions that removing 1 % of the corpus flips, and the fewest removals that flip each."""
+    assert bench.removals is not None, "removals are prepared first"
     removals = replace(bench.removals, queries=completed(bench.removals))
     fewest = removals_to_flip(removals, scores) if removals.queries else []
     flipped = [float(count is not None and count <= removals.count) for count in fewest]

@@ -1,4 +1,4 @@
-"""Methods of attribution behind one interface: scores of every example on every query."""
+"""Attribution methods behind one interface that scores every example for every query."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from headwater.evaluate.curvatures import FitSpec
 
 Option = int | str
 DAMPED: Mapping[str, Option] = {"damping": "", "layers": ""}
-"""How λ is set, and a glob of the layers that are tracked; nothing is as the run has them."""
+"""Damping, and a glob of the tracked layers; empty for the settings of the run."""
 
 
 @dataclass(frozen=True)
 class MethodFamily:
-    """A way to say which examples made a model say something, with what can be set about it."""
+    """An attribution method with its options."""
 
     score: Callable[..., ScoreMatrix]
-    """Of a context, and of every option by its name."""
+    """Takes a context, and every option by name."""
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
-    """Their defaults, which also say their types."""
+    """Name -> default, which also determines the type."""
     fits: str | None = None
-    """The curvature that it needs, whose fit is part of its cost."""
+    """The curvature that it needs. Fitting it is part of the cost."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A family with its options set."""
+    """A family with values for its options."""
 
     name: str
-    """As it is asked for: `ekfac`, or `cg:iterations=20,subset=512`."""
+    """As given by the user: `ekfac`, or `cg:iterations=20,subset=512`."""
     family: MethodFamily
     options: Mapping[str, Option]
 
@@ -49,7 +49,7 @@ class Method:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the scores depend on."""
+        """Everything that the scores depend on."""
         return {"method": self.name.partition(":")[0], **self.options}
 
     @property
@@ -61,12 +61,12 @@ class Method:
 
 
 def _planted(context: EvaluationContext) -> ScoreMatrix:
-    """1 where the example is known to state the query: what knowing that is worth."""
+    """1 if the example is known to state the query, else 0: the score of an oracle."""
     return context.stating.astype(np.float64)
 
 
 def _random(context: EvaluationContext) -> ScoreMatrix:
-    """Chance."""
+    """Random scores."""
     return np.random.default_rng(context.seed).standard_normal((len(context.run.corpus), len(context.queries)))
 
 
@@ -84,25 +84,27 @@ FAMILIES: Mapping[str, MethodFamily] = {
     "planted": MethodFamily(_planted),
     "random": MethodFamily(_random),
 }
-"""The methods that are neither a curvature nor a solver by itself."""
+"""Methods that are not only a curvature or a solver."""
 UNUSED = ("identity", "curvature")
-"""A curvature and a solver that other methods say by other names: `dot`, and the curvature itself."""
+"""A curvature and a solver that duplicate other methods: `dot`, and the curvature itself."""
 SUBSET = 256
 CHEAPER: Mapping[str, Mapping[str, Option]] = {"cg": {"iterations": 5}, "lissa": {"subset": 0}}
-"""Settings of solvers, where others suit many queries than suit one; a subset of 0 is all examples."""
+"""Defaults of solvers for many queries, where they differ from those for one. A subset of 0 is all examples."""
 
 
 def method_names() -> list[str]:
-    """Of all methods: every curvature, every solver, and the others."""
+    """Names of all methods: every curvature, every solver, and the others."""
     return [name for name in (*CURVATURES.names(), *SOLVERS.names(), *FAMILIES) if name not in UNUSED]
 
 
 def family_of(name: str) -> MethodFamily:
-    """The family of that name. Raises HeadwaterError where there is none, or more than one, or it cannot be loaded."""
+    """The family of this name. Raises HeadwaterError if there is none, if there are several, or if it fails to load."""
     if name not in method_names():
         raise HeadwaterError(f"--method {name}: there is no such method. Choose among {', '.join(method_names())}.")
     if method_names().count(name) > 1:
-        raise HeadwaterError(f"--method {name}: more than one of the curvatures, solvers and methods has that name.")
+        raise HeadwaterError(
+            f"--method {name}: more than one curvature, solver or method has this name. Uninstall one."
+        )
     if name in FAMILIES:
         return FAMILIES[name]
     if name in CURVATURES.names():
@@ -113,9 +115,9 @@ def family_of(name: str) -> MethodFamily:
 
 
 def parse_methods(specs: Sequence[str]) -> list[Method]:
-    """The methods of these names, each once, in their order.
+    """The methods with these names, without duplicates.
 
-    Raises HeadwaterError for a family or an option that does not exist, or a value of another type.
+    Raises HeadwaterError for an unknown family or option, or a value of the wrong type.
     """
     return [_parse(spec) for spec in dict.fromkeys(specs)]
 
@@ -127,8 +129,8 @@ def _parse(spec: str) -> Method:
     for setting in filter(None, settings.split(",")):
         key, _, value = setting.partition("=")
         if key not in options:
-            known = ", ".join(options) or "nothing"
-            raise HeadwaterError(f"--method {spec}: {name} has no option {key!r}. What can be set: {known}.")
+            known = ", ".join(options) or "none"
+            raise HeadwaterError(f"--method {spec}: {name} has no option {key!r}. Its options: {known}.")
         options[key] = _value(spec, key, value, default=family.options[key])
     return Method(spec, family, options)
 

@@ -1,4 +1,4 @@
-"""What is measured of a method: the linear datamodeling score, and how well it traces planted facts."""
+"""Computes the linear datamodeling score and fact tracing with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured number, and the bounds that 95 of 100 resamplings of what it was measured on stay within."""
+    """A measured number with its 95% bootstrap interval."""
 
     value: float
     low: float
@@ -26,19 +26,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class FactTrace:
-    """How well the stories that state one fact are found."""
+    """How well scores find the stories that state one fact."""
 
     reciprocal_rank: float
-    """1 / the rank of the first of them."""
+    """1 / the rank of the first of these stories."""
     recall: float
-    """Of them, or of ten where there are more, the share among the first ten."""
+    """Number of these stories in the top k, divided by the smaller of k and their total."""
 
 
 def predicted_order(scores: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """[M, Q] what scores [N, Q] foretell of models trained on the `members` [M, N]: the sum over these, to scale.
+    """[M, Q] predictions for models trained on the `members` [M, N]: scaled sums of scores [N, Q] over the members.
 
-    More influence foretells a lower loss, so this goes with −loss (Park et al. 2023, definition 2.2). Rounded, so
-    that sums that differ in the order of adding alone are ties.
+    More influence predicts a lower loss, so this is compared with −loss (Park et al. 2023, definition 2.2). Values are
+    rounded, so that sums that differ only by the order of addition are ties.
     """
     sums = members.astype(np.float64) @ scores.astype(np.float64)
     return (sums / np.maximum(np.abs(sums).max(axis=0), 1e-300)).round(12)
@@ -47,20 +47,20 @@ def predicted_order(scores: NDArray[Any], members: NDArray[np.bool_]) -> NDArray
 def correlations(
     scores: NDArray[Any], members: NDArray[np.bool_], losses: NDArray[Any], *, weights: NDArray[Any] | None = None
 ) -> NDArray[np.float64]:
-    """[B, Q] Spearman's correlation over the subsets of what is predicted with −losses [M, Q], for every query.
+    """[B, Q] Spearman correlation over subsets between predictions and −losses [M, Q], for every query.
 
-    `weights` [B, M] are how often each subset counts in each of B resamplings of M subsets; None is one row in which
-    each counts once. Where either side is constant there is no order to agree on, and the correlation is 0.
+    `weights` [B, M] has how often each of the M subsets counts in each of B resamplings; None counts each once. The
+    correlation is 0 if either side is constant.
     """
-    subsets, guesses = np.arange(len(losses)), predicted_order(scores, members)
+    subsets, predicted = np.arange(len(losses)), predicted_order(scores, members)
     drawn = subsets[None] if weights is None else np.stack([np.repeat(subsets, counts) for counts in weights])
-    found = [rank_correlation(guesses[drawn, q], -losses[drawn, q]) for q in range(losses.shape[1])]
+    found = [rank_correlation(predicted[drawn, q], -losses[drawn, q]) for q in range(losses.shape[1])]
     return np.nan_to_num(np.stack(found, axis=1))
 
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """A number with its resamplings, which of two numbers from the same seed belong together."""
+    """A number with its bootstrap resamplings, which are paired for two numbers with the same seed."""
 
     value: float
     draws: NDArray[np.float64]
@@ -68,13 +68,13 @@ class Bootstrapped:
 
     @property
     def interval(self) -> Interval:
-        """Percentile bootstrap."""
+        """The percentile bootstrap interval."""
         outside = (1 - LEVEL) / 2
         low, high = np.quantile(self.draws, [outside, 1 - outside])
         return Interval(self.value, float(low), float(high))
 
     def less(self, other: Bootstrapped) -> Bootstrapped:
-        """The difference of two numbers measured on the same things."""
+        """The difference of two numbers that were measured on the same queries and subsets."""
         return Bootstrapped(self.value - other.value, self.draws - other.draws)
 
 
@@ -86,9 +86,9 @@ def lds(
     seed: int = 0,
     resamplings: int = RESAMPLINGS,
 ) -> Bootstrapped:
-    """The linear datamodeling score: the mean of the correlations over queries.
+    """The linear datamodeling score: the mean correlation over queries.
 
-    The interval comes from drawing both queries and subsets anew, with replacement.
+    The bootstrap resamples both queries and subsets.
     """
     rng = np.random.default_rng(seed)
     subsets, queries = losses.shape
@@ -99,7 +99,7 @@ def lds(
 
 
 def mean(values: Sequence[float], seed: int = 0, resamplings: int = RESAMPLINGS) -> Bootstrapped:
-    """The mean over queries, its interval from drawing queries anew."""
+    """The mean over queries. The bootstrap resamples queries."""
     rng = np.random.default_rng(seed)
     count = len(values)
     shares = rng.multinomial(count, np.full(count, 1 / count), resamplings) / count
@@ -107,19 +107,19 @@ def mean(values: Sequence[float], seed: int = 0, resamplings: int = RESAMPLINGS)
 
 
 def correlations_of(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """[Q] Spearman's correlation of the columns of two [M, Q]; 0 where either is constant."""
+    """[Q] Spearman correlation of the columns of two arrays [M, Q]; 0 if either column is constant."""
     return np.nan_to_num(rank_correlation(one.T, other.T))
 
 
 def top_positions(scores: NDArray[Any], count: int) -> list[int]:
-    """Positions of the `count` highest of scores [N]; the first of equals before the others."""
+    """Positions of the `count` highest scores [N]. Ties are in the order of the corpus."""
     return np.argsort(-scores, kind="stable")[:count].tolist()
 
 
 def trace(scores: NDArray[Any], stating: NDArray[np.bool_], k: int = 10, *, seed: int = 0) -> FactTrace:
-    """How well scores [N] bring up the examples that are `stating` [N]; ties are broken at random, seeded."""
-    chance = np.random.default_rng(seed).random(len(scores))
-    order = np.lexsort((chance, -scores))
+    """How well scores [N] rank the examples that are `stating` [N] first. Ties are broken by the seed."""
+    tie_breaker = np.random.default_rng(seed).random(len(scores))
+    order = np.lexsort((tie_breaker, -scores))
     hits = stating[order]
     total = int(stating.sum())
     assert total, "a fact is stated at least once"

@@ -17,7 +17,8 @@ class EvaluationPlan:
     metrics: Annotated[
         tuple[str, ...],
         Option(
-            help=f"Metric to measure; repeatable: {', '.join(METRICS.builtin)}, or one of a plugin. Default: lds, trace.",
+            help=f"Metric to measure; repeatable: {', '.join(METRICS.builtin)}, or one of a plugin. "
+            "Default: lds, trace.",
             flags=("--metric",),
             choices=METRICS,
         ),

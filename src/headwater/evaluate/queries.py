@@ -1,4 +1,4 @@
-"""What methods are asked: completions after prompts, and, where it is known, the examples that teach them."""
+"""Reads the queries of an evaluation: prompts, completions, and the examples known to state them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from headwater.errors import HeadwaterError
 
 @dataclass(frozen=True)
 class EvalQuery:
-    """One query, a line of a JSON Lines file; other fields of the line do not matter."""
+    """One query, a line of a JSON Lines file. Other fields of the line are ignored."""
 
     id: str
     prompt: str
     completion: str
     stories: tuple[str, ...] = ()
-    """Ids of the training examples that state it, where these are known: what fact tracing should find."""
+    """Ids of the training examples that state it, if known: the ground truth of fact tracing."""
 
 
 def read_evaluation_queries(path: Path) -> tuple[EvalQuery, ...]:
-    """The queries of a file. Raises HeadwaterError naming the line that is none, or an id that comes twice."""
+    """The queries of a file. Raises HeadwaterError, which names the place, for an invalid line or a repeated id."""
     one = TypeAdapter(EvalQuery)
     found: list[EvalQuery] = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also split inside some strings
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines also splits inside some strings
     except OSError as error:
-        raise HeadwaterError(f"--queries {path}: it cannot be read: {error.strerror}.") from error
+        raise HeadwaterError(f"--queries {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise HeadwaterError(f"--queries {path} is no text in UTF-8: {error}.") from error
+        raise HeadwaterError(f"--queries {path} is not UTF-8 text: {error}.") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -43,21 +43,21 @@ def read_evaluation_queries(path: Path) -> tuple[EvalQuery, ...]:
             place = "".join(f"{part}: " for part in first["loc"])
             raise HeadwaterError(f"{path}, line {number}: {place}{first['msg']}.") from error
         except json.JSONDecodeError as error:
-            raise HeadwaterError(f"{path}, line {number} is no JSON: {error}.") from error
+            raise HeadwaterError(f"{path}, line {number} is not JSON: {error}.") from error
     ids = [query.id for query in found]
     if not found:
-        raise HeadwaterError(f"{path} holds no query.")
-    if twice := {id for id in ids if ids.count(id) > 1}:
-        raise HeadwaterError(f"{path}: the id {min(twice)!r} comes twice.")
+        raise HeadwaterError(f"{path} has no query.")
+    if repeated := {id for id in ids if ids.count(id) > 1}:
+        raise HeadwaterError(f"{path}: the id {min(repeated)!r} occurs twice.")
     return tuple(found)
 
 
 def select_queries(queries: Sequence[EvalQuery], count: int) -> list[int]:
-    """Positions of `count` of the queries: as many of each number of stories as there may be, the first of each."""
-    by_times: dict[int, list[int]] = {}
+    """Positions of `count` queries, balanced over the number of stories that state them, the first of each number."""
+    by_stories: dict[int, list[int]] = {}
     for position, query in enumerate(queries):
-        by_times.setdefault(len(query.stories), []).append(position)
-    columns = list(by_times.values())
+        by_stories.setdefault(len(query.stories), []).append(position)
+    columns = list(by_stories.values())
     longest = max(map(len, columns))
-    dealt = [column[row] for row in range(longest) for column in columns if row < len(column)]
-    return sorted(dealt[:count])
+    balanced = [column[row] for row in range(longest) for column in columns if row < len(column)]
+    return sorted(balanced[:count])

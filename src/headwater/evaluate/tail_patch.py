@@ -1,6 +1,6 @@
-"""Tail patch: one step of training on what a method found, and whether the query then is likelier.
+"""Tail patch: how much one training step on a method's top examples raises the likelihood of the query.
 
-Chang et al. 2024 (arXiv 2410.17413), section 4.2: the step is taken at the end of training, on one example at a time.
+Chang et al. 2024 (arXiv 2410.17413), section 4.2. Each step starts from the trained model and uses one example.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from headwater.training.train import gradients_of
 
 EXAMPLES = 10
 RATE = 0.1
-"""Of the recipe's peak learning rate."""
+"""Learning rate as a share of the recipe's peak."""
 
 
 def tail_patch(context: EvaluationContext, scores: NDArray[Any]) -> list[float]:
-    """[Q] mean change of log p(query) in nats by one step on each of the ten examples with the highest scores.
+    """[Q] mean change of log p(query) in nats from one step on each of the ten examples with the highest scores.
 
-    A step is Adam's, without its momentum: a tenth of the peak learning rate times the gradient of the mean loss a
-    token over the root of the second moments. Raises HeadwaterError where these were not kept beside the model.
+    The step is Adam's without momentum: a tenth of the peak learning rate, times the gradient of the mean loss per
+    token, divided by the root of the second moments. Raises HeadwaterError if these are not beside the model.
     """
     moments = second_moments(Path(context.run.lm.name))
     if moments is None:
         raise HeadwaterError(
-            f"tail-patch takes one more step of training, and {context.run.lm.name} has no {MOMENTS_FILE} beside it. "
+            f"tail-patch takes an Adam step, and {context.run.lm.name} has no {MOMENTS_FILE} beside it. "
             "`headwater train` writes one."
         )
     recipe = context.retraining.recipe
     before = measure(context.run.lm, context.questions).losses
     tops = [top_positions(scores[:, q], EXAMPLES) for q in range(len(context.questions))]
-    asked = sorted({position for top in tops for position in top})
+    examples = sorted({position for top in tops for position in top})
     changes: dict[tuple[int, int], float] = {}
-    for done, position in enumerate(asked):
-        context.report(Step(stage="tail patch", done=done, total=len(asked), tokens=0))
-        wanted = [q for q, top in enumerate(tops) if position in top]
+    for done, position in enumerate(examples):
+        context.report(Step(stage="tail patch", done=done, total=len(examples), tokens=0))
+        affected = [q for q, top in enumerate(tops) if position in top]
         stepped = _stepped(context, position, moments, rate=RATE * recipe.learning_rate)
-        after = measure(stepped, [context.questions[q] for q in wanted]).losses
-        changes |= {(q, position): before[q] - loss for q, loss in zip(wanted, after, strict=True)}
-    context.report(Step(stage="tail patch", done=len(asked), total=len(asked), tokens=0))
+        after = measure(stepped, [context.questions[q] for q in affected]).losses
+        changes |= {(q, position): before[q] - loss for q, loss in zip(affected, after, strict=True)}
+    context.report(Step(stage="tail patch", done=len(examples), total=len(examples), tokens=0))
     return [float(np.mean([changes[q, position] for position in top])) for q, top in enumerate(tops)]
 
 

@@ -1,7 +1,7 @@
-"""Ground truth for the linear datamodeling score: the model retrained on random halves of its corpus.
+"""Ground truth of the linear datamodeling score: losses of models retrained on random halves of the corpus.
 
-Park et al. 2023 (TRAK, arXiv 2303.14186), section 2: what a method foretells for a subset is compared with what a
-model trained on that subset really says.
+A method's prediction for a subset is compared with the losses of a model trained on that subset (TRAK, Park et al.
+2023, arXiv 2303.14186, section 2).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from headwater.training.retrain import Retraining, Task
 
 @dataclass(frozen=True)
 class Truth:
-    """What retraining on every subset came to."""
+    """Losses after retraining on each subset."""
 
     members: NDArray[np.bool_]
-    """[M, N] which examples each model saw."""
+    """[M, N] which examples each model was trained on."""
     by_seed: NDArray[np.float64]
-    """[S, M, Q] loss of every query after each of S trainings on a subset, in nats."""
+    """[S, M, Q] loss of every query in nats after each of S trainings on a subset."""
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """[M, Q] the mean over seeds: more seeds leave less of what is chance in a training."""
+        """[M, Q] the mean over seeds. More seeds average out more of the randomness of training."""
         return self.by_seed.mean(0)
 
     def ceiling(self) -> float | None:
-        """The LDS of a method that foretells the mean over all seeds there could be; None from one seed.
+        """The LDS of a method that predicts the mean over infinitely many seeds; None if there is only one seed.
 
-        The root of the reliability of the losses' ranks, by the correlations between seeds and the Spearman–Brown
-        formula.
+        It is the root of the reliability of the losses' ranks, from the correlations between seeds and the
+        Spearman–Brown formula.
         """
         seeds = len(self.by_seed)
         if seeds < 2:
@@ -47,7 +47,7 @@ class Truth:
 
 
 def random_half(examples: int, number: int, seed: int = 0) -> NDArray[np.bool_]:
-    """[N] half of the corpus, which `seed` and `number` alone decide."""
+    """[N] a random half of the corpus, determined by `seed` and `number`."""
     members = np.zeros(examples, dtype=np.bool_)
     members[np.random.default_rng([seed, number]).choice(examples, examples // 2, replace=False)] = True
     return members
@@ -56,13 +56,12 @@ def random_half(examples: int, number: int, seed: int = 0) -> NDArray[np.bool_]:
 def ground_truth(
     retraining: Retraining, subsets: int, seeds: int = 1, *, jobs: int = 1, report: Report = silent, seed: int = 0
 ) -> Truth:
-    """Retrain on `subsets` halves of the corpus, each with `seeds` seeds, and measure every query on each model.
+    """Retrain on `subsets` halves of the corpus with `seeds` seeds each, and measure every query on each model.
 
-    What is kept already is not made again, so that an interrupted measurement goes on and a larger one adds to a
-    smaller.
+    Stored outcomes are reused, so an interrupted measurement resumes and a larger one extends a smaller one.
     """
     if subsets < 3:
-        raise HeadwaterError(f"--subsets {subsets}: a rank correlation over subsets needs at least three.")
+        raise HeadwaterError(f"--subsets {subsets}: a rank correlation needs at least 3 subsets.")
     members = [random_half(len(retraining.sequences), number, seed) for number in range(subsets)]
     tasks = [Task(one, seed) for seed in range(seeds) for one in members]
     found = retraining.outcomes(tasks, jobs, report)
