@@ -23,6 +23,7 @@ from headwater.runs.run import Run
 from tests.serving import COMPLETION, PROMPT, Live, make_run
 
 CHROMIUM = Path("/usr/bin/chromium")
+NO_CHROMIUM = f"There is no Chromium at {CHROMIUM}"
 ELSEWHERE = re.compile(r"^(?!http://127\.0\.0\.1[:/])")
 STATUS = "Failed to load resource"
 """How Chromium begins its own note of a request that was refused or did not arrive."""
@@ -129,8 +130,7 @@ def chromium() -> Iterator[Browser]:
     """Where there is none the test is skipped; under CI it fails. It is closed with the module, for while it is open
     asyncio has a loop running in this thread."""
     if not CHROMIUM.exists():
-        message = f"There is no browser at {CHROMIUM}. On Debian: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        pytest.fail(NO_CHROMIUM) if os.environ.get("CI") else pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
@@ -149,6 +149,26 @@ def site(chromium: Browser, page_run: Run) -> Iterator[Site]:
 def visit(site: Site) -> Iterator[Visit]:
     with site.visit() as made:
         yield made
+
+
+LAST_LINE = pytest.StashKey[str]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Note which tests were skipped because there is no browser."""
+    skipped = [report for report in terminalreporter.getreports("skipped") if NO_CHROMIUM in str(report.longrepr)]
+    if skipped:
+        files = sorted({report.nodeid.split("::")[0] for report in skipped})
+        config.stash[LAST_LINE] = (
+            f"{NO_CHROMIUM}: {len(skipped)} tests of {', '.join(files)} were skipped. "
+            "Install it with: apt-get install chromium"
+        )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Print that as the last line of all."""
+    if line := config.stash.get(LAST_LINE, ""):
+        print(line)  # noqa: T201
 
 
 # -- what is read from a page
