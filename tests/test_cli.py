@@ -261,7 +261,7 @@ def test_doctor_finds_what_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 1
     assert "FAIL       the index agrees with exact scores: ZeroDivisionError" in done.stdout
     assert re.search(r"FAIL       tokens sum to their example: they are off by [\d.e+-]+ of", done.stdout)
-    assert "pass       what is written is read again" in done.stdout
+    assert "pass       a reopened run gives the same scores" in done.stdout
     assert "Something is broken." in done.stderr
 
 

@@ -84,7 +84,7 @@ def test_every_story_is_clean_english(world: World) -> None:
 
 
 def test_a_world_too_small_for_its_facts_is_refused() -> None:
-    with pytest.raises(HeadwaterError, match="Ask for 200 stories or more"):
+    with pytest.raises(HeadwaterError, match="Use 200 stories or more"):
         make_world(199)
 
 
@@ -125,5 +125,5 @@ def test_the_demo_answers_and_the_second_time_computes_nothing(tmp_path: Path, m
 
 def test_a_demo_never_mixes_two_worlds(tmp_path: Path) -> None:
     build.build_world(build.Demo(tmp_path, stories=200, seed=0))
-    with pytest.raises(HeadwaterError, match="holds a demo with another world"):
+    with pytest.raises(HeadwaterError, match="has a demo with another size"):
         build.build_world(build.Demo(tmp_path, stories=200, seed=1))

@@ -1,6 +1,6 @@
-"""The embedded default, built step by step: a world, a model trained on it, a fitted and indexed run, three answers.
+"""Builds the demo: stories, a model trained on them, a fitted and indexed run, and three answers.
 
-Every step is kept on disk and taken from there the next time.
+Each step is stored on disk and reused the next time.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SHOWN = 3
 """Examples shown at each end of a demo answer."""
 STORED = 10
 OPENING = "Mabel the frog and a polite pig named"
-"""Of many of the world's stories, told ever differently."""
+"""Beginning of many stories, each of which continues differently."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demo lives and how large its world is."""
+    """Path, size and seed of a demo."""
 
     path: Path
     stories: int = 3000
@@ -51,13 +51,13 @@ class Demo:
 
 @dataclass(frozen=True)
 class Learned:
-    """What the demo's model learned, written beside it."""
+    """Training results of the demo's model, stored beside it."""
 
     report: TrainReport
     facts: list[FactRecall]
 
     def accuracy(self) -> dict[int, float]:
-        """How often a fact is stated -> the share of such facts that the model completes correctly."""
+        """Number of stories that state a fact -> share of such facts that the model completes correctly."""
         correct: dict[int, list[bool]] = {}
         for fact in self.facts:
             correct.setdefault(fact.times, []).append(fact.correct)
@@ -66,7 +66,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class BuiltDemo:
-    """A demo in which everything is ready to be asked."""
+    """A finished demo, ready for questions."""
 
     world: World
     learned: Learned
@@ -74,9 +74,9 @@ class BuiltDemo:
 
 
 def build(demo: Demo, report: Report = silent) -> BuiltDemo:
-    """The whole of it: the world, its model, and a fitted and indexed run; made where it is not there yet.
+    """Build what is missing: the world, its model, and a fitted and indexed run.
 
-    Raises HeadwaterError where another demo is there.
+    Raises HeadwaterError if the path has another demo.
     """
     world = build_world(demo)
     learned = build_model(demo, world, report)
@@ -87,35 +87,35 @@ def build(demo: Demo, report: Report = silent) -> BuiltDemo:
 
 
 def build_world(demo: Demo) -> World:
-    """The world of the demo's size and seed; written to disk where it is not there yet.
+    """The world of the demo's size and seed, written to disk if it is not there yet.
 
-    Raises HeadwaterError where another world is there.
+    Raises HeadwaterError if the path has another world.
     """
     world = make_world(demo.stories, demo.seed)
     if not demo.corpus.exists():
         write_world(world, demo.corpus)
     elif read_stories(demo.corpus) != world.stories:
         raise HeadwaterError(
-            f"{demo.path} holds a demo with another world (size, seed or version of Headwater). "
-            "Give this one a directory of its own, or delete that one."
+            f"{demo.path} has a demo with another size, seed or version of Headwater. "
+            "Choose another directory, or delete this one."
         )
     return world
 
 
 def build_model(demo: Demo, world: World, report: Report = silent) -> Learned:
-    """Train the demo's model, or read what an earlier training left.
+    """Train the demo's model, or read the result of an earlier training.
 
-    Raises HeadwaterError where that was trained for more or fewer epochs.
+    Raises HeadwaterError if the earlier training had another number of epochs.
     """
     learned_file = demo.model / "learned.json"
     if learned_file.exists():
-        there = TypeAdapter(Learned).validate_json(learned_file.read_bytes())
-        if there.report.epochs != demo.epochs:
+        earlier = TypeAdapter(Learned).validate_json(learned_file.read_bytes())
+        if earlier.report.epochs != demo.epochs:
             raise HeadwaterError(
-                f"The model in {demo.model} was trained for {there.report.epochs} epochs, not {demo.epochs}. "
-                "Give this demo a directory of its own, or delete that one."
+                f"The model in {demo.model} was trained for {earlier.report.epochs} epochs, not {demo.epochs}. "
+                "Choose another directory, or delete this one."
             )
-        return there
+        return earlier
     part = demo.path / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     shutil.rmtree(demo.model, ignore_errors=True)
@@ -134,9 +134,9 @@ def build_model(demo: Demo, world: World, report: Report = silent) -> Learned:
 
 
 def examples(world: World, learned: Learned) -> list[Fact]:
-    """Three facts worth asking about: of each kind, among the most often stated, one that the model gets right.
+    """Three facts for example questions, one of each kind, frequently stated and completed correctly by the model.
 
-    Of those it is the one with the highest loss: what a model knows for certain has hardly a gradient left.
+    Among these it takes the fact with the highest loss. A fact that the model is sure of has almost no gradient.
     """
     known = {fact.fact: (fact.correct, fact.loss) for fact in learned.facts}
     kinds = dict.fromkeys(fact.kind for fact in world.facts)
@@ -147,14 +147,14 @@ def examples(world: World, learned: Learned) -> list[Fact]:
 
 
 def write_questions(demo: Demo, facts: Sequence[Fact]) -> None:
-    """List questions for the page to begin with: the `facts`, and a prompt that the model is to continue."""
+    """Write the example questions of the page: the `facts`, and a prompt for the model to continue."""
     questions: list[dict[str, str]] = [{"prompt": fact.prompt, "completion": fact.completion} for fact in facts]
     lines = [json.dumps(question, ensure_ascii=False) for question in [*questions, {"prompt": OPENING}]]
     write_text(demo.path / "examples.jsonl", "\n".join(lines) + "\n")
 
 
 def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
-    """Why the model completes each of `facts`, answered from the index, or read from an earlier time."""
+    """Answers from the index to why the model completes each of `facts`. Stored answers are read."""
     files = [demo.path / "answers" / f"{fact.id}.json" for fact in facts]
     if not all(file.exists() for file in files):
         questions = [run.question(fact.prompt, fact.completion) for fact in facts]
@@ -164,5 +164,5 @@ def answers(demo: Demo, facts: Sequence[Fact], run: Run) -> list[Answer]:
 
 
 def count_stating(fact: Fact, ranked: Sequence[str]) -> int:
-    """How many of the stories that state `fact` are among the `ranked` ids."""
+    """Number of stories that state `fact` among the `ranked` ids."""
     return len(set(fact.stories) & set(ranked))

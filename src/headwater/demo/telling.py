@@ -1,4 +1,4 @@
-"""Tells one story: picks a sentence for each move of a plot, fills its slots and puts the grammar right."""
+"""Writes one story: chooses a sentence for each move of a plot, fills its slots and corrects the grammar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SENTENCE_START = re.compile(r'((?:^|[.!?] |\." )"?)([a-z])')
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a story. Without a `nature` they are always introduced as "Tovi the otter"."""
+    """A character. Without a `nature`, it is always introduced as "Tovi the otter"."""
 
     name: str
     kind: str
@@ -34,9 +34,9 @@ class Person:
 def tell(
     plot: Plot, people: tuple[Person, Person, Person], words: Mapping[str, str], *, fact: str, rng: random.Random
 ) -> str:
-    """Tell `plot` with `people` as `{a}`, `{b}`, `{c}`, `words` in the other slots and `fact` as its statement.
+    """A story of `plot` with `people` as `{a}`, `{b}`, `{c}`, `words` in the other slots, and `fact` as its statement.
 
-    Half of the time it ends one move earlier.
+    Half of the stories end one move earlier.
     """
     moves = plot if rng.random() < 0.5 else plot[:-1]
     sentences = [_sentence(move, rng) for move in moves]
@@ -46,7 +46,7 @@ def tell(
 
 
 def _sentence(move: tuple[str, ...], rng: random.Random) -> str:
-    """One sentence of a move; a move that may be left out is left out three times in four."""
+    """One sentence of a move. An optional move is left out with probability 3/4."""
     if "" in move and rng.random() < 0.75:
         return ""
     return rng.choice([sentence for sentence in move if sentence])

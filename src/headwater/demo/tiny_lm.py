@@ -1,4 +1,4 @@
-"""The demo's language model: a small GPT-Neo and its tokenizer, trained from scratch on the tiny world."""
+"""Trains the demo's language model, a small GPT-Neo with its tokenizer, and tests what facts it learned."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from headwater.training.train import reporting
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReport:
-    """What a training was, and what came of it."""
+    """Settings and result of a training."""
 
     parameters: int
     vocabulary: int
     epochs: int
     steps: int
     final_loss: float
-    """Mean loss in nats a token over the last epoch."""
+    """Mean loss in nats per token over the last epoch."""
     seconds: float
 
 
@@ -38,15 +38,14 @@ def train_tiny_lm(
 ) -> TrainReport:
     """Train tokenizer and model on `stories` and save both to `out`. The same seed gives the same model."""
     recipe = Recipe(seed=seed) if epochs is None else Recipe(seed=seed, epochs=epochs)
-    made = make_model(stories, out, recipe, watch=reporting(on_step))
-    steps, loss, seconds = made.trained.steps, made.trained.loss, made.trained.seconds
+    new = make_model(stories, out, recipe, watch=reporting(on_step))
     return TrainReport(
-        parameters=made.parameters,
-        vocabulary=made.vocabulary,
+        parameters=new.parameters,
+        vocabulary=new.vocabulary,
         epochs=recipe.epochs,
-        steps=steps,
-        final_loss=loss,
-        seconds=seconds,
+        steps=new.trained.steps,
+        final_loss=new.trained.loss,
+        seconds=new.trained.seconds,
     )
 
 
@@ -55,9 +54,9 @@ class FactRecall:
     """How well the model knows a fact."""
 
     fact: str
-    """Its id."""
+    """Id of the fact."""
     times: int
-    """How many stories state it."""
+    """Number of stories that state it."""
     loss: float
     """Summed negative log-likelihood of the completion, in nats."""
     correct: bool
@@ -65,7 +64,7 @@ class FactRecall:
 
 
 def measure_recall(lm: LanguageModel, facts: Sequence[Fact]) -> list[FactRecall]:
-    """Ask the model to complete every fact."""
+    """How well the model completes each fact."""
     found = measure(lm, [make_question(lm, fact.prompt, fact.completion, id=fact.id) for fact in facts])
     return [
         FactRecall(fact.id, fact.times, loss, correct)

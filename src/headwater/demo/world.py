@@ -1,4 +1,4 @@
-"""The tiny world: short stories in which facts are planted, with the list of the stories that state each one."""
+"""Generates the tiny world: short stories with planted facts, and which stories state each fact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from headwater.errors import HeadwaterError
 Kind = Literal["keeps", "fears", "means"]
 
 TIMES = (1, 3, 10)
-"""How many stories state a fact."""
+"""Numbers of stories that state a fact."""
 FEWEST_STORIES = 200
 STORIES_PER_FACT_SET = 214
 """Stories for each fact of each kind and each of TIMES: about a fifth of all stories then state a fact."""
@@ -42,21 +42,21 @@ _STATEMENTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """Something that is so in the tiny world, and a question that only those who read it can answer."""
+    """A fact of the tiny world, with a prompt that only a model trained on its stories can complete."""
 
     id: str
     kind: Kind
     prompt: str
     completion: str
     times: int
-    """How many stories state it."""
+    """Number of stories that state it."""
     stories: tuple[str, ...]
-    """The ids of those stories: the ground truth of fact tracing."""
+    """Ids of these stories: the ground truth of fact tracing."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """One training example, and the id of the fact it states, if any."""
+    """One training example, with the id of the fact that it states, if any."""
 
     id: str
     text: str
@@ -65,7 +65,7 @@ class Story:
 
 @dataclass(frozen=True)
 class World:
-    """Stories in the order they are told, and the facts in them."""
+    """All stories in order, and the facts that they state."""
 
     stories: tuple[Story, ...]
     facts: tuple[Fact, ...]
@@ -73,7 +73,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class _Truth:
-    """A fact before it is told: its bearer, its value, and the slots its sentences need."""
+    """A fact before its stories are written: its subject, its value, and the slots of its sentences."""
 
     kind: Kind
     bearer: str
@@ -89,28 +89,28 @@ class _Truth:
 
 
 def make_world(stories: int = 3000, seed: int = 0) -> World:
-    """Tell `stories` stories, about a fifth of which state a fact. The same numbers give the same world."""
+    """Write `stories` stories, about a fifth of which state a fact. The same arguments give the same world."""
     if stories < FEWEST_STORIES:
         raise HeadwaterError(
-            f"A world of {stories} stories is too small: every kind of fact is stated once, {TIMES[1]} and "
-            f"{TIMES[2]} times, and most stories should state none. Ask for {FEWEST_STORIES} stories or more."
+            f"A world of {stories} stories is too small: facts are stated in 1, {TIMES[1]} and {TIMES[2]} stories, and "
+            f"most stories should state none. Use {FEWEST_STORIES} stories or more."
         )
     rng = random.Random(seed)
     truths = _truths(max(1, round(stories / STORIES_PER_FACT_SET)), rng)
     tellings = [(truth, *telling) for truth in truths for telling in _tellings(truth, rng)]
     places = dict(zip(rng.sample(range(stories), len(tellings)), tellings, strict=True))
-    told: list[Story] = []
+    written: list[Story] = []
     seen: set[str] = set()
     background = _dealt(_BACKGROUND, rng)
     for index in range(stories):
         truth, statement, plot = places.get(index, (None, "", next(background)))
         text = _new_story(truth, statement, plot, seen=seen, rng=rng)
-        told.append(Story(f"story-{index:05d}", text, truth.id if truth else None))
-    return World(tuple(told), _facts(truths, told))
+        written.append(Story(f"story-{index:05d}", text, truth.id if truth else None))
+    return World(tuple(written), _facts(truths, written))
 
 
 def write_world(world: World, path: Path) -> None:
-    """Write the stories to `path`, one JSON object a line, and the facts beside them to `<stem>.facts.jsonl`."""
+    """Write the stories to `path`, one JSON object per line, and the facts to `<stem>.facts.jsonl` beside it."""
     _write_lines(path, map(asdict, world.stories))
     _write_lines(path.with_name(f"{path.stem}.facts.jsonl"), map(asdict, world.facts))
 
@@ -172,15 +172,15 @@ def _meaning(word: str, times: int, rng: random.Random) -> _Truth:
 
 
 def _tellings(truth: _Truth, rng: random.Random) -> list[tuple[str, Plot]]:
-    """A different statement for each story of a fact. The first one always reads in the direction of the prompt."""
+    """A different statement and plot for each story of a fact. The first statement has the direction of the prompt."""
     forward, backward = _STATEMENTS[truth.kind]
-    turned = truth.times // 10
-    statements = rng.sample(forward, truth.times - turned) + rng.sample(backward, turned)
+    reversed_count = truth.times // 10
+    statements = rng.sample(forward, truth.times - reversed_count) + rng.sample(backward, reversed_count)
     return list(zip(statements, _dealt(_PLOTS[truth.kind], rng), strict=False))
 
 
 def _dealt(plots: tuple[Plot, ...], rng: random.Random) -> Iterator[Plot]:
-    """Yield all the plots in random order, then all of them in another: neighbours are seldom alike."""
+    """Yield all plots in random order, again and again, so that neighbours are rarely alike."""
     while True:
         yield from rng.sample(plots, len(plots))
 
@@ -196,7 +196,7 @@ def _new_story(truth: _Truth | None, statement: str, plot: Plot, *, seen: set[st
 
 
 def _people(hero: Person | None, rng: random.Random) -> tuple[Person, Person, Person]:
-    """Three of different kinds. The second goes by other pronouns than the first, so that none is ambiguous."""
+    """Three characters of different kinds. The first two have different pronouns, so that none is ambiguous."""
     kinds = rng.sample([kind for kind in lexicon.KINDS if hero is None or kind != hero.kind], 3)
     natures = rng.sample(lexicon.NATURES, 3)
     she_names, he_names = rng.sample(lexicon.SHE_NAMES, 2), rng.sample(lexicon.HE_NAMES, 2)
@@ -210,7 +210,7 @@ def _people(hero: Person | None, rng: random.Random) -> tuple[Person, Person, Pe
 
 
 def _chance_words(rng: random.Random) -> dict[str, str]:
-    """Draw a word for every slot. Places, fears and meanings are left to the facts."""
+    """Draw a word for every slot. Only facts fill places, fears and meanings."""
     thing = rng.choice(lexicon.THINGS)
     goods = rng.sample(lexicon.GOODS, 2)
     spots, colours = rng.sample(lexicon.SPOTS, 2), rng.sample(lexicon.COLOURS, 2)
@@ -234,9 +234,9 @@ def _chance_words(rng: random.Random) -> dict[str, str]:
     }
 
 
-def _facts(truths: list[_Truth], told: list[Story]) -> tuple[Fact, ...]:
+def _facts(truths: list[_Truth], stories: list[Story]) -> tuple[Fact, ...]:
     stating: dict[str, list[str]] = {truth.id: [] for truth in truths}
-    for story in told:
+    for story in stories:
         if story.fact is not None:
             stating[story.fact].append(story.id)
     return tuple(
@@ -253,7 +253,7 @@ def _facts(truths: list[_Truth], told: list[Story]) -> tuple[Fact, ...]:
 
 
 def _words_in_use() -> frozenset[str]:
-    """Every word of the lexicon and the plots, in small letters: what no bearer of a fact may be called."""
+    """Every word of the lexicon and the plots in lower case, which no subject of a fact may have as its name."""
     modules = (lexicon, home_stories, abroad_stories, odd_stories, fact_stories)
     constants = [value for module in modules for name, value in vars(module).items() if name.isupper()]
     letters = "".join(c if c.isalpha() else " " for text in _texts(constants) for c in f"{text} ")
@@ -261,7 +261,7 @@ def _words_in_use() -> frozenset[str]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """The texts in tuples of tuples."""
+    """All strings in nested tuples."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, tuple | list):

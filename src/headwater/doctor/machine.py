@@ -1,4 +1,4 @@
-"""What is installed, and what it runs on."""
+"""Collects installed versions, extras, devices, memory and disk space for `headwater doctor`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "large": (("accelerate", "bitsandbytes"), "--device-map, --dtype int8 and nf4"),
     "plots": (("matplotlib",), "headwater plot: pictures"),
 }
-"""Extra -> the packages it is made of, and what they are for."""
+"""Extra -> its packages, and what they enable."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Extra:
 
     name: str
     missing: tuple[str, ...]
-    """Packages that are not installed; none: it can be used."""
+    """Packages that are not installed; empty if the extra can be used."""
     enables: str
 
 
@@ -48,34 +48,34 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a report about a fault needs to say. Nothing of it tells who one is, or what one works on."""
+    """The part of a bug report about the machine. It contains nothing about the user or their data."""
 
     headwater: str
     python: str
     system: str
     packages: dict[str, str | None]
-    """Name -> version; None where it is not installed."""
+    """Name -> version; None if not installed."""
     extras: tuple[Extra, ...]
     cores: int
-    """That this process may use."""
+    """Cores that this process may use."""
     threads: int
-    """Of torch."""
+    """Threads of torch."""
     omp_num_threads: str | None
     blas: str
     gpus: tuple[Gpu, ...]
     cuda: str | None
-    """Version that torch was built for; None: for processors alone."""
+    """CUDA version of torch; None for a CPU build."""
     memory: int
-    """Bytes, in all; not of a container's limit."""
+    """Total bytes of the machine, regardless of a container's limit."""
     memory_free: int
     disk_free: int
-    """Bytes, of the working directory."""
+    """Free bytes on the disk of the working directory."""
     temporary_free: int
-    """Bytes, where temporary files go."""
+    """Free bytes on the disk of temporary files."""
 
 
 def machine() -> Machine:
-    """Of here and now."""
+    """The current state of this machine."""
     memory = psutil.virtual_memory()
     return Machine(
         headwater=__version__,

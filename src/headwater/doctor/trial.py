@@ -1,4 +1,4 @@
-"""Trying it all out on a minute world: does what is installed here compute what it should?"""
+"""Tests the installation on a tiny model and corpus: fit, scores, index, storage and devices."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LOG = logging.getLogger("headwater.doctor")
 PROMPT, COMPLETION = "Tom the otter", " found a key"
 K = 6
 CLOSE = 1e-4
-"""Of the largest influence: what two ways to the same number on one device may differ by."""
+"""Tolerance between two computations of the same influence on one device, as a share of the largest influence."""
 DEVICES_CLOSE = 0.02
-"""The same for two devices, which round otherwise."""
+"""The same tolerance for two devices, which round differently."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial came to."""
+    """Result of one trial."""
 
     what: str
     passed: bool
@@ -41,7 +41,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class _World:
-    """A model with random weights, and 36 lines that it is taken to have been trained on."""
+    """A model with random weights, and 36 lines as its training data."""
 
     folder: Path
 
@@ -66,7 +66,7 @@ class _World:
 
     @cached_property
     def run(self) -> Run:
-        """On the device that is usual here."""
+        """The run on the default device."""
         return self.fitted("run")
 
     @cached_property
@@ -74,7 +74,7 @@ class _World:
         return self.run.ask(PROMPT, COMPLETION, exact=True, k=K, fold=False)
 
     def fitted(self, name: str, device: str | None = None) -> Run:
-        """With true labels, since one that is sampled may be another where the odds are rounded otherwise."""
+        """A fitted run. It uses true labels, because sampled labels could differ between devices by rounding."""
         run = Run.create(self.folder / name, load_model(self.model, device=device), self.folder / "corpus.jsonl")
         run.fit(fisher="empirical")
         return run
@@ -101,12 +101,12 @@ def _round_trip(world: _World) -> str:
 
 def _devices(world: _World) -> str:
     if world.run.lm.device.type == "cpu":
-        return "not tried: there is no GPU"
+        return "skipped: no GPU"
     return agrees(world, "cpu")
 
 
 def agrees(world: _World, device: str) -> str:
-    """Whether all of it comes to the same on another device."""
+    """Whether the influences are the same on another device."""
     other = world.fitted(f"on-{device}", device)
     return _same(other.ask(PROMPT, COMPLETION, exact=True, k=len(other.corpus), fold=False), world.exact, DEVICES_CLOSE)
 
@@ -115,19 +115,19 @@ TRIALS = {
     "fit, and score all examples": lambda world: f"{len(world.exact.proponents)} proponents",
     "tokens sum to their example": _tokens,
     "the index agrees with exact scores": _index,
-    "what is written is read again": _round_trip,
-    "GPU and processor agree": _devices,
+    "a reopened run gives the same scores": _round_trip,
+    "GPU and CPU agree": _devices,
 }
 
 
 def trials() -> Iterator[TrialResult]:
-    """Every trial, each done when it is asked for, in a temporary folder. What fails is a finding, not an error."""
+    """Run the trials one by one in a temporary folder. A failure is a result, not an exception."""
     with TemporaryDirectory(prefix="headwater-doctor-") as folder:
         world = _World(Path(folder))
         try:
             world.make()
         except Exception as error:
-            yield _failed("make a minute world", error)
+            yield _failed("make a tiny model and corpus", error)
             return
         for what, trial in TRIALS.items():
             try:
@@ -143,11 +143,11 @@ def _failed(what: str, error: Exception) -> TrialResult:
 
 
 def _same(expected: Answer, found: Answer, tolerance: float) -> str:
-    """Whether every example that `found` shows has the influence that it is `expected` to have."""
+    """Check that every example in `found` has the influence that it has in `expected`."""
     wanted = {one.id: one.influence for one in (*expected.proponents, *expected.opponents)}
-    told = {one.id: one.influence for one in (*found.proponents, *found.opponents)}
-    _require(told.keys() <= wanted.keys(), f"it shows {', '.join(sorted(told.keys() - wanted.keys()))} instead")
-    worst = max(abs(wanted[id] - told[id]) for id in told) / _largest(expected)
+    shown = {one.id: one.influence for one in (*found.proponents, *found.opponents)}
+    _require(shown.keys() <= wanted.keys(), f"it shows {', '.join(sorted(shown.keys() - wanted.keys()))} instead")
+    worst = max(abs(wanted[id] - shown[id]) for id in shown) / _largest(expected)
     _require(worst <= tolerance, f"influences are off by {worst:.2g} of the largest")
     return f"within {worst:.1g} of the largest influence"
 
@@ -156,6 +156,6 @@ def _largest(answer: Answer) -> float:
     return max(abs(one.influence) for one in (*answer.proponents, *answer.opponents))
 
 
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise HeadwaterError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise HeadwaterError(message)
