@@ -1,4 +1,4 @@
-"""Eigenbases for the probe: decomposed where that is quick, and else timed at a smaller width."""
+"""Eigenbases of a probe: small covariances are decomposed, and wide ones are timed at a smaller width."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from headwater.curvature.covariances import Covariances
 from headwater.curvature.eigen import Eigenbases, eigendecompose
 
 SECONDS = 3.0
-"""The probe spends about so long on decompositions."""
+"""Time budget of a probe for decompositions."""
 
 
 @dataclass(frozen=True)
 class ProbedBases:
-    """Every eigenbasis of the layers, and how long finding them all takes."""
+    """Eigenbases of the layers, and the estimated time of all decompositions."""
 
     bases: Eigenbases
-    """Those not decomposed are the identity."""
+    """The identity for those that were not decomposed."""
     seconds: float
-    """To decompose all of them."""
+    """Seconds to decompose all covariances."""
 
 
 def probe_bases(covariances: Covariances, budget: float = SECONDS) -> ProbedBases:
-    """Decompose covariances from the narrowest up for about `budget` seconds; time goes with the width's cube."""
+    """Decompose covariances, narrow ones first, for about `budget` seconds. Time is proportional to width³."""
     by_width: dict[int, list[str]] = defaultdict(list)
     for name in covariances.names:
         by_width[len(covariances.sums[name])].append(name)
     tensors: dict[str, Tensor] = {}
-    total = spent = 0.0
-    cube: float | None = None
+    total = used = 0.0
+    per_cube: float | None = None
     for width, names in sorted(by_width.items()):
-        if cube is None or cube * width**3 > budget:  # nothing known yet, or too long: a corner of the matrix tells
-            corner = min(width, 512 if cube is None else 1024)
-            cube, seconds = _cube(covariances.covariance(names[0]), corner)
-            spent += seconds
+        if per_cube is None or per_cube * width**3 > budget:  # unknown or too long: time a corner of the matrix
+            corner = min(width, 512 if per_cube is None else 1024)
+            per_cube, seconds = _time_corner(covariances.covariance(names[0]), corner)
+            used += seconds
         for name in names:
-            matrix, seconds = covariances.covariance(name), cube * width**3
-            if spent + seconds <= budget:
+            matrix, seconds = covariances.covariance(name), per_cube * width**3
+            if used + seconds <= budget:
                 start = time.perf_counter()
                 values, vectors = eigendecompose(matrix, name)
                 seconds = time.perf_counter() - start
-                spent, cube = spent + seconds, seconds / width**3
+                used, per_cube = used + seconds, seconds / width**3
             else:
                 values, vectors = matrix.new_ones(width), torch.eye(width, dtype=matrix.dtype, device=matrix.device)
             total += seconds
@@ -53,8 +53,8 @@ def probe_bases(covariances: Covariances, budget: float = SECONDS) -> ProbedBase
     return ProbedBases(Eigenbases(tensors), total)
 
 
-def _cube(matrix: Tensor, corner: int) -> tuple[float, float]:
-    """Seconds a cubed width, and seconds spent, measured on the `corner` × `corner` beginning of a matrix."""
+def _time_corner(matrix: Tensor, corner: int) -> tuple[float, float]:
+    """(seconds per width³, seconds used), measured on the first `corner` rows and columns of a matrix."""
     part = matrix[:corner, :corner].contiguous()
     start = time.perf_counter()
     eigendecompose(part)

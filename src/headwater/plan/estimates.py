@@ -1,4 +1,4 @@
-"""From what the probe has shown to what every stage will take."""
+"""Extrapolates the measurements of a probe to the time, memory and disk of each stage."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from headwater.plan.serving import IndexProbe, QuestionProbe, ScanProbe
 from headwater.plan.subject import Subject
 
 ID_BYTES = 70
-"""Of one id held in memory."""
+"""Memory of one example id."""
 TOKEN_BYTES = 9
-"""Of one token of a shard held in memory: its number and whether it is predicted."""
+"""Memory of one token of a shard: its id and whether it is a target."""
 SEQUENCE_BYTES = 500
-"""Of one sequence of a shard held in memory, its tokens not counted."""
+"""Memory of one sequence of a shard without its tokens."""
 SEARCH_BYTES = 32
-"""Of one example in a search, its sketch not counted: key, row, order, scale and self-influence."""
+"""Memory of one example in a search without its sketch: key, row, order, scale and self-influence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """What one stage will take."""
+    """Estimated cost of one stage."""
 
     name: str
     """corpus, fit, index, scan or question."""
     seconds: float
     memory: int
-    """Bytes that the process holds at most; the corpus file's pages, which the system takes back, not counted."""
+    """Peak bytes of the process, without cached pages of the corpus file, which the system can reclaim."""
     disk: int
-    """Bytes that are kept."""
+    """Bytes of the results on disk."""
     working: int = 0
-    """Bytes on disk that are needed until the stage is done, and then freed."""
+    """Temporary bytes on disk, freed when the stage is done."""
     done: bool = False
-    """Whether the run has this already."""
+    """Whether the run already has this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the stages will take, each from nothing, and what that was estimated from."""
+    """Estimated cost of each stage from scratch, and what the estimates are based on."""
 
     model: str
     curvature: str
     layers: int
     parameters: int
-    """D: tracked parameters."""
+    """D, the number of tracked parameters."""
     examples: int
     tokens: int
     fit_examples: int
@@ -59,33 +59,33 @@ class Plan:
     queries: int
     stages: tuple[StagePlan, ...]
     whole_sketches: bool
-    """Whether questions will hold whole sketches in memory; where there is no room, a part of each, or none."""
+    """Whether questions hold whole sketches in memory. Without room, they hold a part of each, or none."""
     probe_tokens: int
     probe_seconds: float
     records: int | None
-    """Records of a corpus that is not tokenised yet."""
+    """Records of the corpus, if it is not tokenised yet."""
     sampled_records: int | None
-    """How many of them were tokenised for the plan."""
+    """Number of records that were tokenised for the plan."""
     next_command: str
     parts: tuple[Section, ...] = ()
-    """The layers that are fitted at a time; one part where they are fitted together."""
+    """Groups of layers that are fitted together; a single one if all are."""
 
     def stage(self, name: str) -> StagePlan:
         return next(stage for stage in self.stages if stage.name == name)
 
     @property
     def seconds(self) -> float:
-        """Of all stages but the question."""
+        """Seconds of all stages but the question."""
         return sum(stage.seconds for stage in self.stages if stage.name != "question")
 
     @property
     def memory(self) -> int:
-        """Bytes, at most, over all stages."""
+        """Peak bytes over all stages."""
         return max(stage.memory for stage in self.stages)
 
     @property
     def disk(self) -> int:
-        """Bytes kept once all is done."""
+        """Bytes of all results on disk."""
         return sum(stage.disk for stage in self.stages)
 
     def to_json(self) -> str:
@@ -95,7 +95,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """All that was tried."""
+    """Measurements of all stages on a miniature."""
 
     mini: Miniature
     fit: FitProbe
@@ -105,7 +105,7 @@ class Probes:
 
 
 def estimate(subject: Subject, probed: Probes, sketch: Sketch) -> tuple[StagePlan, ...]:
-    """Every stage of the real work, extrapolated from the probe by tokens (padding included), examples and shards."""
+    """Estimates of all stages, extrapolated by tokens (including padding), examples and shards."""
     whole, fitting, mini = subject.layout, subject.fit_layout, probed.mini.layout
     examples = subject.examples
     growth = _shard_bytes(subject, whole.shard_examples) - _shard_bytes(subject, mini.shard_examples)
@@ -121,7 +121,7 @@ def estimate(subject: Subject, probed: Probes, sketch: Sketch) -> tuple[StagePla
         seconds=probed.fit.seconds(fitting),
         memory=fit_memory,
         disk=probed.fit.disk,
-        working=probed.fit.checkpoints + probed.fit.kept(fitting),
+        working=probed.fit.checkpoints + probed.fit.cached(fitting),
     )
     index = StagePlan(
         name="index",
@@ -140,9 +140,9 @@ def estimate(subject: Subject, probed: Probes, sketch: Sketch) -> tuple[StagePla
 
 
 def sketches_held(examples: int, sketch: Sketch, free: int | None = None) -> int:
-    """Bytes of sketches that questions hold in memory: all, only the first part of each, or none, as memory allows.
+    """Bytes of sketches that questions hold in memory: all, only the first part of each, or none.
 
-    `free` are the machine's free bytes, half of which sketches may take.
+    `free` is the free memory of the machine, half of which sketches may use.
     """
     room = (psutil.virtual_memory().available if free is None else free) * MEMORY_SHARE
     coarse = min(COARSE_BYTES, sketch.bytes)
@@ -163,6 +163,6 @@ def _question(subject: Subject, probed: Probes, sketch: Sketch) -> StagePlan:
 
 
 def _shard_bytes(subject: Subject, examples: int) -> int:
-    """Bytes of the sequences of a shard, which a sweep reads in one go."""
+    """Bytes of the sequences of a shard, which a sweep reads at once."""
     tokens = float(subject.layout.lengths.mean())
     return int(examples * (SEQUENCE_BYTES + TOKEN_BYTES * tokens))

@@ -1,4 +1,4 @@
-"""Trying the fit on a miniature."""
+"""Probes the fit: fits the curvature on a miniature and measures time, memory and disk."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ from headwater.sweep.sweep import Sweep, fold
 
 @dataclass(frozen=True, kw_only=True)
 class FitProbe:
-    """What fitting the miniature has shown."""
+    """Measurements of a fit on the miniature."""
 
     curvature: Curvature
     sweeps: Sequence[SweepCost]
     once: float
-    """Seconds for all that does not grow with the corpus: decompositions, and the curvature's file."""
+    """Seconds that do not grow with the corpus: decompositions, and writing the curvature."""
     memory: int
-    """Bytes, at most, while fitting."""
+    """Peak bytes of the fit."""
     disk: int
     """Bytes of the curvature's file."""
     checkpoints: int
-    """Bytes of the files that are kept until the fit is done."""
+    """Bytes of temporary files until the fit is done."""
     state: int
-    """Bytes of the largest sums of a sweep; a shard's own are held beside those of all shards before."""
-    kept_per_token: float = 0.0
-    """Bytes of gradients kept between two sweeps, a token with its padding; 0 where there is one sweep."""
-    kept_limit: int = 0
-    """Bytes that may be kept."""
+    """Bytes of the largest sums of a sweep. The sums of a shard are held beside those of all earlier shards."""
+    cached_per_token: float = 0.0
+    """Bytes of gradients cached between two sweeps, per padded token; 0 if there is one sweep."""
+    cache_limit: int = 0
+    """Maximum bytes of the gradient cache."""
     parts: tuple[Section, ...] = ()
-    """The layers that are fitted at a time, where they are not fitted together."""
+    """Groups of layers, if not all are fitted together."""
     per_pass: float = 0.0
-    """Seconds of the model alone, a token with its padding; known where there are parts."""
+    """Seconds of the model alone per padded token, if there are several parts."""
 
-    def kept(self, layout: Layout) -> int:
-        """Bytes of gradients that a fit over `layout` keeps until it is done."""
-        return min(self.kept_limit, int(self.kept_per_token * layout.padded))
+    def cached(self, layout: Layout) -> int:
+        """Bytes of the gradient cache of a fit over `layout`."""
+        return min(self.cache_limit, int(self.cached_per_token * layout.padded))
 
     def seconds(self, layout: Layout) -> float:
-        """Batches that are not kept are computed a second time, as in the first sweep."""
+        """Seconds of a fit over `layout`. Batches that are not cached are computed twice, as in the first sweep."""
         swept = sum(sweep.seconds(layout) for sweep in self.sweeps)
-        wanted = self.kept_per_token * layout.padded
-        again = (1 - self.kept(layout) / wanted) * self.sweeps[0].seconds(layout) if wanted else 0.0
-        return self.once + swept + again + max(0, len(self.parts) - 1) * self.per_pass * layout.padded
+        wanted = self.cached_per_token * layout.padded
+        repeated = (1 - self.cached(layout) / wanted) * self.sweeps[0].seconds(layout) if wanted else 0.0
+        return self.once + swept + repeated + max(0, len(self.parts) - 1) * self.per_pass * layout.padded
 
 
 def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> FitProbe:
-    """Fit the curvature on the miniature. Raises HeadwaterError where its kind cannot be fitted to so many parameters.
+    """Fit the curvature on the miniature. Raises HeadwaterError if its kind does not support that many parameters.
 
-    The file is bound as that of the real fit would be, so that it is as large.
+    The file has metadata like that of the real fit, so that its size is the same.
     """
     fit = mini.subject.fit
     clock = Clock()
@@ -82,8 +82,8 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> FitProbe:
         probing.once.append(seconds_of(lambda: save_curvature(path, curvature, binding)))
     checkpoints = [file.stat().st_size for file in bench.folder.glob("*.checkpoint.safetensors")]
     state = max(checkpoints, default=0)
-    kept = probing.sweep.cache
-    kept_per_token = kept.bytes / max(1, mini.layout.padded) if kept else 0.0
+    cache = probing.sweep.cache
+    cached_per_token = cache.bytes / max(1, mini.layout.padded) if cache else 0.0
     bench.clear()
     return FitProbe(
         curvature=curvature,
@@ -93,15 +93,15 @@ def probe_fit(mini: Miniature, binding: Mapping[str, str]) -> FitProbe:
         disk=path.stat().st_size,
         checkpoints=sum(checkpoints),
         state=state,
-        kept_per_token=kept_per_token,
-        kept_limit=kept.limit if kept else 0,
+        cached_per_token=cached_per_token,
+        cache_limit=cache.limit if cache else 0,
         parts=tuple(parts),
         per_pass=_per_pass(mini) if len(parts) > 1 else 0.0,
     )
 
 
 def _per_pass(mini: Miniature) -> float:
-    """Seconds of the model alone, a token with its padding."""
+    """Seconds of the model alone per padded token."""
     batches = list(make_batches(mini.sweep.sequences[:], mini.sweep.token_budget))
     with Capture(mini.sweep.lm, mini.sweep.layers) as capture:
         return seconds_of(lambda: [capture(batch) for batch in batches]) / mini.layout.padded
@@ -109,7 +109,7 @@ def _per_pass(mini: Miniature) -> float:
 
 @dataclass(kw_only=True)
 class _Probing:
-    """A Fitting, each pass of it timed; wide covariances are not decomposed."""
+    """A Fitting that times each pass and does not decompose wide covariances."""
 
     kind: str
     mini: Miniature
@@ -118,7 +118,7 @@ class _Probing:
     clock: Clock
     sweeps: list[SweepCost] = field(default_factory=list[SweepCost])
     once: list[float] = field(default_factory=list[float])
-    """Seconds of what does not grow with the corpus."""
+    """Seconds that do not grow with the corpus."""
 
     @property
     def layers(self) -> tuple[TrackedLayer, ...]:
@@ -147,6 +147,6 @@ class _Probing:
         return probed.bases
 
     def with_gradient_cache(self) -> Self:
-        if self.sweep.lm.device.type == "cpu":  # as a fit does
+        if self.sweep.lm.device.type == "cpu":  # as in a real fit
             self.sweep = replace(self.sweep, cache=self.bench.cache(self.sweep))
         return self

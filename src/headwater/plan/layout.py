@@ -1,4 +1,4 @@
-"""The batches that a sweep will make, known from the lengths of the examples alone."""
+"""Predicts the batches of a sweep from the lengths of the examples."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class PlannedBatch:
     """A batch that a sweep will make."""
 
     rows: NDArray[np.int64]
-    """[B] places of its examples among those swept, longest first."""
+    """[B] positions of its examples among those swept, longest first."""
     width: int
-    """T: tokens of the longest."""
+    """T, the tokens of the longest example."""
     first: bool
     """Whether it is the first of its shard."""
 
     @property
     def padded(self) -> int:
-        """Tokens that are computed, padding included."""
+        """Number of tokens including padding."""
         return len(self.rows) * self.width
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The examples that a sweep reads, cut into its shards and batches."""
+    """The examples of a sweep, divided into shards and batches."""
 
     lengths: NDArray[np.int64]
-    """[n] tokens of each example, in order."""
+    """[n] tokens of each example."""
     shards: Sequence[Shard]
     token_budget: int
 
     @cached_property
     def batches(self) -> list[PlannedBatch]:
-        """Every batch in the order of the sweep; they are those of `corpus.batches.make_batches`."""
+        """All batches in the order of the sweep. They are those of `corpus.batches.make_batches`."""
         return [batch for shard in self.shards for batch in self._batches(shard)]
 
     @property
@@ -50,7 +50,7 @@ class Layout:
 
     @cached_property
     def padded(self) -> int:
-        """Tokens that one sweep computes, padding included."""
+        """Tokens of one sweep, including padding."""
         return sum(batch.padded for batch in self.batches)
 
     @property
@@ -69,9 +69,9 @@ class Layout:
             start = stop
 
     def sample(self, count: int) -> NDArray[np.int64]:
-        """Places of the examples of `count` whole batches: the widest, and others spread evenly over all widths.
+        """Positions of the examples of `count` whole batches: the widest, and others spread evenly over all widths.
 
-        Longest first, so that a sweep over them makes the same batches again, but for where a shard ends.
+        The longest come first, so that a sweep over them makes the same batches, except at the end of a shard.
         """
         by_width = sorted(self.batches, key=lambda batch: (-batch.width, -batch.padded))
         rest = by_width[1:]
@@ -81,10 +81,10 @@ class Layout:
 
 
 def lengths_of(corpus: Corpus) -> NDArray[np.int64]:
-    """[N] tokens of every example of a corpus, read without its texts."""
+    """[N] tokens of each example of a corpus, read without the texts."""
     return np.concatenate([segment.lengths for segment in corpus.segments])[corpus.keys]
 
 
 def evenly_spaced(count: int, among: int) -> NDArray[np.int64]:
-    """`count` of the numbers 0 to `among` − 1, evenly spread and rising; with more than `among`, repeatedly."""
+    """`count` of the numbers 0 to `among` − 1, evenly spaced and ascending. Numbers repeat if `count` > `among`."""
     return np.arange(count, dtype=np.int64) * among // count

@@ -1,4 +1,4 @@
-"""A miniature of a corpus, made of whole batches of it, on which the stages are tried."""
+"""Makes a miniature of the corpus from some of its batches, on which a plan probes the stages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from headwater.sweep.sweep import Sweep
 
 FEWEST_BATCHES, MOST_BATCHES = 6, 40
 STAGE_SECONDS = 4.0
-"""A sweep of the probe should take about so long."""
+"""Target time of one sweep of the probe."""
 PASSES = 3.0
-"""A batch of a sweep takes at most about so many times its forward and backward pass."""
+"""Upper estimate of the time of a batch in a sweep, in units of its forward and backward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Miniature:
-    """A few whole batches of the corpus, as a corpus of their own."""
+    """A few whole batches of the corpus as a separate corpus."""
 
     subject: Subject
     folder: Path
@@ -32,7 +32,7 @@ class Miniature:
     per_example: float
     """Seconds to read one example of the whole corpus."""
     per_copy: float
-    """Seconds to read one of this."""
+    """Seconds to read one example of the miniature."""
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -44,9 +44,9 @@ class Miniature:
 
 
 def make_miniature(subject: Subject, folder: Path) -> Miniature:
-    """Choose the batches and write them to `folder`; how many follows from how long one takes."""
-    count = _affordable(subject)
-    stand_ins = subject.at_hand(subject.examples)
+    """Choose batches and write them to `folder`. Their number depends on the time of one batch."""
+    count = _batch_count(subject)
+    stand_ins = subject.stand_ins(subject.examples)
     places = subject.layout.sample(count)
     corpus = copy_examples(subject.corpus, [stand_ins[k] for k in places], folder / "corpus" / "examples.arrow")
     sweep = Sweep(stage="probe", lm=subject.lm, layers=subject.layers, sequences=corpus.sequences())
@@ -54,15 +54,17 @@ def make_miniature(subject: Subject, folder: Path) -> Miniature:
     copied = seconds_of(lambda: sweep.sequences[:]) / len(corpus)
     if subject.corpus.streamed:
         read = range(min(len(corpus), len(subject.corpus)))
-        each = seconds_of(lambda: subject.corpus.sequences(read)[:]) / len(read)
+        per_example = seconds_of(lambda: subject.corpus.sequences(read)[:]) / len(read)
     else:
-        each = (subject.reading.again if subject.reading else None) or copied
-    return Miniature(subject=subject, folder=folder, corpus=corpus, layout=layout, per_example=each, per_copy=copied)
+        per_example = (subject.reading.per_pass if subject.reading else None) or copied
+    return Miniature(
+        subject=subject, folder=folder, corpus=corpus, layout=layout, per_example=per_example, per_copy=copied
+    )
 
 
-def _affordable(subject: Subject) -> int:
-    """How many batches a sweep of the probe may have. The passes that find out also warm the process up."""
-    sequences = subject.corpus.sequences(subject.at_hand(subject.examples))
+def _batch_count(subject: Subject) -> int:
+    """Number of batches of a probe's sweep, from a timed pass. The pass also warms up the process."""
+    sequences = subject.corpus.sequences(subject.stand_ins(subject.examples))
     widest = max(subject.layout.batches, key=lambda batch: batch.width)
     batch = pad([sequences[int(row)] for row in widest.rows], range(len(widest.rows)))
     with Capture(subject.lm, subject.layers) as capture:

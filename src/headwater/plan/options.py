@@ -1,4 +1,4 @@
-"""Options of plans: measured on this machine, or counted for a model and corpus elsewhere. Loads no torch."""
+"""Options of plans measured on this machine, and of estimates for a model and corpus elsewhere. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headwater.lm.options import Dtype
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What is planned."""
+    """Settings of a plan."""
 
     fit: FitOptions = FitOptions()
     bytes: SketchBytes = None
@@ -24,7 +24,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperOptions:
-    """What work is counted, and for which machines."""
+    """The size of the work, and the machines that do it."""
 
     examples: Annotated[int, Option(help="Examples in the corpus.", minimum=1)]
     tokens: Annotated[int, Option(help="Tokens per example.", minimum=1)]

@@ -1,8 +1,8 @@
-"""What work would come to whose model and corpus are not at hand: counted from shapes and a number of examples.
+"""Analytic cost estimate without a local model or corpus, from layer shapes and the number of examples.
 
-Nothing is loaded but the model's configuration. What is counted are the multiplications of products of matrices, and
-the bytes that are held, kept and sent; seconds are multiplications over a rate. `python -m benchmarks.scaling` compares
-the count with what was measured (docs/scaling.md).
+Only the model's configuration is loaded. The estimate counts the multiplications of matrix products, and the bytes in
+memory, on disk and over the network. Seconds are multiplications divided by a rate. `python -m benchmarks.scaling`
+compares the counts with measurements (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from headwater.sweep.shards import shards_of
 
 WEIGHT_BYTES: dict[Dtype, float] = {"fp32": 4, "bf16": 2, "int8": 1, "nf4": 0.55}
 TOKEN_BYTES = 13
-"""Of a token in the corpus: its number, its end, what it spells, and its share of the example's other columns."""
+"""Bytes per token in the corpus: id, end, text, and its share of the example's other columns."""
 SENT_BYTES = 9
-"""Of a token that is sent to a worker: its number, and whether it is learned."""
+"""Bytes per token sent to a worker: its id and whether it is a target."""
 DECOMPOSITION = 4.5
-"""Multiplications of a decomposition, of a matrix's width cubed."""
-DECOMPOSING = 0.01
-"""Of the rate of products, so much a decomposition reaches on a GPU. On a processor it is a fifth."""
+"""Multiplications of an eigendecomposition per width³."""
+DECOMPOSITION_RATE = 0.01
+"""Rate of an eigendecomposition on a GPU, as a share of the rate of matrix products. On a CPU it is 0.2."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """A model as far as costs go."""
+    """The sizes of a model that determine costs."""
 
     layers: tuple[TrackedLayer, ...]
     weights: int
-    """All of the model's."""
+    """Number of weights of the model."""
     products: int
-    """Multiplications of a token on its way forward through every linear map, the head too."""
+    """Multiplications per token in a forward pass through all linear layers and the head."""
     attention: int
-    """Multiplications of a token for each one that it attends to."""
+    """Multiplications per token for each token that it attends to."""
 
     def model(self, tokens: int) -> float:
-        """Multiplications a token: forward, and back to the activations; a token attends to half of an example."""
+        """Multiplications per token, forward and backward to the activations. A token attends to half of an example."""
         return 2 * (self.products + self.attention * tokens / 2)
 
     def covariances(self, block_width: int | None) -> float:
-        """Multiplications a token: I² and O², of which symmetry saves nearly half where they are wide."""
+        """Multiplications per token: I² and O², nearly halved by symmetry for wide layers."""
         return sum(_gram(span.stop - span.start) for width in self.widths for span in spans(width, block_width))
 
     def rotation(self, tokens: int, block_width: int | None = None, directions: int = 0) -> float:
-        """Multiplications a token to bring gradients into the eigenbases, or into some directions of them, by the
-        cheaper of two ways (see gradient.rotated)."""
+        """Multiplications per token to rotate gradients into the eigenbases, or some directions of them, by the
+        cheaper of two ways (see `gradients.factored.rotated`)."""
         total = 0.0
         shared: set[str] = set()
         for layer in self.layers:
@@ -78,28 +78,28 @@ class Shapes:
 
     @cached_property
     def widths(self) -> list[int]:
-        """Of every covariance."""
+        """Width of every covariance."""
         return [x.inputs for x in self.layers if x.name == x.group] + [x.outputs for x in self.layers]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperStage:
-    """What one stage comes to."""
+    """Counted cost of one stage."""
 
     name: str
     multiplications: float
     seconds: float
     memory: int
-    """Bytes that a worker holds at most."""
+    """Peak bytes of a worker."""
     disk: int
-    """Bytes that are kept."""
+    """Bytes of the results on disk."""
     sent: int
-    """Bytes that go to all workers and come back."""
+    """Bytes sent to and from all workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperPlan:
-    """What the stages come to, and the sections that the fit works in."""
+    """Counted cost of the stages, and the sections of the fit."""
 
     model: str
     weights: int
@@ -124,12 +124,12 @@ class PaperPlan:
 
 
 def plan_on_paper(model: str, options: PaperOptions, *, trust_remote_code: bool = False) -> PaperPlan:
-    """The plan for a model of which only the configuration is read.
+    """The plan for a model, of which only the configuration is read.
 
-    Raises ModelError where there is no such model, and HeadwaterError where a layer does not fit into the memory.
+    Raises ModelError if there is no such model, and HeadwaterError if a layer does not fit into the memory.
     """
     if min(options.examples, options.tokens, options.workers) < 1 or options.rate <= 0:
-        raise HeadwaterError("A plan on paper needs at least one example of one token, one worker, and a rate above 0.")
+        raise HeadwaterError("An estimate needs examples, tokens and workers of at least 1, and a rate above 0.")
     shapes = shapes_of(model, options.layers, trust_remote_code=trust_remote_code)
     held = int(shapes.weights * WEIGHT_BYTES[options.dtype]) + _batch(shapes, options.tokens)
     parts = (
@@ -151,7 +151,7 @@ def plan_on_paper(model: str, options: PaperOptions, *, trust_remote_code: bool 
 
 
 def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_code: bool = False) -> Shapes:
-    """The shapes of a model, by its configuration alone: its weights are only imagined."""
+    """The shapes of a model, from its configuration, without allocating its weights."""
     try:
         config: Any = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         with torch.device("meta"), _AnswersYes():
@@ -180,8 +180,8 @@ class _AnswersYes(TorchFunctionMode):
 
 
 def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], *, held: int) -> PaperStage:
-    """The model runs twice for every section: what the first pass catches is not kept for the second by workers, and
-    for large models one process has no room for it either."""
+    """Cost of the fit. The model runs twice per section: workers do not cache gradients of the first pass for the
+    second, and a single process has no room for those of a large model."""
     examples = min(options.fit_examples or options.examples, options.examples)
     tokens = examples * options.tokens
     products = shapes.covariances(options.block_width) + shapes.rotation(options.tokens, options.block_width)
@@ -190,13 +190,13 @@ def _fit(shapes: Shapes, options: PaperOptions, parts: Sequence[Section], *, hel
     decomposing = DECOMPOSITION * sum(float(n) ** 3 for n in blocks)
     whole = section_of(shapes.layers, options.block_width)
     sent = 0
-    if options.workers > 1:  # the sums of every shard come back, and every worker gets tokens and the bases
+    if options.workers > 1:  # each shard returns its sums, and each worker gets tokens and bases
         sent = len(shards_of(examples)) * (whole.covariances + whole.eigenvalues) + options.workers * whole.covariances
         sent += 2 * len(parts) * tokens * SENT_BYTES
     return PaperStage(
         name="fit",
         multiplications=work + decomposing,
-        seconds=(work + decomposing / DECOMPOSING) / options.rate / options.workers,
+        seconds=(work + decomposing / DECOMPOSITION_RATE) / options.rate / options.workers,
         memory=held + max(part.peak for part in parts),
         disk=whole.covariances + whole.eigenvalues,
         sent=_weights(shapes, options) + sent,
@@ -211,7 +211,7 @@ def _index(shapes: Shapes, options: PaperOptions, held: int) -> PaperStage:
         min(x.inputs, options.directions or x.inputs) * min(x.outputs, options.directions or x.outputs)
         for x in shapes.layers
     )
-    held += 4 * (bases + roots) + 4 * roots  # the last for the whitened gradient of one example
+    held += 4 * (bases + roots) + 4 * roots  # the last term is the whitened gradient of one example
     sent = options.workers * 4 * (bases + roots) + tokens * SENT_BYTES + options.examples * options.bytes
     return PaperStage(
         name="index",
@@ -224,15 +224,15 @@ def _index(shapes: Shapes, options: PaperOptions, held: int) -> PaperStage:
 
 
 def _weights(shapes: Shapes, options: PaperOptions) -> int:
-    """Bytes of the model, loaded by every worker."""
+    """Bytes of the model, which every worker loads."""
     return int(shapes.weights * WEIGHT_BYTES[options.dtype]) * options.workers
 
 
 def _batch(shapes: Shapes, tokens: int) -> int:
-    """Bytes of the smallest batch, one example: its factors thrice, in float32."""
+    """Bytes of the smallest batch, one example: three times its factors, in float32."""
     return 3 * 4 * tokens * sum(shapes.widths)
 
 
 def _gram(width: int) -> float:
-    """Multiplications a token of a covariance of this width (see covariances)."""
+    """Multiplications per token of a covariance of this width (see `curvature.covariances`)."""
     return width**2 if width < 2 * WIDE_BLOCK else (width**2 + width * WIDE_BLOCK) / 2

@@ -1,4 +1,4 @@
-"""What fit, index, scan and a question will take, before the work: memory, disk and time, from a short probe."""
+"""Estimates memory, disk and time of a fit, index, scan and question from a short probe."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from headwater.runs.run import Run
 
 
 def plan_run(path: str | Path, options: PlanOptions = PlanOptions(), report: Report = silent) -> Plan:
-    """Plan the stages of a run, from a probe in a temporary folder; the run is left as it is.
+    """Plan the stages of a run, from a probe in a temporary folder. The run is not changed.
 
-    Raises HeadwaterError where `path` is no run, or it asks for layers, bytes or examples that cannot be had.
+    Raises HeadwaterError if `path` is not a run, or if layers, bytes or examples are invalid.
     """
     report(Step(stage="opening", done=0, total=1, tokens=0))
     run = Run.open(path)
@@ -65,10 +65,10 @@ def plan_corpus(
     report: Report = silent,
     loading: Loading = Loading(),
 ) -> Plan:
-    """Plan the stages for a model and a corpus of which no run was made. Nothing is left on disk.
+    """Plan the stages for a model and a corpus without a run. Nothing stays on disk.
 
-    All records are read; where there are more than 2,000, a sample of them is tokenised. Raises ModelError,
-    CorpusError, or HeadwaterError for layers, bytes or examples that cannot be had.
+    All records are read. If there are more than 2,000, only a sample is tokenised. Raises ModelError, CorpusError, or
+    HeadwaterError if layers, bytes or examples are invalid.
     """
     report(Step(stage="opening", done=0, total=1, tokens=0))
     lm = load_model(model, loading)
@@ -87,7 +87,7 @@ def plan_corpus(
 
 
 def _fit_command(model: str, corpus: str | Path, options: Sequence[Any]) -> str:
-    """The command that makes the run, with what of its options is not as usual."""
+    """The command that makes the run, with the options that differ from their defaults."""
     words = ["--model", model, "--corpus", str(corpus)]
     for one in options:
         for field in fields(one):
@@ -112,7 +112,7 @@ def _sketch(subject: Subject, options: PlanOptions) -> Sketch:
 
 def _plan(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptions, report: Report) -> Plan:
     if options.queries < 1:
-        raise HeadwaterError(f"--queries {options.queries}: plan a scan of at least one.")
+        raise HeadwaterError(f"--queries {options.queries}: a scan needs at least one query.")
     start = time.perf_counter()
     probed = _probe(subject, folder / "probe", sketch, options=options, report=report)
     reading = subject.reading
@@ -161,6 +161,6 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptio
 
 
 def _binding(subject: Subject) -> dict[str, str]:
-    """As long as what the real fit binds its file to."""
+    """Metadata as long as that of a real fit."""
     prints = dict.fromkeys(("model", "tokenizer", "corpus"), 16 * "0")
     return prints | {"settings": settings_of(subject.fit, [layer.name for layer in subject.layers])}

@@ -1,4 +1,4 @@
-"""Trying the index, the scan and a question on a miniature that is fitted."""
+"""Probes the index, the scan and questions on a fitted miniature."""
 
 from __future__ import annotations
 
@@ -47,33 +47,34 @@ from headwater.plan.timing import Clock, SweepCost, seconds_of
 from headwater.sweep.execution import Execution
 
 TABLE_ROWS, TABLE_BYTES = 2000, 1 << 26
-"""The table that is tried has at most so many rows, and so many bytes of sketches."""
+"""Maximum rows and bytes of sketches of the probed table."""
 QUESTIONS = 5
 COMPLETION_TOKENS = 24
 SEARCHED_BYTES = 1 << 27
-"""Sketches that a search is timed on take at most so many bytes."""
+"""Maximum bytes of the sketches on which a search is timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexProbe:
-    """What indexing the miniature has shown."""
+    """Measurements of indexing the miniature."""
 
     sweep: SweepCost
     mini: Layout
     words: float
-    """Seconds an example for the full-text index."""
+    """Seconds per example of the full-text index."""
     memory: int
     row_bytes: float
-    """Bytes an example in the table, full-text index included."""
+    """Bytes per example in the table, including the full-text index."""
 
     def seconds(self, layout: Layout, per_example: float) -> float:
-        """Finishing a shard is writing its rows; the corpus is read twice more, for its columns and its texts."""
+        """Seconds of an index over `layout`. Finishing a shard writes its rows. The corpus is read twice more, for its
+        columns and its texts."""
         rows = self.sweep.per_shard * len(self.mini.shards) / self.mini.examples + self.words + 2 * per_example
         return replace(self.sweep, per_shard=0.0).seconds(layout) + rows * layout.examples
 
 
 def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sketch: Sketch) -> IndexProbe:
-    """Index the miniature, and write a table of up to 2,000 of the corpus's texts."""
+    """Index the miniature, and write a table with up to 2,000 texts of the corpus."""
     clock = Clock()
     url = str(mini.folder / "index")
     work = IndexWork(
@@ -96,7 +97,7 @@ def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sket
 
 
 def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
-    """Seconds and bytes an example of a table of real texts with codes that stand for sketches."""
+    """(seconds, bytes) per example of a table of real texts with random codes as sketches."""
     corpus = mini.subject.corpus
     count = max(1, min(len(corpus), mini.subject.examples, TABLE_ROWS, TABLE_BYTES // sketch.bytes))
     examples = list(corpus.read(evenly_spaced(count, len(corpus)).tolist()))
@@ -113,15 +114,15 @@ def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanProbe:
-    """What scanning the miniature has shown."""
+    """Measurements of scanning the miniature."""
 
     sweep: SweepCost
     mini: Layout
     once: float
-    """Seconds for the queries' own gradients."""
+    """Seconds for the queries' gradients."""
     memory: int
     row_bytes: float
-    """Bytes an example in the Parquet file."""
+    """Bytes per example in the Parquet file."""
 
     def seconds(self, layout: Layout) -> float:
         rows = self.sweep.per_shard * len(self.mini.shards) / self.mini.examples
@@ -129,7 +130,7 @@ class ScanProbe:
 
 
 def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> ScanProbe:
-    """Scan the miniature for so many queries, which are continuations of its own texts."""
+    """Scan the miniature for a number of queries, which are continuations of its own texts."""
     questions = questions_from(mini, queries)
     clock = Clock()
     output = mini.folder / "scores.parquet"
@@ -151,7 +152,7 @@ def probe_scan(mini: Miniature, curvature: Curvature, queries: int) -> ScanProbe
 
 
 def _scores_bytes(mini: Miniature, scan: Scan) -> float:
-    """Bytes a row of a file of scores: ids and random numbers, as many as a shard has."""
+    """Bytes per row of a file of scores, measured on ids and random numbers of one shard."""
     count = min(mini.subject.layout.shard_examples, len(mini.subject.corpus))
     numbers = np.random.default_rng(0).standard_normal((count, len(scan.query_ids))).astype(np.float32)
     columns: dict[str, Any] = {"id": mini.subject.corpus.ids[:count]}
@@ -163,21 +164,21 @@ def _scores_bytes(mini: Miniature, scan: Scan) -> float:
 
 @dataclass(frozen=True)
 class QuestionProbe:
-    """What asking the miniature has shown."""
+    """Measurements of questions on the miniature."""
 
     fixed: float
-    """Seconds a question takes beside the search."""
+    """Seconds of a question without the search."""
     per_example: float
-    """Seconds an example that is searched."""
+    """Seconds per searched example."""
     memory: int
-    """Bytes that the process held, sketches not counted."""
+    """Peak bytes of the process without sketches."""
 
 
 def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, directions: int = 0) -> QuestionProbe:
-    """Ask the miniature's index a few questions, the first only to warm up.
+    """Answer a few questions from the miniature's index. The first only warms up.
 
-    The strongest ten of the whole corpus are as rare as the strongest few of the miniature, so it is asked for these:
-    how many candidates must be scored depends on how far the strongest stand out.
+    The number of scored candidates depends on how much the top examples stand out. The top ten of the whole corpus are
+    as rare as the top few of the miniature, so `k` is scaled down.
     """
     context = AttributionContext(mini.subject.lm, mini.corpus, curvature)
     share = min(1.0, len(mini.corpus) / mini.subject.examples)
@@ -186,53 +187,59 @@ def probe_question(mini: Miniature, curvature: Curvature, sketch: Sketch, *, dir
     assert table is not None
     loaded = load_sketches(table, mini.corpus, sketch, memory=_memory(), directions=directions)
     with Peak() as peak:
-        asked = [_asked(context, question, options, loaded=loaded) for question in questions_from(mini, QUESTIONS + 1)]
-    one, vectors = questions_from(mini, 1), list[Any]()
+        timed = [_time_question(context, one, options, loaded=loaded) for one in questions_from(mini, QUESTIONS + 1)]
+    one, queries = questions_from(mini, 1), list[SketchQuery]()
 
     def make_query() -> None:
         gradients = precondition(context, one, options).dense()
-        vectors.append(make_sketch_query(curvature, gradients, directions))
+        queries.append(make_sketch_query(curvature, gradients, directions))
 
-    start = seconds_of(make_query)
-    vector = vectors[0]
-    few, many = (_tiled(loaded, count) for count in (len(loaded), _searched(mini, sketch)))
-    short, long = (median(_search(part, vector) for _ in range(3)) for part in (few, many))
+    query_seconds = seconds_of(make_query)
+    few, many = (_tiled(loaded, count) for count in (len(loaded), _search_size(mini, sketch)))
+    short, long = (median(_search_seconds(part, queries[0]) for _ in range(3)) for part in (few, many))
     per_example = max(0.0, long - short) / max(1, len(many) - len(few))
-    before = start + short
-    took = [before + max(0.0, seconds - before) * _more(scored, len(loaded), share) for seconds, scored in asked[1:]]
-    return QuestionProbe(max(0.0, median(took) - short), per_example if per_example else long / len(many), peak.bytes)
+    unscored = query_seconds + short
+    seconds = [
+        unscored + max(0.0, total - unscored) * _candidate_growth(scored, len(loaded), share)
+        for total, scored in timed[1:]
+    ]
+    return QuestionProbe(
+        fixed=max(0.0, median(seconds) - short),
+        per_example=per_example if per_example else long / len(many),
+        memory=peak.bytes,
+    )
 
 
-def _asked(
+def _time_question(
     context: AttributionContext, question: Question, options: AskOptions, *, loaded: LoadedSketches
 ) -> tuple[float, int]:
-    """Seconds for a question, and how many examples were scored exactly."""
+    """(seconds of a question, number of examples scored exactly)."""
     start = time.perf_counter()
     answer = ask_index(context, question, options, loaded=loaded)
     return time.perf_counter() - start, answer.examples_scored
 
 
-def _more(scored: int, count: int, share: float) -> float:
-    """How many times more candidates the whole corpus has than the `scored` of a miniature of `count` examples.
+def _candidate_growth(scored: int, count: int, share: float) -> float:
+    """Candidates of the whole corpus divided by the `scored` candidates of a miniature of `count` examples.
 
-    One wave that was enough is enough there too; beyond it the candidates grow with the corpus, up to the most that
-    are ever scored.
+    If one wave of candidates was enough, it is also enough for the corpus. Otherwise the candidates grow with the
+    corpus, up to the maximum of an answer.
     """
     if scored <= SCORED_TOGETHER < count:
         return 1.0
     return max(1.0, min(scored / share, AskOptions().candidates) / scored)
 
 
-def _searched(mini: Miniature, sketch: Sketch) -> int:
+def _search_size(mini: Miniature, sketch: Sketch) -> int:
     return max(2 * len(mini.corpus), min(mini.subject.examples, SEARCHED_BYTES // sketch.bytes))
 
 
-def _search(loaded: LoadedSketches, sketch_query: SketchQuery) -> float:
+def _search_seconds(loaded: LoadedSketches, sketch_query: SketchQuery) -> float:
     return seconds_of(lambda: search(loaded, sketch_query, "influence", among=None))
 
 
 def _tiled(loaded: LoadedSketches, count: int) -> LoadedSketches:
-    """The same sketches over and over, `count` of them."""
+    """`count` sketches, made by repeating the given ones."""
     places = np.arange(count) % len(loaded)
     assert loaded.coarse is not None
     assert loaded.fine is not None
@@ -246,9 +253,9 @@ def _tiled(loaded: LoadedSketches, count: int) -> LoadedSketches:
 
 
 def questions_from(mini: Miniature, count: int) -> list[Question]:
-    """Questions made of the miniature's texts: what comes after the first half of each.
+    """Questions from the miniature's texts, each about the tokens after the first half of a text.
 
-    Raises HeadwaterError where no text has two tokens that can be told apart.
+    Raises HeadwaterError if no text can be split into a prompt and a completion.
     """
     found: list[Question] = []
     for place in evenly_spaced(4 * count, len(mini.corpus)).tolist():
@@ -262,7 +269,7 @@ def questions_from(mini: Miniature, count: int) -> list[Question]:
         if len(found) == count:
             return found
     if not found:
-        raise HeadwaterError("No text of the corpus can be cut into a prompt and a completion to try a question with.")
+        raise HeadwaterError("No text of the corpus can be split into a prompt and a completion to probe a question.")
     return [replace(found[k % len(found)], id=f"q{k}") for k in range(count)]
 
 

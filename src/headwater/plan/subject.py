@@ -1,4 +1,4 @@
-"""What a plan is made for: a run, or a model and a corpus of which only a sample is tokenised."""
+"""The subject of a plan: a run, or a model with a corpus of which only a sample is tokenised."""
 
 from __future__ import annotations
 
@@ -30,76 +30,76 @@ from headwater.runs.run import Run
 from headwater.sweep.sweep import Sweep
 
 SAMPLED_RECORDS = 2000
-"""Of a corpus that is not tokenised yet, at most so many records are."""
+"""Maximum number of records that a plan tokenises of a corpus that is not tokenised yet."""
 CATALOGUE_BYTES = 60
-"""About what a catalogue takes for an example."""
+"""Approximate bytes per example of a catalogue of streamed texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a corpus that is not tokenised yet was sampled, and what tokenising all of it costs."""
+    """The sample of a corpus that is not tokenised yet, and the estimated cost of tokenising all of it."""
 
     records: int
-    """Good records in the whole corpus."""
+    """Valid records in the whole corpus."""
     sampled: int
     """Records that were tokenised."""
     seconds: float
-    """To read and tokenise everything."""
+    """Seconds to read and tokenise everything."""
     disk: int
     """Bytes of the tokenised corpus, or of its catalogue."""
     memory: int
-    """Bytes that the process held at most while reading."""
-    again: float | None = None
-    """Seconds to read and tokenise one example anew in every pass, where texts are streamed."""
+    """Peak bytes of the process while reading."""
+    per_pass: float | None = None
+    """Seconds to read and tokenise one example in each pass, if texts are streamed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A model with the corpus that is to be swept."""
+    """A model with the corpus of a plan."""
 
     name: str
-    """The run's directory as it was given, or RUN where there is none yet."""
+    """The run's directory as given, or RUN if there is none yet."""
     lm: LanguageModel
     layers: Sequence[TrackedLayer]
     fit: FitOptions
     corpus: Corpus
-    """The examples at hand: all, or a sample."""
+    """The available examples: all, or a sample."""
     examples: int
-    """N of the whole corpus."""
+    """N, the size of the whole corpus."""
     fitted_on: int
-    """Examples that the curvature is fitted on."""
+    """Number of examples that the curvature is fitted on."""
     reading: Reading | None = None
-    """None where the corpus is tokenised already."""
+    """None if the corpus is already tokenised."""
 
     @cached_property
     def layout(self) -> Layout:
-        """Of a sweep over the whole corpus."""
+        """Layout of a sweep over the whole corpus."""
         return self._layout(self.examples)
 
     @cached_property
     def fit_layout(self) -> Layout:
-        """Of a sweep over the examples that the curvature is fitted on."""
+        """Layout of a sweep over the examples that the curvature is fitted on."""
         return self._layout(self.fitted_on)
 
     @property
     def tokens(self) -> int:
-        """Real tokens of the whole corpus."""
+        """Tokens of the whole corpus without padding."""
         return int(self.layout.lengths.sum())
 
-    def at_hand(self, count: int) -> list[int]:
-        """For `count` examples spread over the whole corpus: which of those at hand stands for each."""
+    def stand_ins(self, count: int) -> list[int]:
+        """Positions of available examples that represent `count` examples spread over the whole corpus."""
         return evenly_spaced(count, len(self.corpus)).tolist()
 
     def _layout(self, count: int) -> Layout:
-        places = self.at_hand(count)
+        places = self.stand_ins(count)
         sweep = Sweep(stage="plan", lm=self.lm, layers=self.layers, sequences=self.corpus.sequences(places))
         return Layout(lengths_of(self.corpus)[places], sweep.shards(), sweep.token_budget)
 
 
 def subject_of_run(run: Run, name: str, fit: FitOptions) -> Subject:
-    """A run; where it is fitted and `fit` names no layers or number of examples, those it was fitted with.
+    """The subject of a run. Settings that `fit` leaves open are those of the run's curvature, if it is fitted.
 
-    Raises HeadwaterError for layers that the model has not, or no example to fit on.
+    Raises HeadwaterError if the model lacks the layers, or if there is no example to fit on.
     """
     if run.paths.curvature.exists():
         fit = _as_fitted(fit, read_metadata(run.paths.curvature))
@@ -119,9 +119,9 @@ def subject_of_corpus(
     folder: Path,
     report: Report = silent,
 ) -> Subject:
-    """A model and a corpus that no run was made of: all records are read, a sample of them is tokenised in `folder`.
+    """The subject of a model and a corpus without a run. All records are read, and a sample is tokenised in `folder`.
 
-    Raises CorpusError as a fit would, and HeadwaterError for layers that the model has not.
+    Raises CorpusError as a fit would, and HeadwaterError if the model lacks the layers.
     """
     layers = choose_layers(lm.model, fit.layers)
     path = folder / "corpus" / "examples.arrow"
@@ -131,7 +131,7 @@ def subject_of_corpus(
         records, total = spread_records(
             read_records(source, options.read, render=renderer(lm.tokenizer, options.read)), SAMPLED_RECORDS, report
         )
-        with suppress(CorpusError):  # the first writing takes longer, however much there is to write
+        with suppress(CorpusError):  # warm-up: the first write takes longer
             write_corpus(
                 folder / "first.arrow", records[:20], lm.tokenizer, max_tokens=max_tokens, long_texts=options.long_texts
             )
@@ -141,10 +141,12 @@ def subject_of_corpus(
     share = total / len(records)
     examples = round(counts.examples * share)
     seconds = middle - start + (end - middle) * share
-    disk, again = round(path.stat().st_size * share), None
+    disk, per_pass = round(path.stat().st_size * share), None
     if streams(source, options.read.stream):
-        disk, again = CATALOGUE_BYTES * examples, seconds / examples
-    reading = Reading(records=total, sampled=len(records), seconds=seconds, disk=disk, memory=peak.bytes, again=again)
+        disk, per_pass = CATALOGUE_BYTES * examples, seconds / examples
+    reading = Reading(
+        records=total, sampled=len(records), seconds=seconds, disk=disk, memory=peak.bytes, per_pass=per_pass
+    )
     return Subject(
         name="RUN",
         lm=lm,
@@ -158,24 +160,24 @@ def subject_of_corpus(
 
 
 def spread_records(records: Iterable[Record], most: int, report: Report = silent) -> tuple[list[Record], int]:
-    """At most `most` of the records, evenly spread, and how many there are in all; keeps no more in memory."""
-    kept: list[Record] = []
+    """(at most `most` evenly spaced records, total number), with at most `most` records in memory."""
+    sample: list[Record] = []
     stride, total = 1, 0
     for record in records:
         if total % stride == 0:
-            if len(kept) == most:
-                del kept[1::2]
+            if len(sample) == most:
+                del sample[1::2]
                 stride *= 2
             if total % stride == 0:
-                kept.append(record)
+                sample.append(record)
         total += 1
         if total % ROWS_PER_BATCH == 0:
             report(Step(stage="reading", done=total, total=total, tokens=0))
-    return kept, total
+    return sample, total
 
 
 def copy_examples(corpus: Corpus, positions: Sequence[int], path: Path) -> Corpus:
-    """A corpus of its own, at `path`, of some examples of another, in the order given."""
+    """Write some examples of a corpus, in the given order, as a new corpus at `path`."""
     rows = [
         {
             "id": example.id,

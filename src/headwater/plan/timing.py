@@ -1,4 +1,4 @@
-"""What a stage of the probe took: seconds by batch and by shard."""
+"""Times the stages of a probe and separates their cost by token, example and shard."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from headwater.plan.layout import Layout
 
 @dataclass
 class Clock:
-    """A Report that notes when every step of every stage was made."""
+    """A Report that records the time of each step of each stage."""
 
     stamps: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
-    """stage -> when each batch was done."""
+    """stage -> times at which batches were done."""
     begun: dict[str, float] = field(default_factory=dict[str, float])
-    """stage -> when it was first heard of."""
+    """stage -> time of its first report."""
 
     def __call__(self, step: Step) -> None:
         now = time.perf_counter()
@@ -28,28 +28,28 @@ class Clock:
 
 @dataclass(frozen=True)
 class SweepCost:
-    """What a sweep takes, from which that of a longer one over like examples follows."""
+    """Cost of a sweep, from which the time of a longer sweep over similar examples is computed."""
 
     start: float
-    """Seconds once: what the first batch took longer than others."""
+    """Extra seconds of the first batch."""
     per_token: float
-    """Seconds a token, padding included."""
+    """Seconds per token, including padding."""
     per_shard: float
-    """Seconds to finish a shard: merging, and writing what is finished."""
+    """Seconds to finish a shard: merging and writing."""
     per_example: float
     """Seconds to read an example from the corpus."""
 
     def seconds(self, layout: Layout) -> float:
-        """Of a sweep over `layout`."""
+        """Seconds of a sweep over `layout`."""
         work = self.per_token * layout.padded + self.per_example * layout.examples
         return self.start + work + self.per_shard * len(layout.shards)
 
 
 def sweep_cost(layout: Layout, stamps: list[float], start: float, *, end: float, per_example: float) -> SweepCost:
-    """The cost of the sweep over `layout` that began at `start`, finished batches at `stamps` and ended at `end`.
+    """The cost of a sweep over `layout` that began at `start`, finished batches at `stamps` and ended at `end`.
 
-    The rate is that of batches in the middle of a shard. What the others take longer is the cost of finishing the
-    shard before, but for the very first batch, which pays for warming up.
+    The rate is that of batches in the middle of a shard. The extra time of a shard's first batch is the cost of
+    finishing the previous shard. The extra time of the very first batch is warm-up.
     """
     assert len(stamps) == len(layout.batches)
     took = [after - before for before, after in zip([start, *stamps], [*stamps, end], strict=False)]
@@ -68,7 +68,7 @@ def sweep_cost(layout: Layout, stamps: list[float], start: float, *, end: float,
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
+    """Seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
