@@ -1,8 +1,8 @@
-"""Check source and documentation against a list of words, and measure how easy the documentation reads.
+"""Check source and documentation for words of a list, and measure how easy the documentation is to read.
 
-`--check` fails if a word of the list is found. `--measure` prints, for each page and for all, the mean length of a
-sentence and the Flesch reading ease (206.835 − 1.015 words a sentence − 84.6 syllables a word; Flesch 1948). Tables,
-code, headings and link targets are left out. Syllables are counted by the hyphenation dictionary of pyphen.
+`--check` fails if a word of the list is found. `--measure` prints the mean sentence length and the Flesch reading ease
+(206.835 − 1.015 words per sentence − 84.6 syllables per word; Flesch 1948) of each page and of all pages. Tables, code,
+headings and link targets are left out. Syllables come from the hyphenation dictionary of pyphen.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ GENERATED = ("docs/cli.md", "docs/api.md")
 CHECKED = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "src", "deploy", "examples", "scripts")
 SUFFIXES = (".md", ".py", ".js", ".html", ".ipynb", ".sh", ".css")
 EXEMPT = ("scripts/check_prose.py", "src/headwater/demo/story_templates", "src/headwater/demo/lexicon.py")
-"""This list itself, and stories, whose people may mend what they like."""
+"""This list, and the stories, which may use any word."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="Fail where a word of the list stands.")
+    parser.add_argument("--check", action="store_true", help="Fail if a word of the list is found.")
     parser.add_argument("--measure", action="store_true", help="Print sentence length and reading ease of the pages.")
     parser.add_argument("--root", type=Path, default=ROOT, help="Checkout to read.")
     asked = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def private_words(root: Path) -> Iterator[str]:
-    """`file:line: word` of every word of the list."""
+    """`file:line: word` for each occurrence of a word of the list."""
     words = re.compile(rf"\b(?:{'|'.join(PRIVATE)})\b", re.IGNORECASE | re.MULTILINE)
     names = re.compile("|".join(NAMES))
     for file in _files(root):
@@ -81,7 +81,7 @@ def private_words(root: Path) -> Iterator[str]:
 
 
 def measure(root: Path) -> None:
-    """A line a page: words, words a sentence, reading ease; then of all pages together."""
+    """Print words, words per sentence and reading ease of each page, and of all pages together."""
     total: list[str] = []
     pages = [page for pattern in PAGES for page in sorted(root.glob(pattern))]
     for page in pages:
@@ -119,7 +119,7 @@ def prose(markdown: str) -> str:
 
 
 def counts(text: str) -> tuple[int, int, int]:
-    """How many words, sentences and syllables a text has. A blank line ends a sentence."""
+    """(words, sentences, syllables) of a text. A blank line ends a sentence."""
     from pyphen import Pyphen
 
     hyphens = Pyphen(lang="en_US", left=1, right=1)
@@ -140,7 +140,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _text(file: Path) -> str:
-    """A file's own text; of a notebook its cells without what they printed."""
+    """The text of a file, or the cells of a notebook without outputs."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".ipynb":
         return text

@@ -1,4 +1,4 @@
-"""Fail where the wheel lacks a file of the package, or the source distribution one that is needed beside it."""
+"""Fail if the wheel or the source distribution lacks a file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", "Makefile", "docs/index.md")
-"""Of the source distribution, beside the package and its tests."""
+"""Required files of the source distribution, besides the package and its tests."""
 
 
 def files(folder: str) -> set[str]:
-    """Of a folder, relative to the root; nothing that running it leaves behind."""
+    """Files of a folder relative to the root, without caches."""
     found = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(ROOT).as_posix() for path in found}
 
 
 def lacking(dist: Path) -> list[str]:
+    """A line for each missing file."""
     (wheel,), (source,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as packed:
         held = {f"src/{name}" for name in packed.namelist()}

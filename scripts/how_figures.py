@@ -1,4 +1,4 @@
-"""Pictures that only docs/how.md has: of many questions at once, and of what a setting does."""
+"""Pictures that only docs/how.md uses: over many questions, and of the effect of settings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from headwater.render.plots.sheet import LIGHT, LINE, QUIET, SMALL, Picture, num
 
 TENTHS = 10
 FLAT = 1e-6
-"""Eigenvalues below this share of the mean are as good as none."""
+"""Eigenvalues below this share of the mean count as zero."""
 
 
 @dataclass(frozen=True)
 class Tails(Picture):
-    """How concentrated the positive influence is, for many questions."""
+    """Concentration of the positive influence for many questions."""
 
     scores: NDArray[np.float64]
     """[N, Q]"""
@@ -59,7 +59,7 @@ class Tails(Picture):
             ylim=(0, 101),
             xlabel="share of the examples, the strongest first, %",
         )
-        axes.set_ylabel("hold so much of the positive influence, %")
+        axes.set_ylabel("share of the positive influence, %")
         numbered(axes.xaxis)
         axes.grid()
         axes.legend(loc="upper left")
@@ -68,23 +68,23 @@ class Tails(Picture):
 
 @dataclass(frozen=True)
 class Certainty(Picture):
-    """What a question's strongest example does, against how sure the model was of the completion."""
+    """Effect of a question's strongest example, against how sure the model is of the completion."""
 
     losses: NDArray[np.float64]
     """[Q] nats"""
     strongest: NDArray[np.float64]
-    """[Q] the largest predicted change of log p by taking one example out, nats."""
+    """[Q] largest predicted change of log p in nats from removing one example."""
     times: NDArray[np.int64]
-    """[Q] how many stories state the fact that is asked about."""
+    """[Q] number of stories that state the fact."""
 
     @property
     def meaning(self) -> str:
         sure, unsure = self.losses < 0.1, self.losses > 1
         return (
-            f"Of the {sure.sum()} completions with a probability above 90% no example moves log p by more than "
-            f"{self.strongest[sure].max():.2g} nats (median {np.median(self.strongest[sure]):.2g}); of the "
-            f"{unsure.sum()} below 37% the median is {np.median(self.strongest[unsure]):.1f}. What the model knows for "
-            "certain has hardly a gradient."
+            f"For the {sure.sum()} completions with a probability above 90%, no example changes log p by more than "
+            f"{self.strongest[sure].max():.2g} nats (median {np.median(self.strongest[sure]):.2g}). For the "
+            f"{unsure.sum()} below 37%, the median is {np.median(self.strongest[unsure]):.1f}. A completion that the "
+            "model is sure of has almost no gradient."
         )
 
     def _drawn(self) -> Any:
@@ -114,17 +114,17 @@ class Certainty(Picture):
 
 @dataclass(frozen=True, kw_only=True)
 class Loud(Picture):
-    """Who gets the top ten places of many questions, by loudness."""
+    """Share of the top ten places of many questions, by gradient size of the examples."""
 
     shares: dict[str, NDArray[np.float64]]
-    """Way to rank -> [10] the share of all places that each tenth of the examples takes, the quietest first."""
+    """Ranking -> [10] share of all places that each tenth of the examples takes, smallest √I(z, z) first."""
     questions: int
     spread: float
-    """How many times as loud the loudest example is as the median one."""
+    """Largest √I(z, z) divided by the median."""
     stating: tuple[float, float]
-    """The share that state some fact: of the loudest tenth, and of all."""
+    """Share of examples that state a fact: in the loudest tenth, and in all."""
     most: int
-    """Most questions that any one example is among the top ten of, by influence."""
+    """Maximum number of questions for which one example is among the top ten by influence."""
 
     @property
     def meaning(self) -> str:
@@ -156,7 +156,7 @@ class Loud(Picture):
 
 
 def loud(scores: NDArray[np.float64], norms: NDArray[np.float64], stating: NDArray[np.bool_]) -> Loud:
-    """From scores [N, Q], √I(z, z) [N], and whether an example states some fact [N]."""
+    """The picture from scores [N, Q], √I(z, z) [N], and whether an example states a fact [N]."""
     tenth = (norms.argsort().argsort() * TENTHS) // len(norms)
 
     def shares(strengths: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -164,19 +164,23 @@ def loud(scores: NDArray[np.float64], norms: NDArray[np.float64], stating: NDArr
         return np.bincount(tenth[top], minlength=TENTHS) / len(top)
 
     ways = {"influence": shares(scores), "relative": shares(scores / norms[:, None])}
-    told = float(stating[tenth == TENTHS - 1].mean()), float(stating.mean())
+    stating_shares = float(stating[tenth == TENTHS - 1].mean()), float(stating.mean())
     most = int(np.bincount(np.argsort(-scores, axis=0)[:10].ravel()).max())
     return Loud(
-        shares=ways, questions=scores.shape[1], spread=float(norms.max() / np.median(norms)), stating=told, most=most
+        shares=ways,
+        questions=scores.shape[1],
+        spread=float(norms.max() / np.median(norms)),
+        stating=stating_shares,
+        most=most,
     )
 
 
 @dataclass(frozen=True)
 class Spectrum(Picture):
-    """The eigenvalues Λ of every layer beside the default λ."""
+    """The eigenvalues Λ of each layer, and the default λ."""
 
     layers: dict[str, NDArray[np.float64]]
-    """Layer -> its eigenvalues over their mean, the largest first."""
+    """Layer -> eigenvalues divided by their mean, descending."""
     factor: float = 0.1
 
     @property
@@ -184,9 +188,9 @@ class Spectrum(Picture):
         above = [float((values > self.factor).mean()) for values in self.layers.values()]
         flat = max(float((values < FLAT).mean()) for values in self.layers.values())
         return (
-            f"From {min(above):.0%} to {max(above):.0%} of a layer's directions curve more than the default λ = "
-            f"{self.factor:g} × mean(Λ), and are divided by about their curvature. Along about "
-            f"{flat:.0%} nothing in the corpus moves the loss at all: there only λ keeps the inverse finite."
+            f"In {min(above):.0%} to {max(above):.0%} of a layer's directions, the curvature is above the default λ = "
+            f"{self.factor:g} × mean(Λ), and the inverse divides by about the curvature. Along about {flat:.0%}, the "
+            "curvature is zero: there only λ keeps the inverse finite."
         )
 
     def _drawn(self) -> Any:
@@ -211,16 +215,16 @@ class Spectrum(Picture):
 
 @dataclass(frozen=True, kw_only=True)
 class DampingEffect(Picture):
-    """What damping does to the top ten of many questions."""
+    """Effect of damping on the top ten of many questions."""
 
     factors: Sequence[float]
-    """λ over mean(Λ)."""
+    """λ / mean(Λ)."""
     found: NDArray[np.float64]
-    """[factors] share of the top ten that state the fact asked about."""
+    """[factors] share of the top ten that state the fact."""
     same: NDArray[np.float64]
-    """[factors] share of the default's top ten that are still among them."""
+    """[factors] share of the top ten that are also in the default's top ten."""
     gradient: float
-    """Share found by the dot product of gradients, which is λ → ∞."""
+    """Share for the dot product of gradients, the limit λ → ∞."""
     questions: int
 
     @property
@@ -229,8 +233,8 @@ class DampingEffect(Picture):
         at = dict(zip(self.factors, self.found, strict=True))
         return (
             f"{self.questions} facts stated by ten stories each: at the default 0.1 × mean(Λ), {at[0.1]:.0%} of the "
-            f"top ten state the fact; at most {self.found[best]:.0%}, at {self.factors[best]:g}. With large λ it "
-            f"falls to {self.found[-1]:.0%}, near the {self.gradient:.0%} of a plain product of gradients."
+            f"top ten state the fact. The maximum is {self.found[best]:.0%} at {self.factors[best]:g}. With large λ, "
+            f"it falls to {self.found[-1]:.0%}, close to the {self.gradient:.0%} of a dot product of gradients."
         )
 
     def _drawn(self) -> Any:

@@ -1,10 +1,10 @@
-"""`make figures`: the pictures of docs/how.md, docs/pictures/how-*.svg, from the demo's run.
+"""`make figures`: draw the pictures of docs/how.md, docs/pictures/how-*.svg, from the demo's run.
 
-python scripts/make_figures.py                    # runs/demo, which is made where it is missing (a few minutes)
+python scripts/make_figures.py                    # all, from runs/demo, which is made if missing (a few minutes)
 python scripts/make_figures.py --only tail        # one of them
 
-What takes minutes is kept in RUN/figures. The model is trained on every machine, and comes out a little different
-on each; on one machine the same run gives the same bytes.
+Results that take minutes are stored in RUN/figures. The model is trained locally, and differs slightly between
+machines. On one machine, the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from headwater.verify.verification import Verification
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 LARGEST = 300_000
-"""Bytes of a picture."""
+"""Maximum bytes of a picture."""
 ASKED = "fears-tullum"
-"""The fact of docs/start.md, which most pictures are about."""
+"""The fact of docs/start.md, used in most pictures."""
 FACTORS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0)
 CHECKS = (
     VerifyOptions(kind="step", k=5, random=5),
@@ -86,13 +86,13 @@ def tails(scene: Scene) -> Picture:
 
 
 def layers(scene: Scene) -> Picture:
-    """Three facts of each kind that ten stories state."""
+    """Three facts of each kind, each stated by ten stories."""
     often = [question for question, fact in zip(scene.questions, scene.facts, strict=True) if fact.times == 10]
     return plots.layers(scene.run.ask_all(often[:9], k=10))
 
 
 def tokens(scene: Scene) -> Picture:
-    """The strongest story on the completion, of a fact of several words, that the model is least sure of."""
+    """The token map of the strongest story for a fact of several words: the one that the model is least sure of."""
     often = [
         (describe(scene.run.lm, question).loss, question)
         for question, fact in zip(scene.questions, scene.facts, strict=True)
@@ -138,7 +138,7 @@ def damping(scene: Scene) -> Picture:
     tops = [top(f"{factor}*mean") for factor in FACTORS]
     default = tops[FACTORS.index(0.1)]
     same = [float(np.mean([np.isin(best[:, q], default[:, q]).mean() for q in range(len(often))])) for best in tops]
-    # λ of one number in every layer, far above every eigenvalue, divides all directions alike.
+    # One λ far above every eigenvalue divides all directions by the same number.
     product = stating(top("1e9"))
     return DampingEffect(
         factors=FACTORS,
@@ -152,14 +152,14 @@ def damping(scene: Scene) -> Picture:
 def verified(scene: Scene) -> Picture:
     found: list[Verification] = []
     for options in CHECKS:
-        kept = scene.work / f"{options.kind}-{options.weight:g}.json"
-        if not kept.exists():
-            write_text(kept, scene.run.verify(scene.answer, options).to_json())
-        found.append(Verification.from_json(kept.read_bytes()))
+        file = scene.work / f"{options.kind}-{options.weight:g}.json"
+        if not file.exists():
+            write_text(file, scene.run.verify(scene.answer, options).to_json())
+        found.append(Verification.from_json(file.read_bytes()))
     return plots.verified(found)
 
 
-def recall(scene: Scene) -> Picture:
+def index_recall(scene: Scene) -> Picture:
     return plots.recall(scene.run, scene.questions[:: len(scene.questions) // 24])
 
 
@@ -173,12 +173,12 @@ FIGURES: dict[str, Callable[[Scene], Picture]] = {
     "spectrum": spectrum,
     "damping": damping,
     "verified": verified,
-    "recall": recall,
+    "recall": index_recall,
 }
 
 
 def built(path: Path, report: Report) -> Scene:
-    """The demo's run, every step of it made where it is missing."""
+    """The demo's run, with all missing steps done."""
     demo = Demo(path, 3000, 0)
     world = build_world(demo)
     build_model(demo, world, report)
@@ -191,19 +191,21 @@ def built(path: Path, report: Report) -> Scene:
 def main(path: Path, names: list[str], out: Path) -> None:
     with progress_report() as report:
         scene = built(path, report)
-        said: dict[str, str] = {}
+        captions: dict[str, str] = {}
         for name in names:
             picture = FIGURES[name](scene)
             written = picture.save(out / f"how-{name}.svg")
             assert written.stat().st_size < LARGEST, f"{written} has {written.stat().st_size:,} bytes"
-            said[str(written)] = picture.meaning
-    print(json.dumps(said, indent=2, ensure_ascii=False))
+            captions[str(written)] = picture.meaning
+    print(json.dumps(captions, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the demo's run, made where it is missing")
-    parser.add_argument("--only", action="append", choices=list(FIGURES), help="may be repeated; default: all")
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the demo's run, made if missing")
+    parser.add_argument(
+        "--only", action="append", choices=list(FIGURES), help="figure to draw; repeatable; default: all"
+    )
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder of the pictures")
     given = parser.parse_args()
     main(given.run, given.only or list(FIGURES), given.out)

@@ -1,4 +1,4 @@
-"""An mkdocs hook that makes a page of each notebook from its cells and stored outputs. mkdocs checks the links."""
+"""An mkdocs hook that makes a page from each notebook's cells and stored outputs, so that mkdocs checks its links."""
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
 # (mkdocs is installed in a separate environment)
@@ -16,7 +16,7 @@ SUFFIX = ".ipynb"
 
 
 class Notebook(File):
-    """A file that mkdocs makes a page of, although it is not Markdown."""
+    """A file that mkdocs treats as a page although it is not Markdown."""
 
     def is_documentation_page(self) -> bool:
         return True

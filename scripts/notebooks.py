@@ -27,9 +27,9 @@ def notebooks() -> list[Path]:
 
 @contextmanager
 def kernel(folder: Path) -> Iterator[KernelManager]:
-    """A kernel whose working directory is `folder`, where a notebook finds what an earlier one has built.
+    """A kernel whose working directory is `folder`, so that notebooks share the runs that they make.
 
-    All notebooks share it, because loading torch and transformers takes longer than most of them.
+    All notebooks share the kernel, because loading torch and transformers takes longer than most of them.
     """
     manager = KernelManager(kernel_name="python3", transport="ipc", ip=str(folder / "kernel"))
     with patch.dict(os.environ, {**QUIET, "IPYTHONDIR": str(folder / "ipython")}):

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands' own --help; with --check, fail where it has drifted."""
+"""Write docs/cli.md from the commands' --help; with --check, exit 1 if the file is out of date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from headwater.cli import app
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """A group and all commands below it, by name, without hidden ones."""
+    """The path of a group and of all commands below it, sorted by name, without hidden ones."""
     yield path
     for name, command in sorted(getattr(group, "commands", {}).items()):
         if not command.hidden:
@@ -28,8 +28,8 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 def page() -> str:
     parts = [
-        "# Command line\n\nWritten from the commands themselves by `scripts/write_cli_help.py`; `make check` "
-        "fails where it has drifted.\n"
+        "# Command line\n\nWritten from the commands by `scripts/write_cli_help.py`. `make check` "
+        "fails if it is out of date.\n"
     ]
     for command in commands(typer.main.get_command(app)):
         title = " ".join(["headwater", *command])

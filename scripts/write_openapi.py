@@ -1,4 +1,4 @@
-"""Write docs/openapi.json from the server's routes; with --check, exit 1 where the file is out of date."""
+"""Write docs/openapi.json from the server's routes; with --check, exit 1 if the file is out of date."""
 
 from __future__ import annotations
 

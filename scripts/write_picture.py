@@ -30,7 +30,7 @@ def main(answer_file: Path) -> None:
     console.print(render_answer(answer, show=SHOWN))
     paper, ink = channels(PALETTES["light"].background), channels(PALETTES["light"].ink)
     svg = console.export_svg(title="headwater ask", theme=TerminalTheme(paper, ink, [ink] * 8))
-    # The exported style fetches a font from elsewhere; any monospaced font of the reader's will do.
+    # The exported style downloads a font. Any local monospaced font is good enough.
     svg = re.sub(r"@font-face \{.*?\}\n", "", svg, flags=re.DOTALL)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(svg, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Write docs/answer.schema.json from the classes; with --check, exit 1 where the file is out of date."""
+"""Write docs/answer.schema.json from the classes; with --check, exit 1 if the file is out of date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write docs/tree.md, the source tree with a line for each file, from the docstrings; with --check, only compare."""
+"""Write docs/tree.md, one line per source file; with --check, exit 1 if the file is out of date."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Made from the first sentence of each module. What a package is for, and how they
 
 
 def tree(folder: Path, depth: int = 0) -> list[str]:
-    """A line for each file below `folder`: files first, then folders, by name."""
-    said = {file.name: first_sentence(file) for file in sorted(folder.glob("*.py"))}
-    lines = [f"{'    ' * depth}- `{name}` {sentence}" for name, sentence in said.items() if sentence]
+    """One line per file below `folder`: files first, then folders, by name."""
+    sentences = {file.name: first_sentence(file) for file in sorted(folder.glob("*.py"))}
+    lines = [f"{'    ' * depth}- `{name}` {sentence}" for name, sentence in sentences.items() if sentence]
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.py"))):
         lines += [f"{'    ' * depth}- **{inner.name}/**", *tree(inner, depth + 1)]
     return lines
 
 
 def first_sentence(file: Path) -> str:
-    """Of the module's docstring, on one line, without its stop; empty where there is none."""
-    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    sentence = re.split(r"(?<=\.)\s|\n\n", said, maxsplit=1)[0]
+    """First sentence of the module's docstring on one line, without its full stop. Empty if there is none."""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    sentence = re.split(r"(?<=\.)\s|\n\n", docstring, maxsplit=1)[0]
     return " ".join(sentence.split()).removesuffix(".")
 
 
