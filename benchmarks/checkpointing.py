@@ -1,7 +1,7 @@
-"""Peak memory and time of one capture with and without gradient checkpointing: python -m benchmarks.checkpointing
+"""`python -m benchmarks.checkpointing`: peak memory and time of a capture with and without gradient checkpointing.
 
-Each is a process of its own, which gives freed memory back to the system at once; its resident memory before a capture
-is taken from its high-water mark after it. Seconds are the least of three.
+Each case runs in its own process, which returns freed memory to the system at once. The memory of a capture is the
+process's high-water mark after it minus its resident memory before it. The time is the minimum of three.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ TRACKED = {"every MLP linear": None, "the last block's MLP": ("*.layers.11.mlp.*
 
 
 def measure(tracked: str, checkpointing: bool) -> None:
+    """Print one row of the table."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=2048,
@@ -46,13 +47,13 @@ def measure(tracked: str, checkpointing: bool) -> None:
     with Capture(lm, choose_layers(lm.model, TRACKED[tracked])) as capture:
         before = psutil.Process().memory_info().rss
         capture(batch)
-        taken = _high_water() - before
+        used = _high_water() - before
         seconds = min(timeit.repeat(lambda: capture(batch), number=1, repeat=3))
-    print(f"| {tracked} | {'yes' if checkpointing else 'no'} | {taken / 1e6:.0f} MB | {seconds:.2f} s |", flush=True)
+    print(f"| {tracked} | {'yes' if checkpointing else 'no'} | {used / 1e6:.0f} MB | {seconds:.2f} s |", flush=True)
 
 
 def _high_water() -> int:
-    """Bytes that this process held at most."""
+    """Peak resident bytes of this process."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -62,8 +63,8 @@ if __name__ == "__main__":
         measure(sys.argv[1], sys.argv[2] == "yes")
     else:
         print("| tracked | checkpointed | memory of a capture | time |\n|---|---|---|---|", flush=True)
-        returning = os.environ | {"HEADWATER_MALLOC": "system", "MALLOC_MMAP_THRESHOLD_": "65536"}
+        environment = os.environ | {"HEADWATER_MALLOC": "system", "MALLOC_MMAP_THRESHOLD_": "65536"}
         for name in TRACKED:
             for word in ("no", "yes"):
                 command = [sys.executable, "-m", "benchmarks.checkpointing", name, word]
-                subprocess.run(command, check=True, env=returning)
+                subprocess.run(command, check=True, env=environment)

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.directions`: what sketches of some directions alone find, and what they cost.
+"""`python -m benchmarks.directions`: recall and cost of sketches that use only some eigenvectors of each layer.
 
-Recall is measured on the trained model and real stories (the tiny world's where there are none) as an answer's two
-stages find them, against an exact scan. Cost is measured on a wider model of random weights. The tables go to
+Recall is measured against an exact scan, with the two stages of an answer, on a trained model and real stories (the
+tiny world's if there are none). Cost is measured on a wider model with random weights. The tables are written to
 docs/scaling.md.
 """
 
@@ -45,6 +45,7 @@ K, ROUNDS = 10, 3
 
 
 def sketch_recall(work: Path) -> list[str]:
+    """The table of recall by number of directions."""
     corpora = Corpora(work)
     run, questions = corpora.stories() or corpora.world()
     curvature = run.curvature()
@@ -70,10 +71,11 @@ def sketch_recall(work: Path) -> list[str]:
             estimates = search(loaded, sketch_query, "influence", among=None).estimates
             order = np.argsort(estimates)
             first.append(_among(exact[:, q], order[-100:], order[:100]))
-        seen = truncate(curvature, count)
+        truncated = truncate(curvature, count)
         lines.append(
-            f"| {count or 'all'} | {seen.dimensions:,} | {seen.share:.2f} | {np.mean([r.recall for r in found]):.3f} | "
-            f"{min(r.recall for r in found):.2f} | {np.mean([r.scored for r in found]):.0f} | {np.mean(first):.3f} |"
+            f"| {count or 'all'} | {truncated.dimensions:,} | {truncated.share:.2f} | "
+            f"{np.mean([r.recall for r in found]):.3f} | {min(r.recall for r in found):.2f} | "
+            f"{np.mean([r.scored for r in found]):.0f} | {np.mean(first):.3f} |"
         )
     return [
         *lines,
@@ -88,6 +90,7 @@ def _among(exact: NDArray[Any], highest: NDArray[Any], lowest: NDArray[Any]) -> 
 
 
 def sketch_cost(work: Path) -> list[str]:
+    """The table of time by number of directions."""
     tokenizer, _, _ = texts(10)
     torch.manual_seed(0)
     width, layers = 768, 2
@@ -102,13 +105,13 @@ def sketch_cost(work: Path) -> list[str]:
     curvature = run.curvature()
     seconds: dict[int, list[float]] = {count: [] for count in (*WIDER, 0)}
     for _ in range(ROUNDS):
-        for count, taken in seconds.items():
-            seen = truncate(curvature, count)
-            sketch = sketch_of_width(seen.dimensions, 8192)
+        for count, times in seconds.items():
+            truncated = truncate(curvature, count)
+            sketch = sketch_of_width(truncated.dimensions, 8192)
             sweep = Sweep(stage="index", lm=run.lm, layers=curvature.layers, sequences=run.corpus.sequences())
             start = time.perf_counter()
-            fold(sweep, lambda seen=seen, sketch=sketch: Sketches(seen, sketch))
-            taken.append(time.perf_counter() - start)
+            fold(sweep, lambda truncated=truncated, sketch=sketch: Sketches(truncated, sketch))
+            times.append(time.perf_counter() - start)
     whole = float(np.median(seconds[0]))
     lines = [
         f"Time. {layers} layers of {width} and {4 * width}, random weights, {len(run.corpus)} texts of at most 128 "
@@ -117,8 +120,8 @@ def sketch_cost(work: Path) -> list[str]:
         "| directions | numbers sketched | seconds | share of the time for all |",
         "|---|---|---|---|",
     ]
-    for count, taken in seconds.items():
-        middle = float(np.median(taken))
+    for count, times in seconds.items():
+        middle = float(np.median(times))
         lines.append(
             f"| {count or 'all'} | {truncate(curvature, count).dimensions:,} | {middle:.1f} | {middle / whole:.2f} |"
         )
@@ -127,7 +130,7 @@ def sketch_cost(work: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["cost", "recall"], help="print this part, and write nothing")
+    parser.add_argument("--only", choices=["cost", "recall"], help="print only this part, without writing the page")
     only = parser.parse_args().only
     with TemporaryDirectory() as folder:
         lines = [f"{date.today()}, {processor()}, 2 cores.", ""]

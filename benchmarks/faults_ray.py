@@ -1,6 +1,7 @@
 """`python -m benchmarks.faults_ray`: kill workers and drivers of a Ray cluster at random points of fit, index and scan.
 
-Two workers; the results must be the bytes of a single process. Writes what it found to docs/scaling.md.
+There are two workers. The results must be the same bytes as those of a single process. A summary is written to
+docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def main() -> None:
     different = [digests for digests in found["digests"] if digests != expected]
     put_between(PAGE, BEGIN, END, sentence(found, len(different)))
     if different:
-        sys.exit(f"{len(different)} results are other bytes than those of one process.")
+        sys.exit(f"{len(different)} results differ from those of one process.")
 
 
 def sentence(found: dict[str, Any], different: int) -> str:
-    """What was found, with its date and machine."""
+    """The summary with date and machine."""
     killed, times = found["killed"], len(found["digests"])
     same = "the same bytes as one process each time" if not different else f"other bytes {different} times"
     return (

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.gpu PART…`: the same answers on a GPU as on the processor, and how far above its floor.
+"""`python -m benchmarks.gpu PART…`: agreement of GPU and CPU, and cost on a GPU.
 
-Parts: `agree` (scores against the processor's, in every precision), `cost` (fit and scan against one bare forward and
-backward pass, and against kronfluence where it is installed), `memory` (a fit that may take less than it wants),
-`large` (a model of 1.1 billion parameters from text to answer). Models have random weights; the texts are the tiny
-world's, packed to one length.
+Parts: `agree` (scores in every precision compared with the CPU's), `cost` (fit and scan compared with one plain forward
+and backward pass, and with kronfluence if it is installed), `memory` (a fit with a memory limit), `large` (a model of
+1.1 billion parameters from text to answer). Models have random weights. The texts are the tiny world's, packed to one
+length.
 """
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
 
@@ -96,8 +96,8 @@ SHAPES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A model on disk and sequences for it."""
+class Workload:
+    """A model on disk with sequences and queries."""
 
     folder: Path
     shape: str
@@ -112,8 +112,8 @@ class Ground:
         return load_model(self.model, Loading(dtype=dtype), device=device)  # pyright: ignore[reportArgumentType]
 
 
-def ground(folder: Path, shape: str, examples: int, length: int) -> Ground:
-    """The tiny world's stories packed into `examples` texts of `length` tokens, and eight queries of 40 + 20."""
+def make_workload(folder: Path, shape: str, examples: int, length: int) -> Workload:
+    """The tiny world's stories packed into `examples` texts of `length` tokens, and 8 queries of 40 + 20 tokens."""
     stories = [story.text for story in make_world(3_000).stories]
     tokenizer = train_tokenizer(stories, 2_000)
     if not (folder / shape).exists():
@@ -125,38 +125,42 @@ def ground(folder: Path, shape: str, examples: int, length: int) -> Ground:
     packed = [all_targets(ids, f"{row:05d}") for row, ids in enumerate(tokens)]
     after = np.arange(60) >= 40
     queries = [TokenSequence(f"q{k}", tokens[-k - 1][:60], after) for k in range(8)]
-    return Ground(folder, shape, packed, queries)
+    return Workload(folder, shape, packed, queries)
 
 
 def fitted(lm: LanguageModel, sequences: Sequence[TokenSequence], path: Path, memory: int | None = None) -> Curvature:
+    """Fit EK-FAC and load it."""
     sweep = Sweep(stage="fit", lm=lm, layers=choose_layers(lm.model), sequences=sequences, labels=Labels("sampled"))
     options = FitOptions(memory=memory)
     write_curvature(path, options, sweep, bench=Workbench(path.parent / "work", "gpu"), binding={"settings": "{}"})
     return load_curvature(path, Damping(), str(lm.device))[0]
 
 
-def scanned(lm: LanguageModel, curvature: Curvature, place: Ground, reducer: Any = Scores) -> Any:
-    weights = loss_gradients(lm, curvature.layers, place.queries, curvature=curvature)
+def scanned(lm: LanguageModel, curvature: Curvature, workload: Workload, reducer: Any = Scores) -> Any:
+    """Scores of all examples on the 8 queries."""
+    weights = loss_gradients(lm, curvature.layers, workload.queries, curvature=curvature)
     return fold(
-        Sweep(stage="scan", lm=lm, layers=curvature.layers, sequences=place.sequences), lambda: reducer(weights)
+        Sweep(stage="scan", lm=lm, layers=curvature.layers, sequences=workload.sequences), lambda: reducer(weights)
     ).values
 
 
 def agree(folder: Path) -> Iterator[dict[str, Any]]:
-    """Scores of the same fit and scan on the processor in float32, and on the GPU in every precision."""
+    """Scores of a fit and scan on the CPU in float32, and on the GPU in every precision."""
     for shape in ("neo", "neo-125m"):
-        place = ground(folder, shape, 64, 128)
-        lm = place.load("fp32", "cpu")
-        expected = scanned(lm, fitted(lm, place.sequences, folder / f"{shape}-cpu" / "c.safetensors"), place).numpy()
+        workload = make_workload(folder, shape, 64, 128)
+        lm = workload.load("fp32", "cpu")
+        expected = scanned(
+            lm, fitted(lm, workload.sequences, folder / f"{shape}-cpu" / "c.safetensors"), workload
+        ).numpy()
         for dtype in ("fp32", "bf16", "int8", "nf4"):
             try:
-                lm = place.load(dtype)
+                lm = workload.load(dtype)
             except HeadwaterError as missing:
                 yield {"shape": shape, "dtype": dtype, "left out": str(missing)}
                 continue
-            curvature = fitted(lm, place.sequences, folder / f"{shape}-{dtype}" / "c.safetensors")
-            found = scanned(lm, curvature, place).cpu().numpy()
-            tokens = scanned(lm, curvature, place, TokenScores)
+            curvature = fitted(lm, workload.sequences, folder / f"{shape}-{dtype}" / "c.safetensors")
+            found = scanned(lm, curvature, workload).cpu().numpy()
+            tokens = scanned(lm, curvature, workload, TokenScores)
             sums = np.stack([by_token.sum(0).cpu().numpy() for by_token in tokens])
             yield {
                 "shape": shape,
@@ -170,33 +174,33 @@ def agree(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _spearman(found: np.ndarray, expected: np.ndarray) -> float:
-    """Mean over queries."""
+    """Mean Spearman correlation over queries."""
     ranks = (np.argsort(np.argsort(x, axis=0), axis=0) for x in (found, expected))
     one, other = ranks
     return float(np.mean([np.corrcoef(one[:, q], other[:, q])[0, 1] for q in range(one.shape[1])]))
 
 
 def stage_seconds(folder: Path) -> Iterator[dict[str, Any]]:
-    """Seconds of each stage, side by side: the floor, ours, kronfluence's."""
+    """Seconds of a plain pass, of Headwater's stages and of kronfluence's."""
     for shape, examples, length in (("neo-125m", 512, 512), ("llama-1b-quarter", 256, 512)):
-        place = ground(folder, shape, examples, length)
-        lm = place.load("bf16")
+        workload = make_workload(folder, shape, examples, length)
+        lm = workload.load("bf16")
         layers = choose_layers(lm.model)
-        _floor(lm, Sweep(stage="", lm=lm, layers=layers, sequences=place.sequences[:16]))
+        _floor(lm, Sweep(stage="", lm=lm, layers=layers, sequences=workload.sequences[:16]))
         seconds = {
-            "floor": _timed(partial(_floor, lm, Sweep(stage="", lm=lm, layers=layers, sequences=place.sequences)))
+            "floor": _timed(partial(_floor, lm, Sweep(stage="", lm=lm, layers=layers, sequences=workload.sequences)))
         }
         path = folder / f"{shape}-cost" / "c.safetensors"
-        fitted(lm, place.sequences[:16], path.with_name("warm.safetensors"))
-        seconds["fit"] = _timed(partial(fitted, lm, place.sequences, path))
+        fitted(lm, workload.sequences[:16], path.with_name("warm.safetensors"))
+        seconds["fit"] = _timed(partial(fitted, lm, workload.sequences, path))
         curvature = load_curvature(path, Damping(), str(lm.device))[0]
-        seconds["scan8"] = _timed(partial(scanned, lm, curvature, place))
-        seconds["tokens8"] = _timed(partial(scanned, lm, curvature, place, TokenScores))
+        seconds["scan8"] = _timed(partial(scanned, lm, curvature, workload))
+        seconds["tokens8"] = _timed(partial(scanned, lm, curvature, workload, TokenScores))
         peak = torch.cuda.max_memory_allocated()
         del lm, curvature
         torch.cuda.empty_cache()
         if find_spec("kronfluence"):
-            seconds |= _kronfluence(place, folder / f"{shape}-kronfluence")
+            seconds |= _kronfluence(workload, folder / f"{shape}-kronfluence")
         shown = {name: round(value, 2) for name, value in seconds.items()}
         yield {
             "shape": shape,
@@ -209,7 +213,7 @@ def stage_seconds(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _floor(lm: LanguageModel, sweep: Sweep) -> None:
-    """One forward and backward pass down to the embeddings, with the fused head; nothing is caught."""
+    """One forward and backward pass to the embeddings with the fused head, without capturing gradients."""
     for batch in make_batches(sweep.sequences, sweep.token_budget):
         ids = torch.from_numpy(batch.input_ids).to(lm.device)
         embedded = lm.model.get_input_embeddings()(ids).requires_grad_()
@@ -220,14 +224,48 @@ def _floor(lm: LanguageModel, sweep: Sweep) -> None:
         torch.autograd.grad(hidden, embedded, seed)
 
 
-def _kronfluence(place: Ground, folder: Path) -> dict[str, float]:
+def _kronfluence(workload: Workload, folder: Path) -> dict[str, float]:
     """Seconds of its fit and of its pairwise scores, with the model in bfloat16 and factors in float32."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
+
+    task = _kronfluence_task([layer.name for layer in choose_layers(workload.load("bf16", "cpu").model)])
+    model = AutoModelForCausalLM.from_pretrained(workload.model, dtype=torch.bfloat16).eval()
+    analyzer = Analyzer("k", prepare_model(model, task), task, disable_tqdm=True, output_dir=str(folder))
+    stories, queries = _token_dataset(workload.sequences), _token_dataset(workload.queries)
+    batch = 8
+    fit = partial(
+        analyzer.fit_all_factors,
+        "f",
+        stories,
+        per_device_batch_size=batch,
+        factor_args=FactorArguments("ekfac", eigendecomposition_dtype=torch.float32),
+        overwrite_output_dir=True,
+    )
+    scores = partial(
+        analyzer.compute_pairwise_scores,
+        "s",
+        "f",
+        queries,
+        stories,
+        per_device_query_batch_size=8,
+        per_device_train_batch_size=batch,
+        score_args=ScoreArguments(damping_factor=None),
+        overwrite_output_dir=True,
+    )
+    torch.set_float32_matmul_precision("high")  # as in Headwater
+    try:
+        return {"kronfluence fit": _timed(fit), "kronfluence scan8": _timed(scores)}
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        del analyzer, model
+        torch.cuda.empty_cache()
+
+
+def _kronfluence_task(modules: list[str]) -> Any:
+    """A kronfluence Task with the summed loss of a batch on these modules."""
     from kronfluence.task import Task
     from torch.nn.functional import cross_entropy
-
-    modules = [layer.name for layer in choose_layers(place.load("bf16", "cpu").model)]
 
     class SummedLoss(Task):
         def compute_train_loss(self, batch: Any, model: Any, sample: bool = False) -> Any:
@@ -246,55 +284,26 @@ def _kronfluence(place: Ground, folder: Path) -> dict[str, float]:
         def get_influence_tracked_modules(self) -> list[str]:
             return modules
 
-    def dataset(sequences: Sequence[TokenSequence]) -> Any:
-        ids = torch.stack([torch.from_numpy(s.input_ids).long() for s in sequences])
-        targets = torch.stack([torch.from_numpy(np.asarray(s.targets)) for s in sequences])
-        return torch.utils.data.TensorDataset(ids, torch.where(targets, ids, -100))
+    return SummedLoss()
 
-    model = AutoModelForCausalLM.from_pretrained(place.model, dtype=torch.bfloat16).eval()
-    task = SummedLoss()
-    analyzer = Analyzer("k", prepare_model(model, task), task, disable_tqdm=True, output_dir=str(folder))
-    stories, queries = dataset(place.sequences), dataset(place.queries)
-    arguments = FactorArguments("ekfac", eigendecomposition_dtype=torch.float32)
-    batch = 8
-    fit = partial(
-        analyzer.fit_all_factors,
-        "f",
-        stories,
-        per_device_batch_size=batch,
-        factor_args=arguments,
-        overwrite_output_dir=True,
-    )
-    scores = partial(
-        analyzer.compute_pairwise_scores,
-        "s",
-        "f",
-        queries,
-        stories,
-        per_device_query_batch_size=8,
-        per_device_train_batch_size=batch,
-        score_args=ScoreArguments(damping_factor=None),
-        overwrite_output_dir=True,
-    )
-    torch.set_float32_matmul_precision("high")  # as Headwater does
-    try:
-        return {"kronfluence fit": _timed(fit), "kronfluence scan8": _timed(scores)}
-    finally:
-        torch.set_float32_matmul_precision("highest")
-        del analyzer, model
-        torch.cuda.empty_cache()
+
+def _token_dataset(sequences: Sequence[TokenSequence]) -> Any:
+    """Token ids, and labels with -100 for tokens that are not targets."""
+    ids = torch.stack([torch.from_numpy(s.input_ids).long() for s in sequences])
+    targets = torch.stack([torch.from_numpy(np.asarray(s.targets)) for s in sequences])
+    return torch.utils.data.TensorDataset(ids, torch.where(targets, ids, -100))
 
 
 def memory(folder: Path) -> Iterator[dict[str, Any]]:
-    """Bytes of the GPU that a fit takes, free and with a limit, and whether the curvature is the same."""
-    place = ground(folder, "llama-1b-quarter", 64, 512)
-    lm = place.load("bf16")
+    """GPU memory of a fit with and without a limit, and whether the curvature is the same."""
+    workload = make_workload(folder, "llama-1b-quarter", 64, 512)
+    lm = workload.load("bf16")
     for limit in (None, 6 << 30, 5 << 30):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         path = folder / f"memory-{limit}" / "c.safetensors"
         sweep = Sweep(
-            stage="fit", lm=lm, layers=choose_layers(lm.model), sequences=place.sequences, labels=Labels("sampled")
+            stage="fit", lm=lm, layers=choose_layers(lm.model), sequences=workload.sequences, labels=Labels("sampled")
         )
         try:
             write_curvature(
@@ -308,37 +317,42 @@ def memory(folder: Path) -> Iterator[dict[str, Any]]:
             yield {"limit": in_bytes(limit or 0), "refused": str(error)}
             continue
         peak = torch.cuda.max_memory_allocated()
-        scores = scanned(lm, load_curvature(path, Damping(), str(lm.device))[0], place)
+        scores = scanned(lm, load_curvature(path, Damping(), str(lm.device))[0], workload)
         files = len(list(path.parent.glob("*.safetensors")))
         yield {"limit": limit and in_bytes(limit), "peak": in_bytes(peak), "files": files, "score": float(scores[0, 0])}
     torch.cuda.empty_cache()
-    long = ground(folder, "neo-125m", 8, 1_024)
+    long = make_workload(folder, "neo-125m", 8, 1_024)
     places: dict[str, int | str] = {f"transformer.h.{k}": 0 if k < 6 else "cpu" for k in range(12)}
     places |= {"lm_head": 0} | {f"transformer.{name}": 0 for name in ("wte", "wpe", "drop", "ln_f")}
-    ways = {
+    loadings = {
         "plain": Loading(),
         "gradient checkpointing": Loading(gradient_checkpointing=True),
         "half the blocks in memory": Loading(device_map=places),
     }
-    for way, loading in ways.items():
+    for name, loading in loadings.items():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         other = load_model(long.model, loading)
         with Capture(other, choose_layers(other.model)[:2]) as capture:
-            caught = capture(next(make_batches(long.sequences, 8_192)))
-        gradient = next(iter(caught.output_gradients.values()))
-        yield {"loading": way, "peak": _peak(), "loss": float(caught.losses.sum()), "gradient": float(gradient.norm())}
-        del other, caught, gradient
+            captured = capture(next(make_batches(long.sequences, 8_192)))
+        gradient = next(iter(captured.output_gradients.values()))
+        yield {
+            "loading": name,
+            "peak": _peak(),
+            "loss": float(captured.losses.sum()),
+            "gradient": float(gradient.norm()),
+        }
+        del other, captured, gradient
 
 
 def large(folder: Path) -> Iterator[dict[str, Any]]:
-    """1.1 billion parameters in bfloat16: fit, index and ask, seconds of each."""
-    place = ground(folder, "llama-1b", 8, 512)
+    """Seconds of fit, index and question for 1.1 billion parameters in bfloat16."""
+    workload = make_workload(folder, "llama-1b", 8, 512)
     stories = [story.text for story in make_world(3_000).stories]
     texts = ["\n\n".join(stories[k * 6 : k * 6 + 6]) for k in range(256)]
     corpus = folder / "packed.jsonl"
     corpus.write_text("".join(json.dumps({"id": f"{k}", "text": text}) + "\n" for k, text in enumerate(texts)))
-    run = Run.create(folder / "run", place.model, corpus, options=CorpusOptions(max_tokens=512), dtype="bf16")
+    run = Run.create(folder / "run", workload.model, corpus, options=CorpusOptions(max_tokens=512), dtype="bf16")
     yield {"tokens": run.corpus.counts.tokens, "examples": len(run.corpus)}
     layers = choose_layers(run.lm.model)
     sequences = run.corpus.sequences()

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.index`: what the index finds, how quickly, and what it costs to build.
+"""`python -m benchmarks.index`: recall, speed and build cost of the index.
 
-Each stage runs in a process of its own; runs and models are kept in `--work`, so that a stage can be repeated.
+Each stage runs in its own process. Runs and models are stored in `--work`, so that a stage can be repeated.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ SIZES = (20_000, 100_000, 300_000, 1_000_000)
 
 
 def warm_stage(work: Path) -> None:
+    """Print the time of a question with a loaded index, and from a cold start."""
     run, questions = Corpora(work).world()
     run.build_index(bytes=WIDTHS[0])
     run.ask(questions[0])
-    asked = [seconds(lambda q=question: run.ask(q)) for question in questions]
+    times = [seconds(lambda q=question: run.ask(q)) for question in questions]
     whitened = whitened_queries(run, questions)
     settings = run.index.settings
     assert settings is not None
     loaded = run.index.loaded(run.corpus, settings.curvature)
     searched = [seconds(lambda row=row: search(loaded, SketchQuery(row), "influence", among=None)) for row in whitened]
     cold = median(_cold_question(run, questions[0]) for _ in range(3))
-    late = np.quantile(asked, 0.9)
+    late = np.quantile(times, 0.9)
     print(
-        f"N = {len(run.corpus):,}, {settings.sketch.bytes:,} bytes: a warm question takes {median(asked):.2f} s "
-        f"(median of {len(asked)}; 90 % within {late:.2f} s), of which searching {1000 * median(searched):.0f} ms; "
+        f"N = {len(run.corpus):,}, {settings.sketch.bytes:,} bytes: a warm question takes {median(times):.2f} s "
+        f"(median of {len(times)}; 90 % within {late:.2f} s), including {1000 * median(searched):.0f} ms of search; "
         f"sketches take {loaded.memory / 1e6:.0f} MB. From a cold start, as a command: {cold:.1f} s."
     )
 
@@ -68,7 +69,7 @@ def _cold_question(run: Run, question: Question) -> float:
 
 
 def growth_stage(_: Path) -> None:
-    """Searching alone, on synthetic sketches of the tiny world's width."""
+    """Time of the search alone, on synthetic sketches of the tiny world's width."""
     print("| sketches | search, median of 9 | coarse pass alone | sketches in memory |")
     print("|---|---|---|---|")
     sketch = sketch_of_width(148_416, WIDTHS[0])
@@ -102,7 +103,7 @@ def growth_stage(_: Path) -> None:
 
 
 def build_stage(work: Path) -> None:
-    """Index and exact scan in turn, on the same stories."""
+    """Time of the index and of an exact scan, alternately on the same stories."""
     print("| corpus | bytes | index, s | scan of 8 queries, s | index / scan | bytes on disk per example, with text |")
     print("|---|---|---|---|---|---|")
     corpora = Corpora(work)
@@ -115,11 +116,11 @@ def build_stage(work: Path) -> None:
 
 
 def _limited(work: Path, name: str, run: Run, limit: int) -> Run:
-    """A run on the first examples of another, with the same model."""
+    """A run on the first examples of another run, with the same model."""
     options = CorpusOptions(ReadOptions(limit=limit))
-    made = Run.create(work / f"first-{limit}-{name[:4]}", run.lm, run.manifest.corpus.source, options=options)
-    made.fit(fit_examples=512)
-    return made
+    limited = Run.create(work / f"first-{limit}-{name[:4]}", run.lm, run.manifest.corpus.source, options=options)
+    limited.fit(fit_examples=512)
+    return limited
 
 
 def _build_row(run: Run, questions: list[Question], width: int, name: str) -> None:
@@ -135,7 +136,7 @@ def _build_row(run: Run, questions: list[Question], width: int, name: str) -> No
             if turn:  # the first turn warms up
                 times.append((index, scan))
                 ratios.append(index / scan)
-        # Once more into an empty folder, where no earlier version takes room.
+        # Once more into an empty folder, without earlier versions on disk.
         run.build_index(bytes=width, store=str(Path(folder) / "index"))
         size = sum(file.stat().st_size for file in (Path(folder) / "index").rglob("*") if file.is_file())
         run.build_index(bytes=width, store=str(run.path / "index"))
@@ -148,17 +149,17 @@ def _build_row(run: Run, questions: list[Question], width: int, name: str) -> No
 
 
 def memory_stage(work: Path) -> None:
-    """Peak memory of `headwater index`, in processes of their own."""
+    """Peak memory of `headwater index` in separate processes."""
     print("| examples | peak MB of `headwater index` |")
     print("|---|---|")
     run, _ = Corpora(work).world()
     for limit in (2048, 8192, WORLD):
-        made = _limited(work, "tiny", run, limit)
+        limited = _limited(work, "tiny", run, limit)
         code = (
             "import resource, sys; from headwater.runs.run import Run; Run.open(sys.argv[1]).build_index(seed=9); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )
-        command = [sys.executable, "-c", code, str(made.path)]
+        command = [sys.executable, "-c", code, str(limited.path)]
         peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
         print(f"| {limit:,} | {peak:,.0f} |", flush=True)
 
@@ -167,7 +168,7 @@ def memory_stage(work: Path) -> None:
 
 
 def lance_stage(work: Path) -> None:
-    """Ours against LanceDB's vector search, on bits of the same width: exhaustive, and by an approximate index."""
+    """Headwater's search compared with LanceDB's on bits of the same width, exhaustive and approximate."""
     import lancedb
     import pyarrow as pa
     from lancedb.index import IvfFlat
@@ -179,8 +180,8 @@ def lance_stage(work: Path) -> None:
     rows = fold(
         Sweep(stage="", lm=run.lm, layers=curvature.layers, sequences=sequences), lambda: WhitenedGradients(curvature)
     ).values.numpy()
-    asked = whitened_queries(run, questions)
-    truth = [set(np.argsort(-(rows @ row))[:K].tolist()) for row in asked]
+    queries = whitened_queries(run, questions)
+    truth = [set(np.argsort(-(rows @ row))[:K].tolist()) for row in queries]
     rng = np.random.default_rng(0)
     place, sign = rng.integers(0, bits, rows.shape[1]), rng.choice([-1.0, 1.0], rows.shape[1])
 
@@ -198,7 +199,7 @@ def lance_stage(work: Path) -> None:
         found = search(loaded, SketchQuery(row), "influence", among=None)
         return found.positions[np.argsort(-found.estimates)[:100]].tolist()
 
-    _lance_row("Headwater, exhaustive, in memory", ours, asked, truth)
+    _lance_row("Headwater, exhaustive, in memory", ours, queries, truth)
     with tempfile.TemporaryDirectory() as folder:
         flat = pa.array(packed(rows).reshape(-1))
         vectors = pa.FixedSizeListArray.from_arrays(flat, bits // 8)
@@ -211,18 +212,18 @@ def lance_stage(work: Path) -> None:
             query = query if probes is None else query.nprobes(probes)
             return query.select(["key", "_distance"]).to_arrow().column("key").to_pylist()
 
-        _lance_row("LanceDB, Hamming distance, exhaustive", lances, asked, truth)
+        _lance_row("LanceDB, Hamming distance, exhaustive", lances, queries, truth)
         table.create_index("vector", config=IvfFlat(distance_type="hamming", num_partitions=64))
         for probes in (8, 32):
             name = f"LanceDB, IVF_FLAT, {probes} of 64 lists probed"
-            _lance_row(name, lambda row, probes=probes: lances(row, probes), asked, truth)
+            _lance_row(name, lambda row, probes=probes: lances(row, probes), queries, truth)
 
 
-def _lance_row(name: str, find: Callable[[Any], list[int]], asked: NDArray[Any], truth: list[set[int]]) -> None:
-    find(asked[0])
+def _lance_row(name: str, find: Callable[[Any], list[int]], queries: NDArray[Any], truth: list[set[int]]) -> None:
+    find(queries[0])  # warm-up
     times: list[float] = []
     recalls: list[float] = []
-    for row, right in zip(asked, truth, strict=True):
+    for row, right in zip(queries, truth, strict=True):
         start = time.perf_counter()
         found = find(row)
         times.append(time.perf_counter() - start)
@@ -230,7 +231,7 @@ def _lance_row(name: str, find: Callable[[Any], list[int]], asked: NDArray[Any],
     print(f"| {name} | {1000 * median(times):.1f} | {np.mean(recalls):.3f} |", flush=True)
 
 
-WORK: dict[str, Callable[[Path], None]] = {
+STAGES: dict[str, Callable[[Path], None]] = {
     "recall": recall_stage,
     "warm": warm_stage,
     "growth": growth_stage,
@@ -242,18 +243,18 @@ WORK: dict[str, Callable[[Path], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, help="where runs and models are kept; default: a temporary folder")
-    parser.add_argument("--stage", choices=WORK)
+    parser.add_argument("--work", type=Path, help="folder of runs and models; default: a temporary folder")
+    parser.add_argument("--stage", choices=STAGES)
     given = parser.parse_args()
     if given.stage and given.work:
-        WORK[given.stage](given.work)
+        STAGES[given.stage](given.work)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"({given.stage}: peak {peak:,.0f} MB)", file=sys.stderr)
         return
     print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     with tempfile.TemporaryDirectory() as folder:
         work = given.work or Path(folder)
-        for stage in [given.stage] if given.stage else WORK:
+        for stage in [given.stage] if given.stage else STAGES:
             print(f"## {stage}\n", flush=True)
             command = [sys.executable, "-m", "benchmarks.index", "--work", str(work), "--stage", stage]
             subprocess.run(command, check=True, env=os.environ)

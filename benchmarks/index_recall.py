@@ -1,4 +1,4 @@
-"""How many of the exact top ten a question by the index shows, at several widths of the sketch."""
+"""Recall of the exact top ten by the index, for several widths of the sketch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from headwater.sweep.sweep import Sweep, fold
 
 K = 10
 ASKED = 12
-"""Questions that are also asked end to end; of the others only the exact scores are taken from the scan."""
+"""Questions that are also asked end to end. The other questions are only searched."""
 
 
 def recall_stage(work: Path) -> None:
+    """Print the table of recall by corpus, sketch width and ranking."""
     print("| corpus | bytes | ranked by | recall@10 | lowest | scored exactly: mean, most | estimated missing share |")
     print("|---|---|---|---|---|---|---|")
     corpora = Corpora(work)
@@ -56,12 +57,12 @@ def recall_stage(work: Path) -> None:
 
 
 def two_stages(loaded: LoadedSketches, sketch_query: SketchQuery, exact: NDArray[Any], rank_by: RankBy) -> Found:
-    """Search and scoring as in `ask`."""
+    """Search and rescoring as in `Run.ask`."""
     return found_by(loaded, sketch_query, exact, budget=Budget(K, AskOptions.candidates), rank_by=rank_by)
 
 
 def whole_path(run: Run, questions: list[Question], exact: NDArray[Any]) -> list[Found]:
-    """What `Run.ask` answers, end to end."""
+    """Recall of `Run.ask` end to end."""
     results: list[Found] = []
     for q, question in enumerate(questions):
         answer = run.ask(question, k=K, fold=False)

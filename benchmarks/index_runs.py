@@ -1,4 +1,4 @@
-"""The corpora and sketches that the benchmarks of the index run on."""
+"""Runs and questions for the benchmarks of the index."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ WORLD, WORLD_EPOCHS = 20_000, 3
 
 @dataclass(frozen=True)
 class Corpora:
-    """The runs of the benchmark, made where they are missing."""
+    """The runs of the benchmark, made if they are missing."""
 
     work: Path
 
     def stories(self) -> tuple[Run, list[Question]] | None:
-        """1,030 real stories and the model trained on 978 of them; 40 held-out stories give the questions."""
+        """1,030 real stories and a model trained on 978 of them, with 40 questions from held-out stories."""
         if not (DATA / "gptneo-1m").exists():
             return None
         run = Run.create(self.work / "stories", str(DATA / "gptneo-1m"), DATA / "tinystories" / "stories.jsonl")
@@ -40,7 +40,7 @@ class Corpora:
         return run, [run.question("".join(p[:20]), "".join(p[20:28])) for p in pieces]
 
     def world(self) -> tuple[Run, list[Question]]:
-        """20,000 stories of the tiny world and a model trained on them; 40 of its facts are the questions."""
+        """20,000 stories of the tiny world and a model trained on them, with 40 questions about its facts."""
         world = make_world(WORLD)
         corpus, model = self.work / "world.jsonl", self.work / "world-model"
         if not corpus.exists():
@@ -55,7 +55,7 @@ class Corpora:
 
 
 def whitened_queries(run: Run, questions: list[Question]) -> NDArray[Any]:
-    """[Q, D]"""
+    """[Q, D] whitened gradients of the questions."""
     curvature = run.curvature()
     sweep = Sweep(stage="", lm=run.lm, layers=curvature.layers, sequences=[question.sequence for question in questions])
     return fold(sweep, lambda: WhitenedGradients(curvature)).values.numpy()

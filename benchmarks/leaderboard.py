@@ -1,7 +1,7 @@
 """`python -m benchmarks.leaderboard`: write the tables and plots of docs/leaderboard.md.
 
 It makes two corpora if they are missing, and trains a model on each: a tiny world of 600 stories with 27 planted
-facts, and real stories (benchmarks/real_stories.py). All measurements are kept in --work. An interrupted command
+facts, and real stories (benchmarks/real_stories.py). All measurements are stored in --work. An interrupted command
 resumes there, and a finished one only writes the page again.
 """
 

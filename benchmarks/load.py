@@ -1,8 +1,8 @@
-"""`python -m benchmarks.load --run runs/demo`: many people asking one server at once, and nothing lost.
+"""`python -m benchmarks.load --run runs/demo`: load test of one server with many clients; no question may be lost.
 
-`headwater serve` runs in a process of its own. Each of the clients asks one question after another for the time given:
-three in four are new, the others were asked before and are answered from what is kept. A client that is told to come
-again (429) waits as long as it is told to. At the end every question must have its answer.
+`headwater serve` runs in its own process. Each client asks one question after another for the given time. Three in four
+questions are new, and the others are answered from the cache. A client that is turned away (429) waits for the time in
+Retry-After. At the end, every question must have an answer.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Tally:
     """What happened to the questions of all clients."""
 
     seconds: list[float] = field(default_factory=list[float])
-    """From first asking to having the answer, turned away or not."""
+    """From the first request to the answer, including retries."""
     admitted: list[float] = field(default_factory=list[float])
-    """From being let into the queue to having the answer."""
+    """From entering the queue to the answer."""
     outcomes: Counter[str] = field(default_factory=Counter[str])
     turned_away: int = 0
-    """Times that a client was told to come again."""
+    """Number of 429 responses."""
     retry_after: list[int] = field(default_factory=list[int])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def questions_of(run: Path, seed: int) -> list[dict[str, Any]]:
-    """The openings of stories as questions, in a random order."""
+    """Questions about the first words of stories, in random order."""
     corpus = Corpus(run / "corpus" / "examples.arrow")
     places = np.random.default_rng(seed).permutation(len(corpus)).tolist()
     found: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ def questions_of(run: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def ask(address: tuple[str, int], body: dict[str, Any], tally: Tally) -> str:
-    """Ask until there is an answer; returns how it ended."""
+    """Ask until there is an answer. Returns the outcome."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         start = time.monotonic()
@@ -100,12 +100,12 @@ def call(
 
 
 def client(address: tuple[str, int], questions: Sequence[dict[str, Any]], until: float, tally: Tally) -> None:
-    """Ask question after question until the time is over; the last one is waited for."""
+    """Ask one question after another until the time is over, and wait for the last answer."""
     draw = random.Random(threading.get_ident())
     asked: list[dict[str, Any]] = []
-    fresh = iter(questions)
+    new = iter(questions)
     while time.monotonic() < until:
-        body = draw.choice(asked) if asked and draw.random() < 0.25 else next(fresh)
+        body = draw.choice(asked) if asked and draw.random() < 0.25 else next(new)
         asked.append(body)
         start = time.monotonic()
         try:
@@ -118,7 +118,7 @@ def client(address: tuple[str, int], questions: Sequence[dict[str, Any]], until:
 
 
 def serve(run: Path, queue: int) -> tuple[subprocess.Popen[str], tuple[str, int]]:
-    """A server in a process of its own, once it is ready, and where it is."""
+    """Start a server in its own process and wait until it is ready. Returns the process and its address."""
     command = [str(Path(sys.executable).with_name("headwater")), "serve", str(run), "--port", "0", "--no-open"]
     process = subprocess.Popen([*command, "--queue", str(queue)], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -168,11 +168,11 @@ def main() -> None:
 def print_tally(tally: Tally, took: float, clients: int) -> None:
     print(f"{clients} clients, {took:.0f} s: {sum(tally.outcomes.values())} questions, {dict(tally.outcomes)}")
     print(f"{len(tally.seconds) / took:.1f} answers a second")
-    for what, seconds in (("once in the queue", tally.admitted), ("turned away or not", tally.seconds)):
+    for what, seconds in (("once in the queue", tally.admitted), ("including retries", tally.seconds)):
         middle, p95, slowest = np.percentile(seconds, [50, 95, 100])
         print(f"seconds to an answer, {what}: median {middle:.2f}, p95 {p95:.2f}, slowest {slowest:.2f}")
     waits = f"Retry-After {min(tally.retry_after)} to {max(tally.retry_after)} s" if tally.retry_after else "none"
-    print(f"told to come again (429): {tally.turned_away} times, {waits}")
+    print(f"turned away (429): {tally.turned_away} times, {waits}")
 
 
 if __name__ == "__main__":

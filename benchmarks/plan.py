@@ -1,9 +1,8 @@
-"""`python -m benchmarks.plan`: what `headwater plan` says against what the work then takes.
+"""`python -m benchmarks.plan`: the estimates of `headwater plan` compared with the real cost of the work.
 
-The plan is made from model and corpus alone, in a process of its own. Then each stage does the real work in a process
-of its own. Times are those of the work: starting Python, imports and loading the model are in neither. Without --run
-the demo's world is written and its model trained first; with it, the model and corpus of that run are taken, and the
-run is left as it is.
+The plan is made from the model and corpus in its own process. Then each stage does the real work in its own process.
+Times include neither the start of Python nor imports nor loading the model. Without --run, the demo's world is written
+and its model is trained first. With --run, the model and corpus of that run are used, and the run is not changed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ QUERIES = 8
 
 @dataclass(frozen=True)
 class Origin:
-    """The model and corpus that are planned for."""
+    """The model and corpus of the plan."""
 
     model: str
     corpus: str
@@ -58,7 +57,7 @@ def origin_of(run: Path) -> Origin:
 
 
 def demo_in(folder: Path) -> Path:
-    """The demo's world and model, and a run of them, in `folder`."""
+    """Make the demo's world, model and run in `folder`."""
     demo = Demo(folder, 3000, 0)
     build_model(demo, build_world(demo), silent)
     Run.create(folder, str(demo.model), demo.corpus)
@@ -66,13 +65,13 @@ def demo_in(folder: Path) -> Path:
 
 
 def questions_of(run: Run, count: int) -> list[Question]:
-    """Continuations of the corpus's own texts, of other texts than the plan takes."""
+    """Continuations of texts of the corpus, but not of those that the plan uses."""
     found: list[Question] = []
     for k in range(count):
         pieces = run.corpus[(k * len(run.corpus) + len(run.corpus) // 3) // count].pieces
         half = len(pieces) // 2
-        asked = run.question("".join(pieces[:half]), "".join(pieces[half : half + 24]))
-        found.append(replace(asked, id=f"q{k}"))
+        question = run.question("".join(pieces[:half]), "".join(pieces[half : half + 24]))
+        found.append(replace(question, id=f"q{k}"))
     return found
 
 
@@ -83,7 +82,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def do_stage(stage: str, origin: Origin, folder: Path) -> dict[str, float]:
-    """Do the real work of one stage and say what it took."""
+    """Do the real work of one stage and return its cost."""
     run = folder / "run"
     if stage == "corpus":
         lm = load_model(origin.model)
@@ -93,11 +92,11 @@ def do_stage(stage: str, origin: Origin, folder: Path) -> dict[str, float]:
     if stage == "fit":
         largest = 0
 
-        def look(_: Step) -> None:
+        def watch_size(_: Step) -> None:
             nonlocal largest
             largest = max(largest, size_of(run / "curvature"))
 
-        opened = opened.using(report=look)
+        opened = opened.using(report=watch_size)
         seconds = timed(opened.fit)
         return {"seconds": seconds, "disk": size_of(opened.paths.curvature), "working": largest}
     if stage == "index":
@@ -128,7 +127,7 @@ def measure(stage: str, origin: Origin, folder: Path) -> dict[str, Any]:
 
 
 def once(run: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """A plan, and then what each stage took."""
+    """A plan, and the measured cost of each stage."""
     with TemporaryDirectory() as folder:
         plan = in_process("plan", run, Path(folder))
         return plan, {stage: in_process(stage, run, Path(folder)) for stage in STAGES}
@@ -151,8 +150,8 @@ def table(rounds: Sequence[tuple[dict[str, Any], dict[str, dict[str, Any]]]]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, help="take the model and corpus of this run")
-    parser.add_argument("--rounds", type=int, default=1, help="plan and work so often; medians are printed")
+    parser.add_argument("--run", type=Path, help="use the model and corpus of this run")
+    parser.add_argument("--rounds", type=int, default=1, help="repetitions; medians are printed")
     parser.add_argument("--stage", choices=("plan", *STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

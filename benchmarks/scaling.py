@@ -1,8 +1,8 @@
-"""`python -m benchmarks.scaling`: what a fit and an index cost against examples, length, width and workers.
+"""`python -m benchmarks.scaling`: time of a fit and an index by examples, length, width and workers.
 
-Every point is a new run of a random GPT-2-like model over real stories (the tiny world's, where there are none).
-Seconds are compared with a count of multiplications, so that the count can be trusted for models that do not run here.
-The table goes to docs/scaling.md, the plots to docs/pictures/scaling.svg.
+Each point is a new run of a random GPT-2-like model over real stories (the tiny world's if there are none). Times are
+compared with a count of multiplications, to validate the count for models that do not fit on this machine. The table
+is written to docs/scaling.md, and the plots to docs/pictures/scaling.svg.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ LAYERS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingRun:
-    """One run: its size, and what it took."""
+    """One run: its size and measured times."""
 
     examples: int = 128
     tokens: int = 128
-    """Of each example."""
+    """Tokens per example."""
     width: int = 256
     workers: int = 0
-    """0: this process, with two threads. Each Ray worker has one."""
+    """Ray workers with one thread each; 0 is this process with two threads."""
     fit: float = 0.0
-    """Seconds."""
+    """Seconds of the fit."""
     index: float = 0.0
+    """Seconds of the index."""
 
 
 SERIES: dict[str, Sequence[ScalingRun]] = {
@@ -58,7 +59,7 @@ SERIES: dict[str, Sequence[ScalingRun]] = {
 
 
 def multiplications(point: ScalingRun, shapes: Shapes) -> tuple[float, float]:
-    """(fit, index), counted as `headwater estimate` does, decompositions left out; one process runs the model once."""
+    """(fit, index), counted as in `headwater estimate` without decompositions. One process runs the model once."""
     count = point.examples * point.tokens
     model, rotation = shapes.model(point.tokens), shapes.rotation(point.tokens)
     passes = 2 if point.workers else 1
@@ -78,7 +79,7 @@ def shapes(point: ScalingRun, vocabulary: int) -> Shapes:
 
 
 def timed_run(point: ScalingRun, folder: Path, tokenizer: Any, lines: Sequence[str]) -> ScalingRun:
-    """The same with its seconds."""
+    """The same run with measured times."""
     torch.manual_seed(0)
     GPT2LMHeadModel(configured(point, len(tokenizer))).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
@@ -90,7 +91,7 @@ def timed_run(point: ScalingRun, folder: Path, tokenizer: Any, lines: Sequence[s
     with ExitStack() as stack:
         if point.workers:
             run = run.using(engine=stack.enter_context(RayEngine(Workers(point.workers))))
-            list(run.execution.engine.map(abs, range(4 * point.workers)))  # all have started
+            list(run.execution.engine.map(abs, range(4 * point.workers)))  # wait until all have started
         start = time.perf_counter()
         run.fit()
         middle = time.perf_counter()
@@ -99,7 +100,7 @@ def timed_run(point: ScalingRun, folder: Path, tokenizer: Any, lines: Sequence[s
 
 
 def long_lines(count: int) -> tuple[Any, list[str]]:
-    """A tokenizer, and texts of more than 256 tokens: neighbouring stories in one."""
+    """A tokenizer, and texts of more than 256 tokens, joined from neighbouring stories."""
     tokenizer, sequences, _ = texts(900)
     stories = [tokenizer.decode(sequence.input_ids) for sequence in sequences]
     lines = [" ".join(stories[(k + j) % len(stories)] for j in range(8)) for k in range(count)]
@@ -154,7 +155,7 @@ def points(tokenizer: Any, lines: Sequence[str]) -> Iterator[tuple[str, list[Sca
 def main() -> None:
     tokenizer, lines = long_lines(1024)
     with TemporaryDirectory() as folder:
-        timed_run(ScalingRun(examples=16), Path(folder), tokenizer, lines)  # what is loaded and compiled once
+        timed_run(ScalingRun(examples=16), Path(folder), tokenizer, lines)  # warm-up: loads and compiles
     found = dict(points(tokenizer, lines))
     text = table(found, len(tokenizer))
     print(text)

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.sketches`: which sketch of a whitened gradient keeps most of the ranking, byte for byte?
+"""`python -m benchmarks.sketches`: which sketch of a whitened gradient preserves the ranking best at a given size?
 
-Every way tried of keeping whitened gradients in little space is measured on one real corpus, against the exact
-influence of every story on every question. Nothing is fitted to the questions. The queries stay in float throughout,
-except where the name says that both sides are signs. A scale of 4 bytes an example, which most need, is not counted.
+All sketches are compared on one real corpus with the exact influence of every story on every question. Nothing is
+fitted to the questions. Queries stay in float, except for "signs of both". The scale of 4 bytes per example, which most
+sketches need, is not counted.
 """
 # pyright: reportMissingImports=false
 
@@ -48,23 +48,23 @@ from headwater.sweep.sweep import Sweep, each_shard, fold
 MODEL, STORIES = DATA / "gptneo-1m", DATA / "tinystories" / "stories.jsonl"
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "sketches.svg"
 QUERIES, PROMPT, COMPLETION = 40, 20, 8
-"""Questions, each the first 20 tokens of a held-out story as its prompt, and the next 8, whose loss it is about."""
+"""Questions: the first 20 tokens of a held-out story are the prompt, and the next 8 the completion."""
 TOP, CUTS = 10, (26, 100, 256)
 CHUNK = 64
 
 Numbers = NDArray[np.float32]
 Encoder = Callable[[Numbers], Numbers]
-"""Rows [n, D] to rows [n, K]."""
+"""Maps rows [n, D] to rows [n, K]."""
 Code = Callable[[Numbers, Numbers], Numbers]
-"""What is read back of projected rows [n, K] and their norms [n, 1]."""
+"""Encodes and decodes projected rows [n, K] with norms [n, 1]."""
 
 
 @dataclass(frozen=True)
 class Whitened:
-    """Whitened gradients, whose dot products are influences."""
+    """Whitened gradients. Their dot products are influences."""
 
     examples: Numbers
-    """[N, D], on disk."""
+    """[N, D], memory-mapped."""
     queries: Numbers
     """[Q, D]"""
     shapes: list[tuple[int, int]]
@@ -77,7 +77,7 @@ class Whitened:
 
     @cached_property
     def gram(self) -> NDArray[np.float64]:
-        """[N, N] influences of the examples on each other."""
+        """[N, N] influences between examples."""
         return self.estimate(lambda rows: rows, self.examples).astype(np.float64)
 
     def chunks(self) -> Iterator[Numbers]:
@@ -96,7 +96,7 @@ class Whitened:
 
 
 class WhitenedRows(Rows):
-    """[N, D]"""
+    """Reducer: whitened gradients [N, D]."""
 
     def __init__(self, curvature: Curvature) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class WhitenedRows(Rows):
 
 
 def read_texts(tokenizer: Any, rows: int | None) -> tuple[list[TokenSequence], list[TokenSequence]]:
-    """(the stories the model was trained on, the questions: pieces of stories held out from it)."""
+    """(training stories, questions from held-out stories)."""
     lines = [json.loads(line) for line in STORIES.read_text(encoding="utf-8").split("\n") if line]
     held_out: list[str] = json.loads((MODEL / "heldout_ids.json").read_text(encoding="utf-8"))
     tokenized = tokenize(tokenizer, [line["text"] for line in lines])
@@ -118,7 +118,7 @@ def read_texts(tokenizer: Any, rows: int | None) -> tuple[list[TokenSequence], l
 
 
 def compute(folder: Path, rows: int | None) -> None:
-    """Fit EK-FAC on the stories and keep all whitened gradients in `folder`."""
+    """Fit EK-FAC on the stories and store all whitened gradients in `folder`."""
     lm = load_model(str(MODEL), device="cpu")
     layers = choose_layers(lm.model)
     stories, queries = read_texts(lm.tokenizer, rows)
@@ -138,7 +138,7 @@ def compute(folder: Path, rows: int | None) -> None:
 
 
 def load(folder: Path, rows: int | None) -> Whitened:
-    """The whitened gradients kept in `folder`, computed first where there are none yet."""
+    """The whitened gradients in `folder`, computed first if they are missing."""
     if not (folder / "shapes.npy").exists():
         compute(folder, rows)
     shapes: list[tuple[int, int]] = [(int(outputs), int(inputs)) for outputs, inputs in np.load(folder / "shapes.npy")]
@@ -146,18 +146,18 @@ def load(folder: Path, rows: int | None) -> Whitened:
 
 
 def norms(rows: Numbers) -> Numbers:
-    """[n, 1]"""
+    """[n, 1] norms of rows."""
     return np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def count_sketch(dimensions: int, size: int) -> Encoder:
-    """D coordinates added up with random signs in K places: the same fold that our sketch begins with."""
+    """Sums of D coordinates with random signs in K places, as in the first step of Headwater's sketch."""
     sketch = Planes(dimensions, size // BLOCK, 1)
     return lambda rows: sketch.fold(rows).reshape(len(rows), -1)
 
 
 def rotation(dimensions: int) -> Encoder:
-    """D coordinates dealt out to blocks of 128, and a signed Hadamard rotation of each."""
+    """D coordinates distributed over blocks of 128, with a signed Hadamard rotation of each block."""
     sketch = Planes(dimensions, -(-dimensions // BLOCK), 1)
     return lambda rows: (
         np.ascontiguousarray(sketch.fold(rows) * sketch.signs[0]).reshape(-1, BLOCK) @ hadamard()
@@ -165,7 +165,7 @@ def rotation(dimensions: int) -> Encoder:
 
 
 def rotated_count_sketch(dimensions: int, size: int) -> Encoder:
-    """A count-sketch of rotated coordinates, so that no coordinate stands out before it is added to others."""
+    """A count-sketch of rotated coordinates, so that no coordinate dominates its sum."""
     rotate = rotation(dimensions)
     add_up = count_sketch(-(-dimensions // BLOCK) * BLOCK, size)
     return lambda rows: add_up(rotate(rows))
@@ -177,7 +177,7 @@ def coded(data: Whitened, project: Encoder, code: Code) -> Numbers:
 
 
 def whole(values: Numbers, _: Numbers) -> Numbers:
-    """As they are, in float32."""
+    """The values in float32."""
     return values
 
 
@@ -187,25 +187,25 @@ def float16(values: Numbers, _: Numbers | None = None) -> Numbers:
 
 
 def signs(values: Numbers, norms: Numbers) -> Numbers:
-    """One bit a coordinate."""
+    """One bit per coordinate."""
     return norms * np.sign(values)
 
 
 def two_bits(values: Numbers, norms: Numbers) -> Numbers:
-    """The four levels that are best for normal coordinates (Max 1960)."""
+    """Two bits per coordinate: the optimal four levels for normal coordinates (Max 1960)."""
     deviation = np.sqrt(np.square(values).mean(axis=1, keepdims=True))
     return norms * np.sign(values) * np.where(np.abs(values) > 0.9816 * deviation, 1.510, 0.4528)
 
 
 def signs_of_both(data: Whitened, project: Encoder) -> Numbers:
-    """The share of equal signs gives the angle (Charikar 2002), and with the norm the dot product."""
+    """The share of equal signs gives the angle (Charikar 2002), and the angle and norm give the dot product."""
     queries = np.sign(project(data.queries))
     agreement = data.estimate(lambda rows: np.sign(project(rows)), queries) / queries.shape[1]
     return np.sin(agreement * (math.pi / 2)) * norms(data.examples)
 
 
 def kronecker(data: Whitened, size: int) -> Encoder:
-    """Each layer's gradient between two random projections (LoGra, Choe et al. 2024)."""
+    """Each layer's gradient, projected randomly on both sides (LoGra, Choe et al. 2024)."""
     random = np.random.default_rng(0)
     pairs = [[random.standard_normal((side, size), np.float32) for side in shape] for shape in data.shapes]
 
@@ -232,10 +232,10 @@ def low_rank(data: Whitened, rank: int) -> Numbers:
 
 
 def components(data: Whitened, exact: Numbers, size: int, fitted_on_others: bool) -> Numbers:
-    """Principal components in float16, by way of the dot products of all examples.
+    """Principal components in float16, computed from the dot products of all examples.
 
-    With `fitted_on_others`, each half of the stories is projected on the components of the other half: what the
-    components are worth for examples that they were not fitted to.
+    With `fitted_on_others`, each half of the stories is projected on the components of the other half, to test the
+    components on examples that they were not fitted to.
     """
     halves = np.arange(len(exact)) % 2
     splits = [(halves == 0, halves == 1), (halves == 1, halves == 0)] if fitted_on_others else [(halves >= 0,) * 2]
@@ -249,9 +249,9 @@ def components(data: Whitened, exact: Numbers, size: int, fitted_on_others: bool
 
 
 def largest(data: Whitened, count: int, rotate: Encoder) -> Numbers:
-    """Which `count` coordinates of each block of 128 are the largest, with their signs.
+    """The positions and signs of the `count` largest coordinates of each block of 128.
 
-    Each stands for its mean share of the norm in its block and rank, taken over the first 256 stories.
+    Their decoded size is the mean share of the norm for the block and rank, over the first 256 stories.
     """
 
     def find(rows: Numbers) -> tuple[NDArray[np.int64], Numbers, Numbers]:
@@ -272,13 +272,13 @@ def largest(data: Whitened, count: int, rotate: Encoder) -> Numbers:
 
 
 def rabitq(data: Whitened, project: Encoder) -> Numbers:
-    """FAISS's RaBitQ (Gao and Long 2024) over rotated coordinates, as it wants them, with the queries in float."""
+    """RaBitQ of FAISS (Gao and Long 2024) on rotated coordinates, which it requires, with queries in float."""
     import faiss
 
     kept = np.concatenate([project(part) for part in data.chunks()])
     index: Any = faiss.IndexRaBitQ(kept.shape[1], faiss.METRIC_INNER_PRODUCT)
     index.qb = 0
-    index.train(np.zeros_like(kept[:1]))  # centred at 0: the mean story is about as long as a query, and adds noise
+    index.train(np.zeros_like(kept[:1]))  # centred at 0, because subtracting the mean adds noise
     index.add(kept)
     found, places = index.search(project(data.queries), len(kept))
     estimated = np.empty((len(kept), len(data.queries)), np.float32)
@@ -287,7 +287,7 @@ def rabitq(data: Whitened, project: Encoder) -> Numbers:
 
 
 def ours(data: Whitened, sketch: Sketch) -> Numbers:
-    """Planes of biorthogonal codes, looked up as `headwater` does."""
+    """Headwater's sketch: planes of biorthogonal codes with table lookups."""
     parts = [sketch.encode(part) for part in data.chunks()]
     codes = np.concatenate([part.codes for part in parts])
     sums = np.zeros((len(data.queries), len(codes)), np.float32)
@@ -298,18 +298,18 @@ def ours(data: Whitened, sketch: Sketch) -> Numbers:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of keeping whitened gradients."""
+    """One sketch of whitened gradients."""
 
     family: str
     name: str
     bytes: int
-    """An example."""
+    """Bytes per example."""
     estimate: Callable[[], Numbers]
-    """[N, Q] influences from what is kept."""
+    """[N, Q] influences estimated from the sketch."""
 
 
 def variants(data: Whitened, exact: Numbers) -> list[Variant]:
-    """Everything that was tried."""
+    """All sketches that are compared."""
     D, blocks, layers = data.dimensions, -(-data.dimensions // BLOCK), len(data.shapes)
     found: list[Variant] = []
 
@@ -342,23 +342,23 @@ def variants(data: Whitened, exact: Numbers) -> list[Variant]:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one variant keeps of the ranking, a mean over queries and both ends."""
+class VariantResult:
+    """How well one variant preserves the ranking: means over queries and both ends."""
 
     variant: Variant
     recalls: list[float]
     """Share of the exact top 10 among the estimate's best, for each of CUTS."""
     spearman: float
     error: float
-    """Standard error of the first recall, over queries."""
+    """Standard error of the first recall over queries."""
 
 
 def ranks(values: Numbers) -> NDArray[np.int64]:
-    """[N, Q] each example's place in its query's order, the smallest first."""
+    """[N, Q] rank of each example for each query, the smallest first."""
     return values.argsort(axis=0, kind="stable").argsort(axis=0)
 
 
-def measure(variant: Variant, exact: Numbers) -> Measured:
+def measure(variant: Variant, exact: Numbers) -> VariantResult:
     """Compare a variant's estimates with the exact influences [N, Q]."""
     estimated = variant.estimate()
     ends = [(ranks(sign * exact) < TOP, ranks(sign * estimated)) for sign in (-1, 1)]
@@ -366,11 +366,11 @@ def measure(variant: Variant, exact: Numbers) -> Measured:
     pairs = zip(ranks(exact).T, ranks(estimated).T, strict=True)
     spearman = np.mean([np.corrcoef(one, other)[0, 1] for one, other in pairs])
     error = np.std(recalls[0]) / math.sqrt(exact.shape[1])
-    return Measured(variant, [float(np.mean(recall)) for recall in recalls], float(spearman), float(error))
+    return VariantResult(variant, [float(np.mean(recall)) for recall in recalls], float(spearman), float(error))
 
 
-def table(rows: Sequence[Measured]) -> str:
-    """In Markdown, the smallest first."""
+def table(rows: Sequence[VariantResult]) -> str:
+    """A Markdown table, the smallest sketch first."""
     lines = [
         f"| bytes | sketch | {' | '.join(f'recall in {cut}' for cut in CUTS)} | Spearman |",
         "|---|---|---|---|---|---|",
@@ -399,13 +399,13 @@ STYLES: dict[str, tuple[str, str, str, tuple[int, int], tuple[int, int]]] = {
     "RaBitQ": ("#CC79A7", "P", ":", (48, -17), (48, -26)),
     "ours": ("#1F5F99", "o", "-", (8, 0), (8, 0)),
 }
-"""Of each family: colour (ours, and Okabe and Ito's, which the colour-blind tell apart), marker, line, and where its
-name stands, in points from its last mark, in the left panel and in the right one."""
+"""Family -> colour (Headwater's, and the colour-blind safe palette of Okabe and Ito), marker, line style, and the
+offset of its label in points from its last mark, in the left and in the right panel."""
 TICKS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
-def draw(rows: Sequence[Measured], path: Path, about: str) -> None:
-    """Two panels over the bytes of an example: recall in the best 26, and Spearman's correlation."""
+def draw(rows: Sequence[VariantResult], path: Path, about: str) -> None:
+    """Draw two panels over bytes per example: recall in the best 26, and Spearman correlation."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -415,12 +415,12 @@ def draw(rows: Sequence[Measured], path: Path, about: str) -> None:
         panels = figure.subplots(1, 2)
         draw_panel(panels[0], rows, 0, f"Share of the true top {TOP} in the sketch's best {CUTS[0]}")
         draw_panel(panels[1], rows, 1, "Spearman correlation with the exact influence")
-        figure.supxlabel(f"bytes an example ({about})", fontsize=9)
+        figure.supxlabel(f"bytes per example ({about})", fontsize=9)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def draw_panel(axes: Any, rows: Sequence[Measured], panel: int, title: str) -> None:
-    """One mark a variant, one line a family, its name beside its last mark."""
+def draw_panel(axes: Any, rows: Sequence[VariantResult], panel: int, title: str) -> None:
+    """Draw one mark per variant and one line per family, with its name beside the last mark."""
     for family, (colour, marker, line, *places) in STYLES.items():
         chosen = [r for r in rows if r.variant.family == family]
         points = sorted((r.variant.bytes, r.spearman if panel else r.recalls[0]) for r in chosen)
@@ -454,11 +454,11 @@ def draw_panel(axes: Any, rows: Sequence[Measured], panel: int, title: str) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, help="stories (default: all that the model was trained on)")
-    parser.add_argument("--cache", type=Path, help="folder that keeps the whitened gradients between runs")
+    parser.add_argument("--cache", type=Path, help="folder that stores the whitened gradients between runs")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="where to write the plot, SVG or PNG")
     given = parser.parse_args()
     if not MODEL.exists() or not STORIES.exists():
-        sys.exit(f"This benchmark runs on a real model and real stories, {MODEL} and {STORIES}, which are absent here.")
+        sys.exit(f"This benchmark needs a real model and real stories, which are missing: {MODEL}, {STORIES}.")
     with tempfile.TemporaryDirectory() as name:
         folder = (given.cache or Path(name)) / f"{given.rows or 'all'}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -466,7 +466,7 @@ def main() -> None:
         data = load(folder, given.rows)
         exact = data.estimate(lambda rows: rows, data.queries)
         print(f"gradients: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-        rows: list[Measured] = []
+        rows: list[VariantResult] = []
         for variant in variants(data, exact):
             start = time.perf_counter()
             rows.append(measure(variant, exact))
@@ -479,7 +479,7 @@ def main() -> None:
     )
     print(table(rows))
     if not find_spec("faiss"):
-        print("\nRaBitQ was left out: `pip install faiss-cpu` brings it.")
+        print("\nRaBitQ was left out. Install it with: pip install faiss-cpu")
     draw(rows, given.picture, about)
 
 

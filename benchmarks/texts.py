@@ -1,4 +1,4 @@
-"""The texts that the benchmarks run on."""
+"""Tokenizer and texts for benchmarks: real stories, or the tiny world."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from headwater.corpus.batches import TokenSequence, all_targets
 from headwater.corpus.tokenize import tokenize
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-"""Real stories and a tokenizer, where they are present; the tiny world otherwise."""
+"""Folder of real stories and a tokenizer. If it is missing, benchmarks use the tiny world."""
 LONGEST = 256
 
 
 def texts(count: int) -> tuple[Any, list[TokenSequence], str]:
-    """(tokenizer, `count` tokenised stories of at most 256 tokens, where they come from)."""
+    """(tokenizer, `count` tokenised stories of at most 256 tokens, name of their source)."""
     if (DATA / "gptneo-1m").exists():
         tokenizer = PreTrainedTokenizerFast.from_pretrained(DATA / "gptneo-1m")
         lines = (DATA / "tinystories" / "stories.jsonl").read_text(encoding="utf-8").split("\n")
