@@ -225,7 +225,7 @@ def low_rank(data: Whitened, rank: int) -> Numbers:
         outputs, inputs = gradient.shape[1:]
         tall = torch.tensor(gradient if outputs >= inputs else gradient.transpose(0, 2, 1))
         right = torch.linalg.eigh(tall.mT @ tall)[1][..., -rank:]
-        kept = (tall @ right).float16().float() @ right.float16().float().mT
+        kept = (tall @ right).half().float() @ right.half().float().mT
         return (kept if outputs >= inputs else kept.mT).flatten(1).numpy()
 
     return data.estimate(lambda rows: np.concatenate([keep(G) for G in data.layers(rows)], axis=1), data.queries)
