@@ -22,9 +22,7 @@ from headwater.training.options import CheckpointMethod
 def checkpoint_scores(context: EvaluationContext, method: CheckpointMethod) -> ScoreMatrix:
     """Scores summed over the context's checkpoints by a method of `training.checkpoint_methods`."""
     if context.checkpoints is None:
-        raise HeadwaterError(
-            f"--method {method} needs checkpoints of the training. Name them with --checkpoints."
-        )
+        raise HeadwaterError(f"--method {method} needs checkpoints of the training. Name them with --checkpoints.")
 
     def refit(checkpoint: Checkpoint, lm: LanguageModel) -> EigenCurvature:
         folder = context.work / "curvatures" / Path(checkpoint.name).name
