@@ -7,14 +7,19 @@ PEERS := .venv-peers
 DOCS := .venv-docs
 WHEEL := .venv-wheel
 RACE ?= --write
+IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check docs notebooks wheel docs-generated figures format bench-peers clean
+.PHONY: demo test coverage check docs notebooks wheel docs-generated figures format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
 
 test: check $(RUNPOD)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+# Lines and branches of src that the tests reach; `htmlcov/index.html` shows them.
+coverage: $(VENV)/.installed-dev $(RUNPOD)/.installed
+	$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report=term --cov-report=html
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -90,4 +95,4 @@ $(DOCS)/.installed: constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) $(WHEEL) dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RUNPOD) $(PEERS) $(DOCS) $(WHEEL) dist site .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*

@@ -32,6 +32,7 @@ from headwater.sweep.ray_engine import RayEngine
 from tests.works import PIECES, clear, everything, new_run
 
 WORKERS = 2
+MOST_ATTEMPTS = 100
 BETWEEN = (2, 8)
 """Steps of progress between two kills of workers; by time alone a busy machine would get nothing done between them."""
 DRIVER = (1, 50)
@@ -144,6 +145,7 @@ def main(sources: Path, folder: Path, kills: int, seed: int) -> None:
 
     with a_cluster() as (address, host):
         while killed().total() < kills or not (digests and drivers):
+            assert attempts < MOST_ATTEMPTS, "too few kills, or the work was never finished"
             if (path / "digests").exists():
                 (path / "digests").unlink()
                 clear(path)

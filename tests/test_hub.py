@@ -212,4 +212,7 @@ def test_refusals_are_said(hub: Hub, run: Run) -> None:
     assert failed.returncode == 1
     assert "Cannot upload" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert "is not the name of a hub repository" in with_hub(hub, "-m", "headwater", "push", str(run.path), "stories").stderr
+    assert (
+        "is not the name of a hub repository"
+        in with_hub(hub, "-m", "headwater", "push", str(run.path), "stories").stderr
+    )

@@ -34,7 +34,10 @@ def asked(run: Run) -> Any:
             lambda run: run.token_map(asked(run)),
             r"^Give either the id of a training example or a text",
         ),
-        (lambda run: run.token_map(asked(run), run.corpus.ids[0], text="x"), r"^Give either the id of a training example or a text"),
+        (
+            lambda run: run.token_map(asked(run), run.corpus.ids[0], text="x"),
+            r"^Give either the id of a training example or a text",
+        ),
         (lambda run: run.token_map(asked(run), "nobody"), r"^No example of this run has the id 'nobody'\.$"),
         (lambda run: run.ask_against(asked(run), "words"), r"^There is no file 'words'\. Give .* or a list of texts"),
         (lambda run: run.fit(curvatur="kfac"), r"^There is no option 'curvatur'\. Did you mean curvature\? "),

@@ -124,19 +124,16 @@ def test_a_driver_that_is_killed_goes_on(
     cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     run = new_run(sources, tmp_path / "run")
-    code = (
-        f"import sys; from headwater.sweep import shards; shards.SMALLEST_SHARD = {SHARD}; "
-        "import torch; torch.set_num_threads(1); from headwater.cli import main; main()"
-    )
-    options = ["--engine", "ray", "--address", str(cluster.address), "--workers", "2"]
-    command = [sys.executable, "-c", code, "fit", str(run.path), *options]
+    options = ["--engine", "ray", "--address", str(cluster.address), "--workers", "2", "--shard-examples", str(SHARD)]
+    command = [sys.executable, "-m", "headwater", "fit", str(run.path), *options]
     driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 90
     while not list(run.path.glob("curvature/*.checkpoint.safetensors")) and driver.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    assert driver.wait() == -signal.SIGKILL, "it was killed before it had finished"
+    assert list(run.path.glob("curvature/*.checkpoint.safetensors"))
     assert not run.paths.curvature.exists()
     steps: list[Step] = []
     run = run.using(report=steps.append)

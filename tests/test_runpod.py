@@ -218,7 +218,10 @@ def test_a_run_named_on_the_hub_is_fetched_first(run: Run, tmp_path: Path, monke
     [
         ("stories", "'stories' is not the name of a hub repository"),
         ("space:me/stories", "is not the name of a hub repository"),
-        ("me/stories", "Cannot download the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN"),
+        (
+            "me/stories",
+            "Cannot download the run 'me/stories' from the hub: no way there. If it is private, set HF_TOKEN",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_fetched_says_why(
