@@ -449,7 +449,7 @@ def test_check_compares_catalogues_and_sources_and_a_damaged_catalogue_alone_is_
     folder = write(tmp_path / "texts", shards("jsonl"))
     run = streamed(tmp_path / "run", lm, folder)
     parts = {one.part: one.detail for one in check_run(run.path) if not one.fix}
-    assert "3 files are as they were catalogued" in parts["corpus/streamed"]
+    assert "3 files have the sizes, and the times or etags, that were catalogued" in parts["corpus/streamed"]
     (folder / "a.jsonl").write_bytes(b"")
     (changed,) = (one for one in check_run(run.path) if one.fix)
     assert changed.part == str(folder / "a.jsonl")
@@ -475,7 +475,7 @@ def test_the_commands_stream(lm: LanguageModel, tmp_path: Path) -> None:
     fitted = CliRunner().invoke(app, [*command, "--stream", "--curvature", "identity"])
     assert fitted.exit_code == 0, fitted.output
     info = CliRunner().invoke(app, ["info", str(tmp_path / "run")])
-    assert "read from 2 files at" in info.output
+    assert "streamed from 2 files at" in info.output
     found = describe_run(tmp_path / "run").corpus
     assert (found.examples, found.streamed, found.root) == (2 * EACH, 2, str(tmp_path / "texts"))
 
