@@ -12,6 +12,8 @@ where the seconds are those since the first step.
 A child that takes longer than TOO_LONG ends with a traceback and exit code 1.
 """
 
+# pyright: reportUnusedImport=false
+
 from __future__ import annotations
 
 import faulthandler

@@ -142,7 +142,7 @@ def test_fewer_candidates_are_scored_and_the_answer_says_so(run: Run) -> None:
     assert answer.examples_searched == 60
     assert answer.examples == 60
     assert answer.expected_missed > 0
-    assert "60 training examples searched, 12 of them scored exactly" in answer._repr_html_()
+    assert "60 training examples searched, 12 of them scored exactly" in (answer._repr_html_() or "")
 
 
 def test_conditions_and_words_choose_among_the_examples(run: Run) -> None:
@@ -190,7 +190,7 @@ def test_texts_that_are_not_in_the_corpus(run: Run, tmp_path: Path) -> None:
     assert first.influence == pytest.approx(known.influence, rel=1e-3)
     assert [t.influence for t in first.tokens] == pytest.approx([t.influence for t in known.tokens], rel=1e-2, abs=1e-3)
     assert first.relative is not None
-    assert "Adding new to the 60 training examples" in answer._repr_html_()
+    assert "Adding new to the 60 training examples" in (answer._repr_html_() or "")
     with pytest.raises(HeadwaterError, match="--against takes other texts"):
         run.ask_against(run.question(*QUERY), texts, where="tokens > 2")
 

@@ -151,8 +151,12 @@ KILLED: dict[str, Command] = {
         for method in ("tracin", "adam", "ekfac", "source")
     },
 }
-CASES = [(name, point) for name in KILLED for point in ("early", "late", "end")]
-CASES += [("fit", "middle"), ("fit", "between sweeps"), ("index", "middle")]
+CASES = [
+    *((name, point) for name in KILLED for point in ("early", "late", "end")),
+    ("fit", "middle"),
+    ("fit", "between sweeps"),
+    ("index", "middle"),
+]
 
 
 @pytest.fixture(scope="module")

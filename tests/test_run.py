@@ -120,7 +120,7 @@ def test_a_contrast_is_the_difference_of_two_questions(run: Run) -> None:
         )
     assert both.contrast is not None
     assert both.contrast.completion == " the moon."
-    assert "favoured the completion over “the moon.”" in both._repr_html_()
+    assert "favoured the completion over “the moon.”" in (both._repr_html_() or "")
     token_map = run.token_map(question, both.proponents[0].id)
     assert token_map.query_tokens == question.selected_pieces + question.parts[1][0].selected_pieces
     assert token_map.contrast_tokens == len(question.parts[1][0].selected_pieces)
