@@ -46,7 +46,7 @@ NAMES = (
 )
 """Names that were renamed."""
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md")
-GENERATED = ("docs/cli.md", "docs/api.md")
+GENERATED = ("docs/cli.md", "docs/api.md", "docs/options.md", "docs/tree.md")
 CHECKED = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "src", "deploy", "examples", "scripts")
 SUFFIXES = (".md", ".py", ".js", ".html", ".ipynb", ".sh", ".css")
 EXEMPT = ("scripts/check_prose.py", "src/headwater/demo/story_templates", "src/headwater/demo/lexicon.py")
