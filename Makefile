@@ -9,13 +9,17 @@ WHEEL := .venv-wheel
 RACE ?= --write
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test coverage check docs notebooks wheel docs-generated figures format bench-peers clean
+.PHONY: demo test test-fast coverage check docs notebooks wheel docs-generated figures format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
 
 test: check $(RUNPOD)/.installed
 	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+# For the edit loop: what neither trains, serves, kills nor opens a browser.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow'
 
 # Lines and branches of src that the tests reach; `htmlcov/index.html` shows them.
 coverage: $(VENV)/.installed-dev $(RUNPOD)/.installed

@@ -28,7 +28,17 @@ def host() -> Iterator[Host]:
 
 SLOWEST = ("test_examples.py", "test_ray_engine.py", "test_faults.py")
 """These begin first, so that no process is left with one of them at the end."""
+FAST = (
+    *("test_answer", "test_byte_sizes", "test_checkpoint_policy", "test_cloud", "test_contamination", "test_corpus"),
+    *("test_curvature", "test_duplicates", "test_gradient", "test_guard", "test_head", "test_house", "test_influence"),
+    *("test_options", "test_paper", "test_progress_bar", "test_public_errors", "test_read", "test_render"),
+    *("test_sketch", "test_solvers", "test_truncated", "test_world"),
+)
+"""What `make test-fast` runs: files that neither train, serve, kill nor open a browser."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in SLOWEST)
+    for item in items:
+        if item.path.stem not in FAST:
+            item.add_marker("slow")

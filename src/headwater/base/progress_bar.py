@@ -49,4 +49,10 @@ class _Stage:
 def somebody_watches() -> bool:
     """Whether a person sees standard error: in a terminal or a notebook, unless HEADWATER_PROGRESS is 0."""
     wanted = os.environ.get("HEADWATER_PROGRESS") != "0"
-    return wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    return wanted and (sys.stderr.isatty() or _in_notebook())
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook; a process that only started one is not."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
