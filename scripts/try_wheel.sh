@@ -15,4 +15,4 @@ headwater --log json demo demo --stories 200 --no-serve > answers.txt 2> demo.lo
 grep -c "Checked against the world" answers.txt > /dev/null
 headwater --quiet ask demo "Once upon a time" -k 1 --json > answer.json
 pip install --quiet --disable-pip-version-check --no-deps ./plugin
-headwater doctor | grep "headwater.curvatures shampoo, of headwater-example .*: in order"
+headwater doctor | grep "headwater.curvatures shampoo, of headwater-example .*: works"
