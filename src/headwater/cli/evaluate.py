@@ -113,7 +113,7 @@ def evaluate(
     )
     plan = replace(plan, metrics=tuple(name for name in METRICS.names() if name in plan.metrics))
     with progress_report() as report, engine.start(report) as execution:
-        working = replace(context, run=context.run.using(**vars(execution)))
+        working = replace(context, run=context.run.using(execution))
         board = evaluate_methods(working, methods, plan)
     _show(board)
 

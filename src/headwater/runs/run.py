@@ -114,13 +114,13 @@ class Run:
         entry = read_manifest(fetch_run(name, path)).model
         return cls.open(path, load_model(model, entry.loading) if isinstance(model, str) else model)
 
-    def using(self, **changes: Any) -> Run:
+    def using(self, execution: Execution | None = None, **changes: Any) -> Run:
         """A view of this run with another engine, progress report or shard size. Both share everything loaded.
 
         `changes` are fields of Execution: `run.using(report=print).fit()`.
         """
         view = copy(self)
-        view.execution = replace(self.execution, **changes)
+        view.execution = replace(execution or self.execution, **changes)
         return view
 
     @property
@@ -273,7 +273,7 @@ class Run:
         options = changed(options, changes)
         self._opened.manifest = indexing.moved_to(self.paths, self.manifest, options.store)
         with visible(self.execution, progress) as execution:
-            scoring = self.using(**vars(execution))._scoring()
+            scoring = self.using(execution)._scoring()
             return indexing.build_index(self.paths, self.index, scoring, options=options)
 
     def add(self, texts: str | Path) -> int:
