@@ -36,7 +36,15 @@ def main() -> None:
         (path / "sources").mkdir()
         sources = write_sources(path / "sources")
         expected = everything(new_run(sources, path / "here"))
-        command = [sys.executable, "-m", "tests.killed_ray", str(sources), folder, str(given.kills), str(given.seed)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.killed_ray",
+            str(sources),
+            folder,
+            str(given.kills),
+            str(given.seed),
+        ]
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )

@@ -22,8 +22,10 @@ from headwater.render.visible import one_line, shorten
 from headwater.runs.run import Run
 from tests.serving import COMPLETION, PROMPT, Live, make_run
 
-CHROMIUM = Path("/usr/bin/chromium")
-NO_CHROMIUM = f"There is no Chromium at {CHROMIUM}"
+BROWSERS = (Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium"))
+"""Chromium without windows takes about half the time of the whole browser."""
+CHROMIUM = next((path for path in BROWSERS if path.exists()), BROWSERS[0])
+NO_CHROMIUM = f"There is no Chromium at {' or '.join(map(str, BROWSERS))}"
 ELSEWHERE = re.compile(r"^(?!http://127\.0\.0\.1[:/])")
 STATUS = "Failed to load resource"
 """How Chromium begins its own note of a request that was refused or did not arrive."""
@@ -161,7 +163,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         files = sorted({report.nodeid.split("::")[0] for report in skipped})
         config.stash[LAST_LINE] = (
             f"{NO_CHROMIUM}: {len(skipped)} tests of {', '.join(files)} were skipped. "
-            "Install it with: apt-get install chromium"
+            "Install it with: apt-get install chromium-headless-shell"
         )
 
 

@@ -28,7 +28,7 @@ from tests.killing import Host, KilledError, kill_at
 from tests.serving import COMPLETION, PROMPT, STORIES
 from tests.works import SHARD, WORK, clear, digest, everything, new_run, write_sources
 
-KILLS = 7
+KILLS = 2
 """Of each kind of work."""
 ATTEMPTS = 60
 """Most attempts of each kind of work."""

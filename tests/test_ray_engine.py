@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ import psutil
 import pytest
 import ray
 import torch
+from benchmarks.killed_ray import workers_of
 from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
@@ -31,7 +31,6 @@ from headwater.sweep.options import Workers
 from headwater.sweep.ray_engine import RayEngine
 from headwater.training.recipe import Recipe
 from headwater.training.retrain import Retraining
-from tests.killed_ray import workers_of
 from tests.models import plain_model, tiny_tokenizer
 from tests.serving import COMPLETION, PROMPT
 from tests.works import SHARD, everything, new_run, write_sources
@@ -61,6 +60,13 @@ def engine(workers: int, **each: Any) -> RayEngine:
 
 
 @pytest.fixture(scope="module")
+def team(cluster: Cluster) -> Iterator[RayEngine]:
+    """Two workers, for the tests that kill none."""
+    with engine(2) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sources(tmp_path_factory.mktemp("sources"))
 
@@ -74,14 +80,12 @@ def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return everything(new_run(sources, tmp_path_factory.mktemp("here") / "run"))
 
 
-@pytest.mark.parametrize("count", [1, 8])
-def test_any_number_of_workers_gives_the_bytes_of_this_process(
-    count: int, cluster: Cluster, sources: Path, expected: dict[str, str], tmp_path: Path
+def test_several_workers_give_the_bytes_of_this_process(
+    team: RayEngine, sources: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    run = new_run(sources, tmp_path / "run")
-    with engine(count) as workers:
-        run = run.using(engine=workers)
-        assert everything(run) == expected
+    """`python -m benchmarks.faults_ray` and docs/scaling.md have other numbers of workers."""
+    run = new_run(sources, tmp_path / "run").using(engine=team)
+    assert everything(run) == expected
 
 
 def at_steps(steps: set[int], do: Callable[[], object]) -> Report:
@@ -143,28 +147,13 @@ def test_a_driver_that_is_killed_goes_on(
     assert steps[0].done > 0, "what was finished is not done again"
 
 
-def test_kill_9_at_random_points_of_fit_index_and_scan(sources: Path, expected: dict[str, str], tmp_path: Path) -> None:
-    """`python -m benchmarks.faults_ray` does it more often."""
-    command = [sys.executable, "-m", "tests.killed_ray", str(sources), str(tmp_path), "3", "0"]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
-    print(found)  # noqa: T201
-    assert sum(found["killed"].values()) >= 3
-    assert found["killed"]["driver"] >= 1
-    for digests in found["digests"]:
-        assert digests == expected
-
-
-def test_mistakes_come_back_as_they_are(cluster: Cluster) -> None:
+def test_mistakes_come_back_as_they_are(team: RayEngine) -> None:
     def mistaken(_: int) -> None:
         raise HeadwaterError("The loss of example s3 is not finite.")
 
-    with engine(1) as team:
-        with pytest.raises(HeadwaterError, match="example s3"):
-            list(team.map(mistaken, [1]))
-        assert list(team.map(lambda x: 2 * x, range(5))) == [0, 2, 4, 6, 8], "the worker lives on"
+    with pytest.raises(HeadwaterError, match="example s3"):
+        list(team.map(mistaken, [1]))
+    assert list(team.map(lambda x: 2 * x, range(5))) == [0, 2, 4, 6, 8], "the workers live on"
 
 
 def test_work_that_kills_every_worker_is_given_up(cluster: Cluster) -> None:
@@ -197,7 +186,7 @@ def test_an_exact_relative_answer_by_workers(cluster: Cluster, sources: Path, tm
     assert found[0] == found[1]
 
 
-def test_a_scan_over_a_training_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+def test_a_scan_over_a_training_by_workers(team: RayEngine, sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     run.fit()
     for step in (1, 2):
@@ -207,27 +196,24 @@ def test_a_scan_over_a_training_by_workers(cluster: Cluster, sources: Path, tmp_
         tiny_tokenizer().save_pretrained(tmp_path / "c" / f"step-{step}")
     run.scan_checkpoints(questions(run), tmp_path / "here.parquet", tmp_path / "c", method="ekfac")
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    with engine(2) as workers:
-        run = run.using(engine=workers)
-        run.scan_checkpoints(questions(run), tmp_path / "ray.parquet", tmp_path / "c", method="ekfac")
+    run.using(engine=team).scan_checkpoints(questions(run), tmp_path / "ray.parquet", tmp_path / "c", method="ekfac")
     assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 
-def test_retraining_by_workers(cluster: Cluster, sources: Path, tmp_path: Path) -> None:
+def test_retraining_by_workers(team: RayEngine, sources: Path, tmp_path: Path) -> None:
     run = new_run(sources, tmp_path / "run")
     recipe = Recipe(epochs=1, learning_rate=1e-3, end=False)
     found = []
-    with engine(2) as team:
-        for name, chosen in (("here", LOCAL_ENGINE), ("ray", team)):
-            retraining = Retraining(
-                recipe=recipe,
-                config=run.lm.model.config,
-                tokenizer=run.lm.tokenizer,
-                sequences=run.corpus.sequences(),
-                questions=questions(run),
-                fingerprint="f",
-                folder=tmp_path / name,
-                engine=chosen,
-            )
-            found.append(retraining.outcomes([retraining.without([k]) for k in range(3)]))
+    for name, chosen in (("here", LOCAL_ENGINE), ("ray", team)):
+        retraining = Retraining(
+            recipe=recipe,
+            config=run.lm.model.config,
+            tokenizer=run.lm.tokenizer,
+            sequences=run.corpus.sequences(),
+            questions=questions(run),
+            fingerprint="f",
+            folder=tmp_path / name,
+            engine=chosen,
+        )
+        found.append(retraining.outcomes([retraining.without([k]) for k in range(3)]))
     assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""`python -m tests.killed_ray SOURCES FOLDER KILLS SEED`: fit, index and scan on a cluster whose processes are killed.
+"""`python -m benchmarks.killed_ray SOURCES FOLDER KILLS SEED`: fit, index and scan on a cluster whose processes are killed.
 
 One cluster serves all attempts. Each is a child of this process that does what is missing of the work with two workers;
 at random times one of them is killed, and in every other attempt the child itself. What is finished is deleted and done
@@ -24,12 +24,12 @@ from pathlib import Path
 
 import psutil
 import torch
+from tests.works import PIECES, clear, everything, new_run
 
 from headwater.base.progress import Step
 from headwater.runs.run import Run
 from headwater.sweep.options import Workers
 from headwater.sweep.ray_engine import RayEngine
-from tests.works import PIECES, clear, everything, new_run
 
 WORKERS = 2
 MOST_ATTEMPTS = 100
