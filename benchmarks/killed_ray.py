@@ -1,4 +1,4 @@
-"""`python -m benchmarks.killed_ray SOURCES FOLDER KILLS SEED`: fit, index and scan on a cluster whose processes are killed.
+"""Fit, index and scan on a cluster whose processes are killed: `python -m benchmarks.killed_ray SOURCES FOLDER KILLS SEED`.
 
 One cluster serves all attempts. Each is a child of this process that does what is missing of the work with two workers;
 at random times one of them is killed, and in every other attempt the child itself. What is finished is deleted and done
