@@ -1,9 +1,9 @@
-"""Fit, index and scan on a cluster whose processes are killed: `python -m benchmarks.killed_ray SOURCES FOLDER KILLS SEED`.
+"""`python -m benchmarks.killed_ray SOURCES FOLDER KILLS SEED`: work on a cluster whose processes are killed.
 
-One cluster serves all attempts. Each is a child of this process that does what is missing of the work with two workers;
-at random times one of them is killed, and in every other attempt the child itself. What is finished is deleted and done
-again until there were enough kills, a driver's among them. Prints how many of each kind, and the digests of what came
-of the work.
+The work is fit, index and scan. One cluster serves all attempts. Each is a child of this process that does what is
+missing of the work with two workers; at random times one of them is killed, and in every other attempt the child
+itself. What is finished is deleted and done again until there were enough kills, a driver's among them. Prints how
+many of each kind, and the digests of what came of the work.
 """
 
 from __future__ import annotations

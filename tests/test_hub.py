@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from typer.testing import CliRunner
 
 from headwater.attribution.question import Question
+from headwater.cli import app
 from headwater.runs.run import Run
 from headwater.serve.server import listen
 from tests.serving import COMPLETION, PROMPT, make_run, until
@@ -212,7 +214,6 @@ def test_refusals_are_said(hub: Hub, run: Run) -> None:
     assert failed.returncode == 1
     assert "Cannot upload" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert (
-        "is not the name of a hub repository"
-        in with_hub(hub, "-m", "headwater", "push", str(run.path), "stories").stderr
-    )
+    refused = CliRunner().invoke(app, ["push", str(run.path), "stories"])
+    assert refused.exit_code == 1
+    assert "is not the name of a hub repository" in str(refused.exception)
