@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import datetime
 import gzip
 import io
 import json
+import lzma
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,6 +59,19 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
     return file.getvalue()
 
 
+def as_arrow(rows: list[dict[str, Any]]) -> bytes:
+    file, table = io.BytesIO(), pa.Table.from_pylist(rows)
+    with pa.ipc.new_stream(file, table.schema) as writer:  # as the datasets library caches it
+        writer.write_table(table)
+    return file.getvalue()
+
+
+def as_feather(rows: list[dict[str, Any]]) -> bytes:
+    file = io.BytesIO()
+    feather.write_feather(pa.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
 WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".jsonl": as_jsonl,
     ".ndjson": as_jsonl,
@@ -63,17 +79,28 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".csv": as_csv,
     ".tsv": as_tsv,
     ".parquet": as_parquet,
+    ".arrow": as_arrow,
+    ".feather": as_feather,
 }
-PACKED = [f"{suffix}.gz" for suffix in WRITERS if suffix != ".parquet"]
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
+}
+PACKED = [
+    f"{suffix}{packed}" for suffix in WRITERS if suffix not in (".parquet", ".arrow", ".feather") for packed in PACK
+]
 
 
 def write(path: Path, content: str | bytes | list[dict[str, Any]]) -> Path:
     """A file of whatever format its name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, list):
-        content = WRITERS[Path(path.name.removesuffix(".gz")).suffix](content)
+        inner = Path(path.stem).suffix if path.suffix.lower() in PACK else path.suffix
+        content = WRITERS[inner.lower()](content)
     content = content.encode() if isinstance(content, str) else content
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(PACK.get(path.suffix.lower(), bytes)(content))
     return path
 
 
@@ -89,10 +116,9 @@ def skip_bad(source: str | Path) -> tuple[list[Record], list[Skipped]]:
 # --- formats ---
 
 
-@pytest.mark.parametrize("suffix", [*WRITERS, *PACKED, ".JSONL"])
+@pytest.mark.parametrize("suffix", [*WRITERS, *PACKED, ".JSONL", ".CSV.Bz2"])
 def test_every_format_gives_the_same_records(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"x{suffix}"
-    write(path, as_jsonl(ROWS) if suffix == ".JSONL" else ROWS)
+    path = write(tmp_path / f"x{suffix}", ROWS)
     found = read(path)
     assert [(r.id, r.text, dict(r.metadata)) for r in found] == [
         (row["id"], row["text"], {"source": row["source"]}) for row in ROWS
@@ -302,7 +328,12 @@ def test_a_bad_record_of_any_format_is_named_or_skipped_whole(name: str, tmp_pat
         ("t.csv", b"text\rone\rtwo\r", "t.csv:1: a carriage return is outside quotes"),
         ("t.csv", b"text,text\na,b\n", "t.csv:1: two columns are called 'text'"),
         ("t.csv", b"te\xffxt\na\n", "t.csv:1: invalid UTF-8"),
-        ("t.json", b'{"text": "a"}\n{"text": "b"}\n', "t.json:1: a .json file must hold a list.*name it .jsonl"),
+        (
+            "t.json",
+            b'\n{"a":\n {"text": "b"}}\n',
+            "t.json:2: a .json file must hold a list of objects, or one object on",
+        ),
+        ("t.json", b'"a"\n', "t.json:1: a .json file must hold a list"),
         ("t.json", b'[{"text": "a"},\n{"text": }]', "t.json:2: not JSON: Expecting value, in item 2"),
         ("t.json", b'[{"text": "a"}\n\n{"text": "b"}]', "t.json:3: not JSON: a comma or ] is missing after item 1"),
         ("t.json", b'[{"text": "a"},\n', "t.json:2: not JSON: Expecting value, in item 2"),
@@ -316,6 +347,13 @@ def test_a_bad_record_of_any_format_is_named_or_skipped_whole(name: str, tmp_pat
             "t.jsonl.gz cannot be read: .*while decompressing",
         ),
         ("t.parquet", b"PAR1", "t.parquet is not a Parquet file, or it is damaged"),
+        ("t.arrow", b"ARROW1", "t.arrow is not an Arrow file, or it is damaged"),
+        ("t.jsonl.zst", PACK[".zst"](as_jsonl(ROWS))[:-5], "t.jsonl.zst cannot be read: Truncated compressed stream"),
+        ("t.jsonl.bz2", PACK[".bz2"](as_jsonl(ROWS))[:-5], "t.jsonl.bz2 cannot be read: .*ended before"),
+        ("t.jsonl.xz", PACK[".xz"](as_jsonl(ROWS))[:-5], "t.jsonl.xz cannot be read: .*ended before"),
+        ("t.jsonl.xz", as_jsonl(ROWS), "t.jsonl.xz cannot be read: Input format not supported"),
+        ("t.jsonl.bz2", as_jsonl(ROWS), "t.jsonl.bz2 cannot be read: Invalid data stream"),
+        ("t.jsonl.zst", as_jsonl(ROWS), "t.jsonl.zst cannot be read: ZSTD decompress failed"),
         ("t.docx", b"", "t.docx: files with this suffix cannot be read. Give one of .jsonl,"),
     ],
 )
@@ -361,8 +399,8 @@ def test_a_directory_may_hold_what_is_no_data(tmp_path: Path) -> None:
     for name in ("README.md", "LICENSE", "licence.txt", "card.md", "_SUCCESS", ".hidden", ".cache/old.jsonl"):
         write(tmp_path / name, "no data")
     assert len(read(tmp_path)) == 3
-    write(tmp_path / "more.jsonl.zst", "data that would be left out")
-    with pytest.raises(CorpusError, match=r"more.jsonl.zst is of no format that can be read \(.jsonl, .*Move it"):
+    write(tmp_path / "more.docx", "data that would be left out")
+    with pytest.raises(CorpusError, match=r"more.docx: files with this suffix cannot be read. Give one of .*move it"):
         read(tmp_path)
 
 

@@ -20,7 +20,7 @@ from headwater.attribution.question import Question
 from headwater.base.files import replacing
 from headwater.base.shown import Shown, counted
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.options import ReadOptions
+from headwater.corpus.options import NUMBERED, ReadOptions
 from headwater.corpus.store import Example
 from headwater.errors import HeadwaterError
 
@@ -133,7 +133,8 @@ def record_of(example: Example, read: ReadOptions) -> dict[str, Any]:
     if read.prompt_field is not None and example.targets is not None:
         learned = example.tokenized.ends[example.targets.index(True) - 1]
         text = {read.prompt_field: example.text[:learned], read.text_field: example.text[learned:]}
-    own: Mapping[str, Any] = {read.id_field or "id": example.id, **text}
+    id_field = "example_id" if read.id_field == NUMBERED else read.id_field or "id"
+    own: Mapping[str, Any] = {id_field: example.id, **text}
     return {**own, **{name: value for name, value in example.metadata.items() if name not in own}}
 
 

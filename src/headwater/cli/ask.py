@@ -35,7 +35,10 @@ def ask(
         str | None, typer.Option(help="Another completion: explain why the model says the one rather than the other.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="File of other texts to score: the effect of adding them to the corpus.")
+        str | None,
+        typer.Option(
+            help="File of other texts to score (- for standard input): the effect of adding them to the corpus."
+        ),
     ] = None,
     options: AskOptions = AskOptions(),
     sampling: Sampling = Sampling(),

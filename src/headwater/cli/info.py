@@ -66,6 +66,7 @@ def _corpus(corpus: CorpusInfo) -> list[str]:
     ]
     if corpus.streamed:
         lines.append(f"texts are streamed from {corpus.streamed:,} files at {corpus.root}")
+    lines += corpus.notes
     if corpus.added or corpus.removed:
         files = corpus.segments - (corpus.streamed or 1)
         lines.append(f"{corpus.added:,} examples added in {files} files, {corpus.removed:,} removed")

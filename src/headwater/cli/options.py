@@ -21,8 +21,8 @@ ModelOption = Annotated[
 CorpusOption = Annotated[
     str | None,
     typer.Option(
-        help="Training text: JSONL, Parquet, CSV, plain text (or .gz), a directory of these, a dataset's name, or a "
-        "URL, which is streamed.",
+        help="Training text: JSON, Parquet, CSV, plain text (also .gz, .zst, .bz2, .xz), a directory of these, - for "
+        "standard input, a dataset's name, or a URL, which is streamed.",
         rich_help_panel="Corpus",
     ),
 ]

@@ -7,24 +7,28 @@ quote, a broken list or archive) raises CorpusError, because nobody can say how 
 from __future__ import annotations
 
 import csv
-import gzip
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from io import BufferedReader
 from pathlib import Path, PurePath
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headwater.corpus.json_rows import json_list, jsonl
+from headwater.corpus.compression import COMPRESSED, DAMAGE, OTHERS, check_content, open_text
+from headwater.corpus.json_rows import json_rows, jsonl
 from headwater.corpus.rows import CHUNK, Bad, Row, decode
 from headwater.errors import CorpusError
 
 TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
-SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
-READABLE = f"{', '.join(SUFFIXES)}; text formats also with .gz"
+ARROW_SUFFIXES = (".arrow", ".feather")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", *ARROW_SUFFIXES)
+READABLE = f"{', '.join(SUFFIXES)}; text formats also with {', '.join(COMPRESSED)}"
 """What can be read, for error messages."""
+ARCHIVES = {".zip": "unzip", ".tar": "tar xf", ".tgz": "tar xf", ".7z": "7z x", ".rar": "unrar x"}
+"""Suffixes of archives, and the command that unpacks each."""
 STREAMABLE = (".jsonl", ".ndjson", ".parquet")
 """Formats whose rows can be read without reading the rows before them."""
 SEPARATOR = b"<|endoftext|>"
@@ -35,66 +39,94 @@ LONGEST_CELL = 2**31 - 1
 
 
 def format_of(path: PurePath) -> str | None:
-    """The suffix that says how `path` is read, without .gz. None for an unknown suffix."""
+    """The suffix that says how `path` is read, without that of a compression. None for an unknown suffix."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    if suffixes[-1:] == [".gz"]:
+    if suffixes and suffixes[-1] in COMPRESSED:
         return suffixes[0] if suffixes[0] in TEXT_SUFFIXES else None
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
 
 
 def stem_of(name: str) -> str:
     """`name` without the suffixes of its format. Other dots stay, because shards may differ only after them."""
-    stem = re.sub(r"\.gz$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(rf"({'|'.join(map(re.escape, COMPRESSED))})$", "", name, flags=re.IGNORECASE)
     return stem.removesuffix(Path(stem).suffix)
+
+
+def unreadable(path: PurePath) -> str:
+    """Why a file whose format is unknown cannot be read, and what to do."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    last = suffixes[-1] if suffixes else ""
+    if unpack := ARCHIVES.get(last) or (ARCHIVES[".tar"] if ".tar" in suffixes else None):
+        return f"{path} is an archive. Unpack it, and give the folder of its files: {unpack} {path.name}"
+    if last in COMPRESSED:
+        return f"{path} does not say what is compressed in it. Give its name two suffixes, such as .jsonl{last}."
+    if not last:
+        return f"{path} has no suffix that says its format. Add one of {READABLE}."
+    return f"{path}: files with this suffix cannot be read. Give one of {READABLE}."
 
 
 def read_rows(path: Path, text_field: str = "text") -> Iterator[Row | Bad]:
     """The rows of a file in constant memory. The field of plain text is `text_field`.
 
-    Raises CorpusError, naming the file, for an unknown suffix and for damage that reading cannot continue after.
+    Raises CorpusError, naming the file, for an unknown suffix, for a content that is not what the suffix says, and for
+    damage that reading cannot continue after.
     """
     kind = format_of(path)
     if kind is None:
-        raise CorpusError(f"{path}: files with this suffix cannot be read. Give one of {READABLE}.")
+        raise CorpusError(unreadable(path))
     try:
-        if kind == ".parquet":
-            yield from _parquet(path, str(path))
+        if kind == ".parquet" or kind in ARROW_SUFFIXES:
+            _check_binary(path)
+            yield from parquet(path, str(path)) if kind == ".parquet" else _arrow(path)
             return
-        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            yield from _text_reader(kind, path, text_field)(file)  # pyright: ignore[reportArgumentType]
-    except (OSError, EOFError, zlib.error) as error:
+        with open_text(path) as file:
+            check_content(file.peek(64), str(path))
+            yield from _text_reader(kind, str(path), text_field)(file)
+    except DAMAGE as error:
         cause = getattr(error, "strerror", None) or error
         raise CorpusError(
             f"{path} cannot be read: {cause}. Check that it is complete and that you may read it."
         ) from error
 
 
-def read_open(file: IO[bytes], kind: str, name: str) -> Iterator[Row | Bad]:
+def _check_binary(path: Path) -> None:
+    """Raises CorpusError if a Git LFS pointer stands in place of a file."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    for magic, said in OTHERS.items():
+        if magic.startswith(b"version") and head.startswith(magic):
+            raise CorpusError(f"{path} {said}.")
+
+
+def read_open(file: BufferedReader, kind: str, name: str) -> Iterator[Row | Bad]:
     """The rows of an open file whose format `kind` is one of STREAMABLE, as `read_rows` gives them.
 
     Raises CorpusError, naming the file `name`, for damage that reading cannot continue after.
     """
-    return _parquet(file, name) if kind == ".parquet" else jsonl(file)
+    if kind == ".parquet":
+        return parquet(file, name)
+    check_content(file.peek(64), name)
+    return jsonl(file)
 
 
-def _text_reader(kind: str, path: Path, text_field: str) -> Callable[[IO[bytes]], Iterator[Row | Bad]]:
+def _text_reader(kind: str, name: str, text_field: str) -> Callable[[BufferedReader], Iterator[Row | Bad]]:
     if kind in (".jsonl", ".ndjson"):
         return jsonl
     if kind == ".json":
-        return lambda file: json_list(file, path)
+        return lambda file: json_rows(file, name)
     if kind == ".txt":
-        return lambda file: _plain(file, text_field)
-    return lambda file: _csv(file, path, "\t" if kind == ".tsv" else ",")
+        return lambda file: plain_text(file, text_field, again=lambda: open_text(Path(name)))
+    return lambda file: _csv(file, name, "\t" if kind == ".tsv" else ",")
 
 
 # --- CSV ---
 
 
-def _csv(file: IO[bytes], path: Path, delimiter: str) -> Iterator[Row | Bad]:
+def _csv(file: IO[bytes], name: str, delimiter: str) -> Iterator[Row | Bad]:
     header: list[str] | None = None
-    for number, cells in _csv_rows(file, path, delimiter):
+    for number, cells in _csv_rows(file, name, delimiter):
         if header is None:
-            header = _csv_header(number, cells, path)
+            header = _csv_header(number, cells, name)
         elif isinstance(cells, Bad):
             yield Bad(cells.number, cells.reason)
         elif len(cells) != len(header):
@@ -103,16 +135,16 @@ def _csv(file: IO[bytes], path: Path, delimiter: str) -> Iterator[Row | Bad]:
             yield Row(number, dict(zip(header, cells, strict=True)))
 
 
-def _csv_header(number: int, cells: list[str] | Bad, path: Path) -> list[str]:
+def _csv_header(number: int, cells: list[str] | Bad, file: str) -> list[str]:
     if isinstance(cells, Bad):
-        raise CorpusError(f"{path}:{cells.number}: {cells.reason}.")
+        raise CorpusError(f"{file}:{cells.number}: {cells.reason}.")
     twice = [name for name in cells if cells.count(name) > 1]
     if twice:
-        raise CorpusError(f"{path}:{number}: two columns are called {twice[0]!r}. Give each column its own name.")
+        raise CorpusError(f"{file}:{number}: two columns are called {twice[0]!r}. Give each column its own name.")
     return cells
 
 
-def _csv_rows(file: IO[bytes], path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+def _csv_rows(file: IO[bytes], name: str, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
     """The line on which each row begins, and the row's cells. Empty lines are left out."""
     csv.field_size_limit(LONGEST_CELL)
     bad: list[Bad] = []
@@ -131,7 +163,7 @@ def _csv_rows(file: IO[bytes], path: Path, delimiter: str) -> Iterator[tuple[int
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise CorpusError(f"{path}:{number}: {_csv_damage(error)}") from None
+            raise CorpusError(f"{name}:{number}: {_csv_damage(error)}") from None
         if cells is None:
             return
         if cells:
@@ -151,10 +183,19 @@ def _csv_damage(error: csv.Error) -> str:
 # --- plain text ---
 
 
-def _plain(file: IO[bytes], text_field: str) -> Iterator[Row | Bad]:
-    """Texts separated by `<|endoftext|>` if the file contains it, else by blank lines."""
+def plain_text(
+    file: IO[bytes], text_field: str, *, again: Callable[[], AbstractContextManager[IO[bytes]]]
+) -> Iterator[Row | Bad]:
+    """Texts separated by `<|endoftext|>` if the file contains it, else by blank lines.
+
+    `again` opens the file once more, because the separator is looked for first.
+    """
     separated = _holds(file, SEPARATOR)
-    file.seek(0)
+    with again() as file:
+        yield from _plain(file, text_field, separated)
+
+
+def _plain(file: IO[bytes], text_field: str, separated: bool) -> Iterator[Row | Bad]:
     separator, margin = (SEPARATOR, " \r\n") if separated else (b"", "\r\n")
     line, column, last, part = 1, 0, 0, 1
     for piece in _separated(file) if separated else _paragraphs(file):
@@ -205,7 +246,8 @@ def _paragraphs(file: IO[bytes]) -> Iterator[bytes]:
 # --- Parquet ---
 
 
-def _parquet(source: Path | IO[bytes], name: str) -> Iterator[Row | Bad]:
+def parquet(source: Path | IO[bytes], name: str) -> Iterator[Row | Bad]:
+    """The rows of a Parquet file. Raises CorpusError, which names it, if it is damaged."""
     number = 0
     try:
         with pq.ParquetFile(source, buffer_size=CHUNK) as file:
@@ -214,6 +256,30 @@ def _parquet(source: Path | IO[bytes], name: str) -> Iterator[Row | Bad]:
                 number += batch.num_rows
     except pa.ArrowException as error:
         raise not_parquet(name, error) from error
+
+
+def _arrow(path: Path) -> Iterator[Row | Bad]:
+    """The rows of an Arrow file or stream, as the datasets library caches them."""
+    number = 0
+    try:
+        with pa.memory_map(str(path)) as file:
+            for batch in _arrow_batches(file):
+                for start in range(0, batch.num_rows, PARQUET_ROWS):
+                    part = batch.slice(start, PARQUET_ROWS)
+                    yield from parquet_rows(part, range(number + 1, number + 1 + part.num_rows))
+                    number += part.num_rows
+    except pa.ArrowException as error:
+        raise CorpusError(f"{path} is not an Arrow file, or it is damaged: {error}") from error
+
+
+def _arrow_batches(file: Any) -> Iterator[Any]:
+    try:
+        opened = pa.ipc.open_file(file)
+    except pa.ArrowInvalid:
+        file.seek(0)
+        yield from pa.ipc.open_stream(file)
+    else:
+        yield from (opened.get_batch(k) for k in range(opened.num_record_batches))
 
 
 def not_parquet(name: str, error: Exception) -> CorpusError:

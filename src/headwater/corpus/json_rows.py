@@ -5,8 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from headwater.corpus.rows import CHUNK, Bad, Row, decode
@@ -28,10 +27,10 @@ def _reason(error: json.JSONDecodeError) -> str:
     return error.msg.removesuffix(" at")
 
 
-def jsonl(file: IO[bytes]) -> Iterator[Row | Bad]:
-    """The rows of an open JSONL file."""
+def jsonl(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
+    """The rows of an open JSONL file, or of its lines."""
     stop = 0
-    for number, raw in enumerate(file, start=1):  # only \n ends a line: a text may contain other line separators
+    for number, raw in enumerate(lines, start=1):  # only \n ends a line: a text may contain other line separators
         start, stop = stop, stop + len(raw)
         row = json_line(number, raw, start)
         if row is not None:
@@ -60,14 +59,40 @@ def _as_row(number: int, value: Any, span: tuple[int, int] | None = None) -> Row
     return Bad(number, 'not a JSON object: each example is written as {"text": "…"}')
 
 
-def json_list(file: IO[bytes], path: Path) -> Iterator[Row | Bad]:
-    """The rows of an open JSON file that holds a list of objects, in constant memory."""
-    window = _JsonWindow(file, path)
-    if window.take() != "[":
+def json_rows(file: IO[bytes], name: str) -> Iterator[Row | Bad]:
+    """The rows of an open JSON file, in constant memory: a list of objects, or one object on each line.
+
+    The first character decides. Raises CorpusError, which names the file, for any other content.
+    """
+    begun = file.read(CHUNK)
+    content = begun.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not content:
+        return
+    first, newline, _ = content.partition(b"\n")
+    if content.startswith(b"["):
+        yield from _json_list(_JsonWindow(file, name, begun))
+    elif content.startswith(b"{") and (not newline or first.rstrip().endswith(b"}")):
+        yield from jsonl(_lines(begun, file))
+    else:
+        line = begun.count(b"\n", 0, len(begun) - len(content)) + 1
         raise CorpusError(
-            f"{path}:{window.line}: a .json file must hold a list of objects. "
-            "If it has one object on each line, name it .jsonl. If it is not part of the corpus, move it elsewhere."
+            f"{name}:{line}: a .json file must hold a list of objects, or one object on each line. "
+            "If it is not part of the corpus, move it elsewhere."
         )
+
+
+def _lines(begun: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file whose first bytes, `begun`, were read already."""
+    *whole, rest = begun.split(b"\n")
+    yield from (line + b"\n" for line in whole)
+    if last := rest + file.readline():
+        yield last
+    yield from file
+
+
+def _json_list(window: _JsonWindow) -> Iterator[Row | Bad]:
+    """The rows of a list of objects."""
+    window.take()
     number, following = 0, window.peek()
     if following == "]":
         window.take()
@@ -83,17 +108,18 @@ def json_list(file: IO[bytes], path: Path) -> Iterator[Row | Bad]:
 class _JsonWindow:
     """The part of a long JSON text that is being decoded."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: IO[bytes], name: str, begun: bytes = b"") -> None:
+        """`begun` are the first bytes of the file, which were read already."""
+        self._file, self._name = file, name
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
-        self._text, self._at, self._lines_before = "", 0, 0
+        self._text, self._at, self._lines_before = self._decoder.decode(begun), 0, 0
 
     @property
     def line(self) -> int:
         return self._lines_before + self._text.count("\n", 0, self._at) + 1
 
     def broken(self, what: str) -> CorpusError:
-        return CorpusError(f"{self._path}:{self.line}: not JSON: {what}. Correct the file, or write it again.")
+        return CorpusError(f"{self._name}:{self.line}: not JSON: {what}. Correct the file, or write it again.")
 
     def peek(self) -> str:
         """The next character that is not a space. Empty at the end of the file."""

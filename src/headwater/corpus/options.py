@@ -9,6 +9,8 @@ from headwater.base.options import Option
 
 LongTexts = Literal["truncate", "split"]
 """What happens to texts longer than the maximum."""
+NUMBERED = "none"
+"""The id field that stands for none: rows get numbers as ids, whatever fields they have."""
 TextField = Annotated[str, Option(help="Field or column that holds the text.")]
 Limit = Annotated[int | None, Option(help="Maximum number of examples to read.", none="no limit", minimum=1)]
 
@@ -20,11 +22,17 @@ class ReadOptions:
     panel: ClassVar = "Corpus"
     text_field: TextField = "text"
     id_field: Annotated[
-        str | None, Option(help="Field that holds the id.", none="the field 'id', or else file:line")
+        str | None,
+        Option(
+            help="Field that holds the id; 'none' numbers the rows, as file:line.",
+            none="the field 'id', or else file:line",
+        ),
     ] = None
     limit: Limit = None
     skip_bad: Annotated[bool, Option(help="Skip bad examples, and list them.")] = False
-    split: Annotated[str, Option(help="Split of a dataset that is read by name.")] = "train"
+    split: Annotated[
+        str, Option(help="Split of a dataset, or of a folder whose files name splits; 'all' reads every file.")
+    ] = "train"
     prompt_field: Annotated[
         str | None,
         Option(help="Field of the prompt before the text, which carries no loss.", none="no prompts"),

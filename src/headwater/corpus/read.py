@@ -10,9 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from headwater.base.logs import tell
+from headwater.base.shown import counted
 from headwater.corpus.formats import read_rows
 from headwater.corpus.metadata import Scalar
-from headwater.corpus.options import ReadOptions
+from headwater.corpus.objects import CorpusSource, described, is_saved, object_rows, saved_rows
+from headwater.corpus.options import NUMBERED, ReadOptions
+from headwater.corpus.piped import NAME, is_piped, piped_rows
 from headwater.corpus.rows import Bad, Row, clean
 from headwater.corpus.sources import (
     Origin,
@@ -21,6 +25,7 @@ from headwater.corpus.sources import (
     no_dataset,
     origin_of,
     origins_below,
+    require_no_split,
     shortened,
     streamed_rows,
     streams,
@@ -54,24 +59,30 @@ class Skipped:
     reason: str
 
 
+class RepeatedId(CorpusError):
+    """Two examples have the same id."""
+
+
 LocatedRow = tuple[Origin, Row | Bad]
 Render = Callable[[Any], tuple[str, tuple[tuple[int, int], ...]]]
 """Messages -> the text that the model reads, and start and end of each part that carries loss."""
 
 
 def read_records(
-    source: str | Path,
+    source: CorpusSource,
     options: ReadOptions = ReadOptions(),
     on_skip: Callable[[Skipped], None] | None = None,
     *,
     render: Render | None = None,
+    note: Callable[[str], None] = tell,
 ) -> Iterator[Record]:
     """All good records of `source`, in order. Memory is constant, except for a hash and the place of every id.
 
-    `source` is a file, a directory, the name of a hub dataset (`owner/name` or `owner/name:config`), or a URL (see
-    `headwater.corpus.sources`). `render` makes texts of conversations. Raises CorpusError, naming file and line, at the
-    first bad record; with `skip_bad`, bad records are passed to `on_skip` instead. Also raises it if the source does
-    not exist, is damaged (see `headwater.corpus.formats`), or contains no good record.
+    `source` is a file, a directory, `-` for standard input, the name of a hub dataset (`owner/name` or
+    `owner/name:config`), a URL (see `headwater.corpus.sources`), or texts in memory (see `headwater.corpus.objects`).
+    `render` makes texts of conversations. `note` is told which files are read, if not all, and how. Raises CorpusError,
+    naming file and line, at the first bad record; with `skip_bad`, bad records are passed to `on_skip` instead. Also
+    raises it if the source does not exist, is damaged (see `headwater.corpus.formats`), or contains no good record.
     """
     if options.limit is not None and options.limit < 1:
         raise CorpusError(f"--limit {options.limit} leaves no example. Give 1 or more, or leave it out for all.")
@@ -85,16 +96,16 @@ def read_records(
 
     found = False
     for record in islice(
-        good_records(_find_rows(source, options), RowReader(options, render), skip, seen={}), options.limit
+        good_records(_find_rows(source, options, note), RowReader(options, render), skip, seen={}), options.limit
     ):
         found = True
         yield record
     if not found and first_bad:
         raise CorpusError(
-            f"{source} contains only bad examples. The first is at {first_bad.source}: {first_bad.reason}."
+            f"{described(source)} contains only bad examples. The first is at {first_bad.source}: {first_bad.reason}."
         )
     if not found:
-        raise CorpusError(f"{source} contains no example: it is empty.")
+        raise CorpusError(f"{described(source)} contains no example: it is empty.")
 
 
 # --- records ---
@@ -113,14 +124,16 @@ class RowReader:
             raise CorpusError(row.reason)
         options, values, source = self.options, row.values, origin.place(row.number)
         text, learned = self._text(values)
+        numbered = options.id_field == NUMBERED
         id_field = options.id_field or "id"
-        id = _id(values, id_field)
+        id = None if numbered else _id(values, id_field)
         if id is None:
-            if options.id_field:
+            if options.id_field and not numbered:
                 has = _fields(values)
                 raise CorpusError(f"no field {id_field!r} to take the id from; it has {has} (see --id-field)")
             id = f"{origin.stem}:{origin.before + row.number}" + (f".{row.part}" if row.part > 1 else "")
-        own = {options.text_field, id_field, options.prompt_field, options.messages_field, options.offsets_field}
+        own = {options.text_field, options.prompt_field, options.messages_field, options.offsets_field}
+        own |= set() if numbered else {id_field}
         rest = {clean(key): _scalar(value) for key, value in values.items() if key not in own}
         if options.separator is None and options.offsets_field is None:
             return [Record(id=id, text=text, source=source, metadata=rest, learned=learned, row=row)]
@@ -156,10 +169,11 @@ def good_records(
             keys = [id_key(record.id) for record in records]
             for key, record in zip(keys, records, strict=True):
                 if key in seen:
-                    raise CorpusError(f"the id {record.id!r} is used twice, first at {seen[key]}; ids must be unique")
+                    raise RepeatedId(f"the id {record.id!r} is used twice, first at {seen[key]}; ids must be unique")
         except CorpusError as error:
             if not reader.options.skip_bad:
-                hint = "Correct it, or skip bad examples with --skip-bad."
+                instead = f"number the rows instead (--id-field {NUMBERED})" if isinstance(error, RepeatedId) else ""
+                hint = f"Correct it, {instead and instead + ', '}or skip bad examples with --skip-bad."
                 raise CorpusError(f"{source}: {error}. {hint}") from None
             skip(Skipped(source, str(error)))
         else:
@@ -243,18 +257,49 @@ def _scalar(value: Any) -> Scalar:
 # --- rows of a source ---
 
 
-def _find_rows(source: str | Path, options: ReadOptions) -> Iterator[LocatedRow]:
-    if streams(source, options.stream):
-        yield from streamed_rows(find_source(source, options.split))
+def _find_rows(source: CorpusSource, options: ReadOptions, note: Callable[[str], None]) -> Iterator[LocatedRow]:
+    if not isinstance(source, str | Path):
+        origin = Origin("in memory", "row")
+        yield from ((origin, row) for row in object_rows(source, options))
+    elif is_piped(source):
+        if options.stream:
+            raise CorpusError("Standard input is copied into the run, because it can be read only once: drop --stream.")
+        origin = Origin(NAME, NAME)
+        yield from ((origin, row) for row in piped_rows(options.text_field, note))
+    elif streams(source, options.stream):
+        found = find_source(source, options.split)
+        if found.note:
+            note(found.note)
+        yield from streamed_rows(found)
     elif is_dataset(source):
         yield from _dataset(str(source), options.split)
     else:
-        path = Path(source).expanduser()
-        folder = path if path.is_dir() else path.parent
-        names = origins_below(path) if path.is_dir() else [(path.name, origin_of(path.name))]
-        for name, origin in names:
-            for row in read_rows(folder / name, options.text_field):
-                yield origin, row
+        yield from _local_rows(Path(source).expanduser(), options, note)
+
+
+def _local_rows(path: Path, options: ReadOptions, note: Callable[[str], None]) -> Iterator[LocatedRow]:
+    """The rows of a file or a folder."""
+    if path.is_dir() and is_saved(path):
+        name = path.resolve().name
+        yield from ((Origin(name, name), row) for row in saved_rows(path, options))
+        return
+    if path.is_dir():
+        names, chosen = origins_below(path, options.split)
+        if chosen:
+            note(chosen)
+    else:
+        require_no_split(path, options.split)
+        names = [(path.name, origin_of(path.name))]
+    empty: list[str] = []
+    folder = path if path.is_dir() else path.parent
+    for name, origin in names:
+        row = None
+        for row in read_rows(folder / name, options.text_field):
+            yield origin, row
+        if row is None:
+            empty.append(name)
+    if empty and len(empty) < len(names):
+        note(f"{counted(len(empty), 'file')} of {len(names):,} without a row: {shortened(', '.join(empty))}.")
 
 
 def _dataset(name: str, split: str) -> Iterator[LocatedRow]:

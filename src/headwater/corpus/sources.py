@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +18,16 @@ from fsspec.core import has_magic, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 
-from headwater.corpus.formats import READABLE, STREAMABLE, format_of, read_open, stem_of
+from headwater.corpus.compression import COMPRESSED
+from headwater.corpus.formats import READABLE, STREAMABLE, format_of, read_open, stem_of, unreadable
 from headwater.corpus.rows import CHUNK, Bad, Row, clean
+from headwater.corpus.splits import choose
 from headwater.errors import CorpusError, first_line
 
 ASIDE_NAMES = ("readme", "license", "licence", "notice", "changelog", "copying", "citation")
 ASIDE_SUFFIXES = (".md", ".rst")
+ASIDE_JSON = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
+"""What the datasets library writes beside the data."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")
 TAGS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "last_modified", "LastModified", "updated", "created")
 """Names that file systems give to what identifies a version of a file. The most reliable come first."""
@@ -66,6 +71,8 @@ class Source:
     """The source as it was given. A path is made absolute."""
     as_one: bool = False
     """Whether the rows of all files are numbered as if they were one file."""
+    note: str = ""
+    """Which files of a folder were chosen, in one line. Empty if all were."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ def is_url(source: str | Path) -> bool:
 
 
 def path_or_url(text: str) -> str | Path:
-    """A URL unchanged; any other text as a path, never as the name of a dataset."""
-    return text if is_url(text) else Path(text)
+    """A URL and `-` unchanged; any other text as a path, never as the name of a dataset."""
+    return text if is_url(text) or text == "-" else Path(text)
 
 
 def streams(source: str | Path, asked: bool) -> bool:
@@ -136,6 +143,12 @@ def shortened(text: str) -> str:
     return words if len(words) <= 300 else words[:299] + "…"
 
 
+def require_no_split(path: str | Path, split: str) -> None:
+    """Raises CorpusError if a split is asked of a single file."""
+    if split not in ("train", "all"):
+        raise CorpusError(f"{path} is one file, and a file has no splits. Leave out --split {split}.")
+
+
 # --- the files of a directory ---
 
 
@@ -144,27 +157,42 @@ def origin_of(name: str) -> Origin:
     return Origin(clean(name), clean(stem_of(name)))
 
 
-def origins_below(folder: Path) -> list[tuple[str, Origin]]:
-    """The files below `folder`, in order of their names. Raises CorpusError if one cannot be read, or there is none."""
-    return _origins((path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()), folder)
+def files_below(folder: Path) -> Iterator[str]:
+    """All files below `folder`, also in linked folders. A link to a folder that it is in is not followed."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        above = {os.path.realpath(parent) for parent in (here, *here.parents)}
+        folders[:] = [name for name in folders if not ((here / name).is_symlink() and _is_one_of(here / name, above))]
+        yield from ((here / name).relative_to(folder).as_posix() for name in names)
 
 
-def _origins(names: Iterable[str], folder: str | Path) -> list[tuple[str, Origin]]:
-    chosen = [path for path in sorted(map(PurePosixPath, names)) if not _is_aside(path)]
-    for path in chosen:
-        if not format_of(path):
-            raise CorpusError(
-                f"{folder}/{path} is of no format that can be read ({READABLE}). Move it elsewhere, or start its "
-                "name with a dot."
-            )
-    if not chosen:
+def _is_one_of(folder: Path, others: set[str]) -> bool:
+    return os.path.realpath(folder) in others
+
+
+def origins_below(folder: Path, split: str = "train") -> tuple[list[tuple[str, Origin]], str]:
+    """The files of a split below `folder`, in order of their names, and which these are, in one line.
+
+    Raises CorpusError if one of them cannot be read, if there is none, or if the folder lacks the split.
+    """
+    return _origins(files_below(folder), folder, split)
+
+
+def _origins(names: Iterable[str], folder: str | Path, split: str = "all") -> tuple[list[tuple[str, Origin]], str]:
+    data = [str(path) for path in sorted(map(PurePosixPath, names)) if not _is_aside(path)]
+    if not data:
         raise CorpusError(f"The directory {folder} contains no file that can be read ({READABLE}).")
-    cleaned = [clean(str(path)) for path in chosen]
+    chosen = choose(data, split, str(folder))
+    for name in chosen.names:
+        if not format_of(PurePosixPath(name)):
+            raise CorpusError(
+                f"{unreadable(PurePosixPath(f'{folder}/{name}'))} If it is no part of the corpus, move it elsewhere, "
+                "or start its name with a dot."
+            )
+    cleaned = [clean(name) for name in chosen.names]
     stems = Counter(map(stem_of, cleaned))
-    return [
-        (str(path), Origin(name, stem_of(name) if stems[stem_of(name)] == 1 else name))
-        for path, name in zip(chosen, cleaned, strict=True)
-    ]
+    origins = [Origin(name, stem_of(name) if stems[stem_of(name)] == 1 else name) for name in cleaned]
+    return list(zip(chosen.names, origins, strict=True)), chosen.note
 
 
 def _is_aside(relative: PurePosixPath) -> bool:
@@ -173,7 +201,7 @@ def _is_aside(relative: PurePosixPath) -> bool:
     if any(part.startswith(".") for part in relative.parts):
         return True
     if format_of(relative):
-        return name in ("readme.txt", "license.txt", "licence.txt")
+        return name in ("readme.txt", "license.txt", "licence.txt", *ASIDE_JSON)
     return name.startswith(("_", *ASIDE_NAMES)) or relative.suffix.lower() in ASIDE_SUFFIXES
 
 
@@ -193,39 +221,42 @@ def find_source(source: str | Path, split: str = "train") -> Source:
     system, path = filesystem_of(text)
     try:
         system.invalidate_cache()
-        root, files = _listed(system, path)
+        root, files, note = _listed(system, path, split)
     except CorpusError:
         raise
     except Exception as error:  # a file system may raise anything
         raise unreachable(text, error) from error
     if isinstance(system, LocalFileSystem):
-        return Source(root, files, path)
-    return Source(str(system.unstrip_protocol(root)), files, text)
+        return Source(root, files, path, note=note)
+    return Source(str(system.unstrip_protocol(root)), files, text, note=note)
 
 
-def _listed(system: Any, path: str) -> tuple[str, tuple[SourceFile, ...]]:
-    """The root and the files at a path of a file system."""
+def _listed(system: Any, path: str, split: str) -> tuple[str, tuple[SourceFile, ...], str]:
+    """The root and the files at a path of a file system, and which files of a folder were chosen."""
     web = path.startswith(("http://", "https://"))  # ? and * may be part of a web address
     if system.isfile(path) or web:
         name = PurePosixPath(urlsplit(path).path if web else path).name
-        return path, (_streamable(name, origin_of(name), ""),)
+        require_no_split(path, split)
+        return path, (_streamable(name, origin_of(name), ""),), ""
     if has_magic(path):
+        split = "all"  # a pattern chooses the files
         root = path[: re.search(r"[*?\[]", path).start()].rpartition("/")[0]  # pyright: ignore[reportOptionalMemberAccess]
         found = [name for name, info in system.glob(path, detail=True).items() if info["type"] == "file"]
     elif isinstance(system, LocalFileSystem) and system.isdir(path):
-        root, found = path, [str(file) for file in Path(path).rglob("*") if not file.is_dir()]
+        root, found = path, [f"{path}/{name}" for name in files_below(Path(path))]
     else:
         root, found = path.rstrip("/"), list(system.find(path))
     if not found:
         raise CorpusError(f"There is no file at {path}. Write a glob as {path.rstrip('/')}/*.parquet, in quotes.")
     names = [PurePosixPath(file).relative_to(root or "/").as_posix() for file in found]
-    return root, tuple(_streamable(name, origin, name) for name, origin in _origins(names, root))
+    origins, note = _origins(names, root, split)
+    return root, tuple(_streamable(name, origin, name) for name, origin in origins), note
 
 
 def _streamable(called: str, origin: Origin, name: str) -> SourceFile:
     """A file of a streamed corpus. Raises CorpusError if single rows of the file named `called` cannot be read."""
     kind = format_of(PurePosixPath(called))
-    if kind not in STREAMABLE or called.lower().endswith(".gz"):
+    if kind not in STREAMABLE or called.lower().endswith(COMPRESSED):
         raise CorpusError(
             f"{called} cannot be streamed: only Parquet and uncompressed JSONL ({', '.join(STREAMABLE)}) can, because "
             "single rows of other formats cannot be found. Convert it to Parquet, or copy it to this machine and into "

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from headwater.base.lock import abandon, exclusive
+from headwater.base.logs import tell
 from headwater.base.progress import Report, Step, silent
 from headwater.base.version import __version__
 from headwater.corpus.catalogue import PART, catalogue, finished, publish, skipped_in
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.objects import CorpusSource, described, is_objects
 from headwater.corpus.options import CorpusOptions, LongTexts, ReadOptions
+from headwater.corpus.piped import is_piped
 from headwater.corpus.read import Skipped, read_records
 from headwater.corpus.sources import find_source, streams
 from headwater.corpus.store import CorpusCounts, Cutting, fingerprint_records, write_corpus
@@ -44,7 +47,7 @@ def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
 def make_corpus(
     path: Path,
     lm: LanguageModel,
-    corpus: str | Path,
+    corpus: CorpusSource,
     *,
     options: CorpusOptions,
     skipped: list[Skipped],
@@ -56,14 +59,14 @@ def make_corpus(
     has another model, tokenizer or corpus.
     """
     known = read_manifest(path) if RunPaths(path).manifest.exists() else None
-    streamed = streams(corpus, options.read.stream)
+    streamed = isinstance(corpus, str | Path) and not is_piped(corpus) and streams(corpus, options.read.stream)
     if known is not None:
         _require_same_way(path, known, streamed)
     model = ModelEntry(
         name=lm.name, fingerprint=lm.fingerprint, tokenizer=lm.tokenizer_fingerprint, **asdict(lm.loading)
     )
     with _tidied(path), exclusive(path):
-        if not streamed:
+        if not streamed or not isinstance(corpus, str | Path):
             entry = _copied(path, lm, corpus, options=options, skipped=skipped, known=known)
         else:
             entry = _streamed(path, lm, corpus, options=options, skipped=skipped, known=known, report=report)
@@ -114,21 +117,25 @@ def absolute(name: str) -> str:
 def _copied(
     path: Path,
     lm: LanguageModel,
-    corpus: str | Path,
+    corpus: CorpusSource,
     *,
     options: CorpusOptions,
     skipped: list[Skipped],
     known: Manifest | None,
 ) -> CorpusEntry:
     """Copy the texts into the run. If it has them already, only count and fingerprint the texts of the source."""
-    records = read_records(corpus, options.read, skipped.append, render=renderer(lm.tokenizer, options.read))
+    notes: list[str] = []
+    render = renderer(lm.tokenizer, options.read)
+    records = read_records(corpus, options.read, skipped.append, render=render, note=telling(notes))
     limit, long = limit_of(options, lm), options.long_texts
     if known is None:
         counts = write_corpus(RunPaths(path).corpus, records, lm.tokenizer, max_tokens=limit, long_texts=long)
     else:
         like = known.corpus.counts.fingerprint
         counts = fingerprint_records(records, lm.tokenizer, limit, long_texts=long, like=like)
-    return _entry(absolute(str(corpus)), None, lm, options=options, counts=counts, skipped=len(skipped))
+    source = described(corpus) if is_piped(corpus) or is_objects(corpus) else absolute(str(corpus))
+    entry = _entry(source, None, lm, options=options, counts=counts, skipped=len(skipped))
+    return replace(entry, notes=tuple(notes))
 
 
 def _streamed(
@@ -143,7 +150,9 @@ def _streamed(
 ) -> CorpusEntry:
     """Catalogue the source. Files that are catalogued already and have not changed are not read again."""
     options = replace(options, read=replace(options.read, stream=True))
-    source = find_source(corpus, options.read.split)
+    source, notes = find_source(corpus, options.read.split), list[str]()
+    if source.note:
+        telling(notes)(source.note)
     reader = _reader(source.root, lm, options.read, max_tokens=limit_of(options, lm), long_texts=options.long_texts)
 
     def progress(files: int, total: int, examples: int) -> None:
@@ -157,7 +166,18 @@ def _streamed(
         heads = catalogue(folder, source, reader, progress=progress, like=like)
     count, first = skipped_in(heads)
     skipped += first
-    return _entry(source.given, source.root, lm, options=options, counts=counts_of(heads), skipped=count)
+    entry = _entry(source.given, source.root, lm, options=options, counts=counts_of(heads), skipped=count)
+    return replace(entry, notes=tuple(notes))
+
+
+def telling(notes: list[str]) -> Callable[[str], None]:
+    """What tells and keeps each note about how a corpus is read."""
+
+    def note(text: str) -> None:
+        notes.append(text)
+        tell(text)
+
+    return note
 
 
 def _entry(

@@ -53,6 +53,8 @@ class CorpusInfo:
     """Source files that texts are streamed from; 0 if all texts are in the run."""
     root: str | None = None
     """Directory or URL of these files."""
+    notes: tuple[str, ...] = ()
+    """Which files of a folder were read, and how: one line each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,7 @@ def _corpus(manifest: Manifest, corpus: Corpus) -> CorpusInfo:
         bytes=size_of(corpus.path.parent),
         streamed=len(corpus.streamed),
         root=entry.root,
+        notes=entry.notes,
     )
 
 

@@ -10,7 +10,9 @@ from headwater.base.lock import exclusive
 from headwater.corpus.changes import add_examples, remove_examples
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.objects import described
 from headwater.corpus.options import ReadOptions
+from headwater.corpus.piped import is_piped
 from headwater.corpus.read import Record, read_records
 from headwater.corpus.store import Example, examples_of_records
 from headwater.corpus.tokenize import tokenize
@@ -27,6 +29,8 @@ def read_options(entry: CorpusEntry) -> ReadOptions:
 def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
     """All records of a file, read as the corpus was. Raises CorpusError for a bad one."""
     options = replace(read_options(entry), limit=None, skip_bad=False, stream=False)
+    if is_piped(texts) or Path(texts).is_file():
+        options = replace(options, split=ReadOptions.split)  # a file has no splits
     return read_records(texts, options, render=renderer(lm.tokenizer, options))
 
 
@@ -36,12 +40,12 @@ def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Seque
     Raises HeadwaterError if a text has no token with loss, or there is no such file.
     """
     if isinstance(texts, str | Path):
-        if "://" not in str(texts) and not Path(texts).expanduser().exists():
+        if not is_piped(texts) and "://" not in str(texts) and not Path(texts).expanduser().exists():
             raise HeadwaterError(
                 f"There is no file {str(texts)[:100]!r}. Give the path of a file of texts, or a list of texts: "
                 'ask_against(question, ["…"]).'
             )
-        records, name = records_of(lm, entry, texts), f"texts of {texts}"
+        records, name = records_of(lm, entry, texts), f"texts of {described(texts)}"
     else:
         for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
             if len(tokenized.input_ids) < 2:

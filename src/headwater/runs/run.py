@@ -24,6 +24,7 @@ from headwater.attribution.ranking import Ranking, rank
 from headwater.base.options import changed
 from headwater.corpus.chat import Messages
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.objects import CorpusSource
 from headwater.corpus.options import CorpusOptions
 from headwater.corpus.read import Skipped
 from headwater.corpus.store import Example
@@ -71,7 +72,7 @@ class Run:
         cls,
         path: str | Path,
         model: str | LanguageModel,
-        corpus: str | Path,
+        corpus: CorpusSource,
         *,
         options: CorpusOptions = CorpusOptions(),
         loading: Loading = Loading(),
@@ -81,9 +82,11 @@ class Run:
     ) -> Run:
         """Read and tokenise `corpus` for `model` into a run directory. A streamed corpus is only catalogued.
 
-        If the directory is a run of the same model and corpus, it is opened. `changes` are fields of Loading:
-        `Run.create(…, dtype="bf16")`. `skipped` collects the bad examples that `options.read.skip_bad` leaves out; for
-        a streamed corpus, the first of each file. Raises CorpusError, ModelError or FingerprintMismatch.
+        `corpus` is a path, `-` for standard input, a dataset's name or a URL; or texts in memory, which are copied into
+        the run: a Dataset, IterableDataset or DatasetDict, a data frame, or an iterable of texts or of records
+        [{"text": …}, …]. If the directory is a run of the same model and corpus, it is opened. `changes` are fields of
+        Loading: `Run.create(…, dtype="bf16")`. `skipped` collects the bad examples that `options.read.skip_bad` leaves
+        out; for a streamed corpus, the first of each file. Raises CorpusError, ModelError or FingerprintMismatch.
         """
         loading = changed(loading, changes)
         lm = model if isinstance(model, LanguageModel) else load_model(create.absolute(model), loading)
