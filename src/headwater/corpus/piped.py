@@ -1,4 +1,4 @@
-"""Texts from standard input, whose format is told by their first bytes."""
+"""Texts from standard input, whose first bytes show their format."""
 
 from __future__ import annotations
 
