@@ -128,8 +128,8 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
     """The model's own continuation of `prompt` as a question. Raises HeadwaterError if the continuation is empty."""
     if not prompt.strip():
         raise HeadwaterError("The prompt is empty. Give a text to continue.")
-    encoded = lm.tokenizer(prompt, return_tensors="pt", verbose=False)
-    input_ids = encoded["input_ids"].to(lm.device)
+    (encoded,) = tokenize(lm.tokenizer, [prompt])
+    input_ids = torch.tensor([encoded.input_ids], device=lm.device)
     length = input_ids.shape[1]
     new_tokens = min(sampling.max_new_tokens, lm.max_positions - length)
     if new_tokens < 1:

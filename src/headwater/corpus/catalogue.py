@@ -162,6 +162,8 @@ def _settings_of(reader: SourceReader) -> str:
     cutting = reader.cutting
     options = asdict(reader.options) | {"stream": True}
     cut = {"tokenizer": reader.tokenizer, "max_tokens": cutting.max_tokens, "long_texts": cutting.long_texts}
+    if cutting.one_bos:  # catalogues of earlier versions do not have it
+        cut["one_bos"] = True
     return json.dumps(options | cut, sort_keys=True)
 
 

@@ -14,7 +14,13 @@ from headwater.errors import CorpusError
 
 
 def add_examples(
-    corpus: Corpus, records: Iterable[Record], tokenizer: Any, *, max_tokens: int, long_texts: LongTexts
+    corpus: Corpus,
+    records: Iterable[Record],
+    tokenizer: Any,
+    *,
+    max_tokens: int,
+    long_texts: LongTexts,
+    one_bos: bool = True,
 ) -> Corpus:
     """The corpus with `records` appended as a new segment.
 
@@ -24,7 +30,7 @@ def add_examples(
     path = corpus.next_segment()
     waiting = path.with_suffix(".new")
     try:
-        write_corpus(waiting, records, tokenizer, max_tokens=max_tokens, long_texts=long_texts)
+        write_corpus(waiting, records, tokenizer, max_tokens=max_tokens, long_texts=long_texts, one_bos=one_bos)
         added = Segment(waiting)
         for segment, (first, stop) in zip(corpus.added, corpus.key_ranges[1:], strict=True):
             if same_examples(segment, added):

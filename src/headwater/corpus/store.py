@@ -20,7 +20,7 @@ from headwater.corpus.batches import TokenSequence, all_targets
 from headwater.corpus.fingerprint import Fingerprint, fingerprint_like, same_kind
 from headwater.corpus.options import LongTexts
 from headwater.corpus.read import Record
-from headwater.corpus.tokenize import Tokenized, fit_windows, tokenize
+from headwater.corpus.tokenize import Tokenized, added_bos, fit_windows, tokenize, writes_bos
 from headwater.errors import CorpusError
 
 ROWS_PER_BATCH = 1000
@@ -77,6 +77,8 @@ class CorpusCounts:
     """Hash of every example's id, tokens and loss mask, in order: see `headwater.corpus.fingerprint`."""
     checksum: str = ""
     """Checksum of everything that the file holds. It detects accidents, not malice."""
+    wrote_bos: int = 0
+    """Records that begin with the word of the BOS token that the tokenizer adds anyway. They have it once."""
 
 
 class Segment:
@@ -181,7 +183,7 @@ class Counting:
 
     def __init__(self, like: str | None = None) -> None:
         """The fingerprint is of the same kind as `like`; None: of the kind that new corpora get."""
-        self.records = self.examples = self.tokens = self.long = self.too_short = 0
+        self.records = self.examples = self.tokens = self.long = self.too_short = self.wrote_bos = 0
         self.fingerprint: Fingerprint = fingerprint_like(like)
         self.checksum = xxh3_128()
 
@@ -203,7 +205,21 @@ class Counting:
             too_short=self.too_short,
             fingerprint=self.fingerprint.value,
             checksum=self.checksum.hexdigest(),
+            wrote_bos=self.wrote_bos,
         )
+
+
+@dataclass(frozen=True)
+class CutRecord:
+    """A record and the examples made of it."""
+
+    record: Record
+    long: bool
+    """Whether it has more tokens than an example may have."""
+    wrote_bos: bool
+    """See CorpusCounts."""
+    windows: list[tuple[int, dict[str, Any]]]
+    """Number and row of each window that carries loss."""
 
 
 @dataclass(frozen=True)
@@ -213,25 +229,32 @@ class Cutting:
     tokenizer: Any
     max_tokens: int
     long_texts: LongTexts = "truncate"
+    one_bos: bool = True
+    """Whether every example, a window too, has the BOS token that the tokenizer adds exactly once. False makes examples
+    as earlier versions did: windows without it, and a second one where a text begins with its word."""
 
-    def cut(self, records: Sequence[Record]) -> Iterator[tuple[Record, bool, list[tuple[int, dict[str, Any]]]]]:
-        """Each record, whether it is too long, and its windows that carry loss: number and row of each.
-
-        The windows of a split text have the ids `id#0`, `id#1`, …
-        """
-        tokenized = tokenize(self.tokenizer, [record.text for record in records])
+    def cut(self, records: Sequence[Record]) -> Iterator[CutRecord]:
+        """Each record with its examples. The windows of a split text have the ids `id#0`, `id#1`, …"""
+        tokenized = tokenize(self.tokenizer, [record.text for record in records], one_bos=self.one_bos)
+        bos = added_bos(self.tokenizer) if self.one_bos else None
         for record, each in zip(records, tokenized, strict=True):
-            yield record, len(each.input_ids) > self.max_tokens, list(self._windows(record, each))
+            long = len(each.input_ids) > self.max_tokens
+            yield CutRecord(record, long, writes_bos(each, bos), list(self._windows(record, each, bos)))
 
-    def _windows(self, record: Record, tokenized: Tokenized) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _windows(self, record: Record, tokenized: Tokenized, bos: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
         split = self.long_texts == "split" and len(tokenized.input_ids) > self.max_tokens
         learned = None if record.learned is None else tokenized.overlapping(record.learned)
+        before = 0
         for k, (text, window) in enumerate(
-            fit_windows(record.text, tokenized, self.max_tokens, long_texts=self.long_texts)
+            fit_windows(record.text, tokenized, self.max_tokens, long_texts=self.long_texts, bos=bos)
         ):
             targets = None
+            own = len(window.input_ids) - (1 if k and bos is not None and tokenized.input_ids[0] == bos else 0)
             if learned is not None:
-                targets = [False, *learned[k * self.max_tokens + 1 : k * self.max_tokens + len(window.input_ids)]]
+                lead = [False] if own < len(window.input_ids) else []
+                targets = [*lead, *learned[before : before + own]]
+                targets[0] = False
+            before += own
             if len(window.input_ids) < 2 or (targets is not None and not any(targets)):
                 continue
             yield (
@@ -258,14 +281,15 @@ def cut_all(
     """
     stream = iter(records)
     while block := list(islice(stream, ROWS_PER_BATCH)):
-        for record, long, windows in cutting.cut(block):
+        for cut in cutting.cut(block):
             counting.records += 1
-            counting.long += long
-            counting.too_short += not windows
-            for number, row in windows:
-                _check_window_id(row["id"], record, numbered)
+            counting.long += cut.long
+            counting.wrote_bos += cut.wrote_bos
+            counting.too_short += not cut.windows
+            for number, row in cut.windows:
+                _check_window_id(row["id"], cut.record, numbered)
                 counting.add(row)
-                yield record, number, row
+                yield cut.record, number, row
 
 
 def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
@@ -280,16 +304,22 @@ def _check_window_id(id: str, record: Record, numbered: set[str]) -> None:
 
 
 def write_corpus(
-    path: Path, records: Iterable[Record], tokenizer: Any, *, max_tokens: int, long_texts: LongTexts = "truncate"
+    path: Path,
+    records: Iterable[Record],
+    tokenizer: Any,
+    *,
+    max_tokens: int,
+    long_texts: LongTexts = "truncate",
+    one_bos: bool = True,
 ) -> CorpusCounts:
-    """Tokenise `records` and write them to `path`. Raises CorpusError if no example is left."""
+    """Tokenise `records` and write them to `path`, cut as Cutting does. Raises CorpusError if no example is left."""
     counting = Counting()
 
     def metadata() -> dict[str, str]:
         require_examples(counting.examples)
         return {"counts": json.dumps(asdict(counting.counts))}
 
-    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, numbered=set())
+    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts, one_bos), counting, numbered=set())
     write_rows(path, SCHEMA, (row for _, _, row in cut), metadata=metadata)
     return counting.counts
 
@@ -300,6 +330,7 @@ def fingerprint_records(
     max_tokens: int,
     *,
     long_texts: LongTexts = "truncate",
+    one_bos: bool = True,
     like: str | None = None,
 ) -> CorpusCounts:
     """The counts that `write_corpus` would return for `records`, without writing anything.
@@ -307,17 +338,22 @@ def fingerprint_records(
     The fingerprint is of the same kind as `like`, so the two can be compared. Raises CorpusError as `write_corpus`.
     """
     counting = Counting(like)
-    for _ in cut_all(records, Cutting(tokenizer, max_tokens, long_texts), counting, numbered=set()):
+    for _ in cut_all(records, Cutting(tokenizer, max_tokens, long_texts, one_bos), counting, numbered=set()):
         pass
     require_examples(counting.examples)
     return counting.counts
 
 
 def examples_of_records(
-    records: Iterable[Record], tokenizer: Any, max_tokens: int, *, long_texts: LongTexts = "truncate"
+    records: Iterable[Record],
+    tokenizer: Any,
+    max_tokens: int,
+    *,
+    long_texts: LongTexts = "truncate",
+    one_bos: bool = True,
 ) -> list[Example]:
     """The examples that `write_corpus` would write for `records`, in memory. Raises CorpusError as `write_corpus`."""
-    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts), Counting(), numbered=set())
+    cut = cut_all(records, Cutting(tokenizer, max_tokens, long_texts, one_bos), Counting(), numbered=set())
     examples = [example_of(row) for _, _, row in cut]
     require_examples(len(examples))
     return examples

@@ -99,6 +99,7 @@ def counts_of(headers: Sequence[CatalogueHeader]) -> CorpusCounts:
         tokens=sum(each.tokens for each in counts),
         long=sum(each.long for each in counts),
         too_short=sum(each.too_short for each in counts),
+        wrote_bos=sum(each.wrote_bos for each in counts),
         fingerprint=headers[-1].fingerprint,
     )
 
@@ -228,7 +229,7 @@ class StreamedSegment:
             if place not in records:
                 raise self._changed(place[0])
         cut = self._require_reader().cutting.cut([records[place] for place in wanted])
-        windows = {place: dict(rows) for place, (_, _, rows) in zip(wanted, cut, strict=True)}
+        windows = {place: dict(each.windows) for place, each in zip(wanted, cut, strict=True)}
         for entry, _ in fetched:
             row = windows[entry["number"], entry["document"]].get(entry["window"] or 0)
             if row is None or check_of(row) != entry["check"]:

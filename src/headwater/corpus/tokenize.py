@@ -32,13 +32,36 @@ class Tokenized:
         ]
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[Tokenized]:
-    """Tokenise, with the special tokens that the tokenizer adds (a beginning-of-text token covers no characters)."""
+def tokenize(tokenizer: Any, texts: Sequence[str], *, one_bos: bool = True) -> list[Tokenized]:
+    """Tokenise, with the special tokens that the tokenizer adds. An added beginning-of-text token covers no characters.
+
+    With `one_bos`, a text that begins with the BOS word does not get a second BOS token: its one covers the word.
+    """
     encoded = tokenizer(list(texts), return_offsets_mapping=True, return_attention_mask=False, verbose=False)
-    return [
-        Tokenized(list(ids), _ends(offsets, len(text)))
-        for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    ]
+    bos = added_bos(tokenizer) if one_bos else None
+    found: list[Tokenized] = []
+    for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        ends = _ends(offsets, len(text))
+        more = 0 if bos is None else _repeats(ids, bos)
+        found.append(Tokenized(list(ids[more:]), ends[more:]))
+    return found
+
+
+def added_bos(tokenizer: Any) -> int | None:
+    """The BOS token, if the tokenizer begins every text with it."""
+    bos: int | None = tokenizer.bos_token_id
+    adds = bos is not None and tokenizer("", verbose=False)["input_ids"][:1] == [bos]
+    return bos if adds else None
+
+
+def writes_bos(tokenized: Tokenized, bos: int | None) -> bool:
+    """Whether a text begins with the word of the BOS token that its tokenizer adds anyway."""
+    return bos is not None and tokenized.input_ids[:1] == [bos] and tokenized.ends[0] > 0
+
+
+def _repeats(ids: Sequence[int], bos: int) -> int:
+    """How often `bos` follows itself at the beginning."""
+    return next((number for number, id in enumerate(ids) if id != bos), len(ids)) - 1 if ids[:1] == [bos] else 0
 
 
 def _ends(offsets: Sequence[tuple[int, int]], length: int) -> list[int]:
@@ -53,11 +76,12 @@ def _ends(offsets: Sequence[tuple[int, int]], length: int) -> list[int]:
 
 
 def fit_windows(
-    text: str, tokenized: Tokenized, max_tokens: int, *, long_texts: LongTexts
+    text: str, tokenized: Tokenized, max_tokens: int, *, long_texts: LongTexts, bos: int | None = None
 ) -> Iterator[tuple[str, Tokenized]]:
     """The whole text if it fits in `max_tokens`; else its beginning, or consecutive windows of it.
 
-    Each window comes with exactly the text that its tokens cover. A last window of one token is left out, because it
+    Each window comes with exactly the text that its tokens cover. If the text begins with `bos`, so does every window:
+    the token is one of its `max_tokens` and covers no characters. A last window of one token is left out, because it
     would carry no loss.
     """
     if max_tokens < 2:
@@ -66,12 +90,18 @@ def fit_windows(
     if total <= max_tokens:
         yield text, tokenized
         return
-    for start in range(0, total, max_tokens):
-        stop = min(start + max_tokens, total)
-        if stop - start < 2:
+    again = [bos] if bos is not None and tokenized.input_ids[0] == bos else []
+    start, stop = 0, max_tokens
+    while start < total:
+        lead = again if start else []
+        if len(lead) + stop - start < 2:
             return
         first = tokenized.ends[start - 1] if start else 0
         ends = [end - first for end in tokenized.ends[start:stop]]
-        yield text[first : first + ends[-1]], Tokenized(tokenized.input_ids[start:stop], ends)
+        yield (
+            text[first : first + ends[-1]],
+            Tokenized([*lead, *tokenized.input_ids[start:stop]], [0] * len(lead) + ends),
+        )
         if long_texts == "truncate":
             return
+        start, stop = stop, min(stop + max_tokens - len(again), total)

@@ -16,7 +16,7 @@ from headwater.corpus.catalogue import PART, catalogue, finished, publish, skipp
 from headwater.corpus.chat import renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.objects import CorpusSource, described, is_objects
-from headwater.corpus.options import CorpusOptions, LongTexts, ReadOptions
+from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.corpus.piped import is_piped
 from headwater.corpus.read import Skipped, read_records
 from headwater.corpus.sources import find_source, streams
@@ -38,9 +38,10 @@ def open_corpus(path: Path, lm: LanguageModel, entry: CorpusEntry) -> Corpus:
     if entry.root is None:
         return Corpus(RunPaths(path).corpus)
     options = ReadOptions(**entry.options)
+    cutting = Cutting(lm.tokenizer, entry.max_tokens, entry.long_texts, entry.one_bos)
     return Corpus(
         RunPaths(path).corpus,
-        _reader(entry.root, lm, options, max_tokens=entry.max_tokens, long_texts=entry.long_texts),
+        _reader(entry.root, lm, options, cutting=cutting),
     )
 
 
@@ -127,15 +128,16 @@ def _copied(
     notes: list[str] = []
     render = renderer(lm.tokenizer, options.read)
     records = read_records(corpus, options.read, skipped.append, render=render, note=telling(notes))
-    limit, long = limit_of(options, lm), options.long_texts
+    limit, long, one_bos = limit_of(options, lm), options.long_texts, _one_bos(known)
     if known is None:
         counts = write_corpus(RunPaths(path).corpus, records, lm.tokenizer, max_tokens=limit, long_texts=long)
     else:
         like = known.corpus.counts.fingerprint
-        counts = fingerprint_records(records, lm.tokenizer, limit, long_texts=long, like=like)
+        counts = fingerprint_records(records, lm.tokenizer, limit, long_texts=long, one_bos=one_bos, like=like)
+    _tell_bos(counts, lm, one_bos, note=telling(notes))
     source = described(corpus) if is_piped(corpus) or is_objects(corpus) else absolute(str(corpus))
     entry = _entry(source, None, lm, options=options, counts=counts, skipped=len(skipped))
-    return replace(entry, notes=tuple(notes))
+    return replace(entry, notes=tuple(notes), one_bos=one_bos)
 
 
 def _streamed(
@@ -153,7 +155,9 @@ def _streamed(
     source, notes = find_source(corpus, options.read.split), list[str]()
     if source.note:
         telling(notes)(source.note)
-    reader = _reader(source.root, lm, options.read, max_tokens=limit_of(options, lm), long_texts=options.long_texts)
+    one_bos = _one_bos(known)
+    cutting = Cutting(lm.tokenizer, limit_of(options, lm), options.long_texts, one_bos)
+    reader = _reader(source.root, lm, options.read, cutting=cutting)
 
     def progress(files: int, total: int, examples: int) -> None:
         report(Step(stage="catalogue", done=files, total=total, tokens=0, note=f"files; {examples:,} examples"))
@@ -166,8 +170,10 @@ def _streamed(
         heads = catalogue(folder, source, reader, progress=progress, like=like)
     count, first = skipped_in(heads)
     skipped += first
-    entry = _entry(source.given, source.root, lm, options=options, counts=counts_of(heads), skipped=count)
-    return replace(entry, notes=tuple(notes))
+    counts = counts_of(heads)
+    _tell_bos(counts, lm, one_bos, note=telling(notes))
+    entry = _entry(source.given, source.root, lm, options=options, counts=counts, skipped=count)
+    return replace(entry, notes=tuple(notes), one_bos=one_bos)
 
 
 def telling(notes: list[str]) -> Callable[[str], None]:
@@ -178,6 +184,15 @@ def telling(notes: list[str]) -> Callable[[str], None]:
         tell(text)
 
     return note
+
+
+def _tell_bos(counts: CorpusCounts, lm: LanguageModel, one_bos: bool, *, note: Callable[[str], None]) -> None:
+    """Tell how many texts begin with the BOS word, which the model reads once."""
+    if one_bos and counts.wrote_bos:
+        note(
+            f"Texts that begin with {lm.tokenizer.bos_token}, which the tokenizer adds to every text: "
+            f"{counts.wrote_bos:,} of {counts.records:,}. It is read once, not twice."
+        )
 
 
 def _entry(
@@ -195,10 +210,12 @@ def _entry(
     )
 
 
-def _reader(
-    root: str, lm: LanguageModel, options: ReadOptions, *, max_tokens: int, long_texts: LongTexts
-) -> SourceReader:
-    cutting = Cutting(lm.tokenizer, max_tokens, long_texts)
+def _one_bos(known: Manifest | None) -> bool:
+    """How the examples of a run are cut (see Cutting). A run that exists is compared as it was cut."""
+    return known is None or known.corpus.one_bos
+
+
+def _reader(root: str, lm: LanguageModel, options: ReadOptions, *, cutting: Cutting) -> SourceReader:
     return SourceReader(
         root=root,
         options=options,

@@ -53,7 +53,10 @@ def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Seque
         named = enumerate(texts, start=1)
         records = (Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in named)
         name = "texts given with the question"
-    return examples_of_records(records, lm.tokenizer, entry.max_tokens, long_texts=entry.long_texts), name
+    made = examples_of_records(
+        records, lm.tokenizer, entry.max_tokens, long_texts=entry.long_texts, one_bos=entry.one_bos
+    )
+    return made, name
 
 
 def one_example(
@@ -74,7 +77,14 @@ def add(folder: Path, corpus: Corpus, lm: LanguageModel, *, entry: CorpusEntry, 
     """Append the examples of a file to the corpus of the run in `folder`. Returns the new corpus."""
     records = records_of(lm, entry, texts)
     with exclusive(folder):
-        return add_examples(corpus, records, lm.tokenizer, max_tokens=entry.max_tokens, long_texts=entry.long_texts)
+        return add_examples(
+            corpus,
+            records,
+            lm.tokenizer,
+            max_tokens=entry.max_tokens,
+            long_texts=entry.long_texts,
+            one_bos=entry.one_bos,
+        )
 
 
 def remove(folder: Path, corpus: Corpus, ids: Sequence[str]) -> Corpus:

@@ -55,6 +55,8 @@ class CorpusEntry:
     """Bad examples left out because --skip-bad was given."""
     root: str | None = None
     """Directory, file or URL that the texts are streamed from; None if they are in the run."""
+    one_bos: bool = False
+    """Whether every example has the tokenizer's BOS token once (see Cutting). Runs of earlier versions: False."""
     notes: tuple[str, ...] = ()
     """Which files of a folder were read and which were not, and how else the source was read: one line each."""
 
