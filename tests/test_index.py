@@ -156,10 +156,9 @@ def test_conditions_and_words_choose_among_the_examples(run: Run) -> None:
     exact = run.ask(*QUERY, contains="The FOX saw", exact=True, k=60)
     assert exact.examples_scored == 10
     assert [e.id for e in exact.proponents] == [e.id for e in fox.proponents]
-    nothing = run.ask(*QUERY, contains="elephant")
-    assert nothing.examples_searched == 0
-    assert nothing.proponents == nothing.opponents == []
-    assert run.ask(*QUERY, contains="elephant", exact=True).proponents == []
+    for exact in (False, True):
+        with pytest.raises(HeadwaterError, match="containing “elephant”: none of the 60 training examples"):
+            run.ask(*QUERY, contains="elephant", exact=exact)
 
 
 @pytest.mark.parametrize(

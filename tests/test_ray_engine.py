@@ -131,7 +131,7 @@ def test_a_driver_that_is_killed_goes_on(
     options = ["--engine", "ray", "--address", str(cluster.address), "--workers", "2", "--shard-examples", str(SHARD)]
     command = [sys.executable, "-m", "headwater", "fit", str(run.path), *options]
     driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not list(run.path.glob("curvature/*.checkpoint.safetensors")) and driver.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)

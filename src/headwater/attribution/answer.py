@@ -47,6 +47,10 @@ class Query:
     """The words of the completion that were selected, or None for the whole completion."""
     generated: bool = False
     """True where the model wrote the completion itself."""
+    token_ids: list[int] | None = None
+    """The tokens of prompt and completion that the model generated, where tokenising the text gives others."""
+    note: str | None = None
+    """What was done to a continuation that ended inside a character."""
 
     def __repr__(self) -> str:
         return f"Query({_prompt_and_completion(self)}, loss {self.loss:.4g} nats)"
@@ -148,6 +152,12 @@ class Answer(Shown):
     """The layers whose part of the influence counts; None means all tracked layers."""
     distribution: Distribution | None = None
     """Distribution over all examples searched; None where the texts are not in the corpus."""
+    iterations: int | None = None
+    """Maximum iterations of the solver; None where it has its own."""
+    subset: int | None = 1024
+    """Examples in the solver's Gauss–Newton matrix; None means all."""
+    seed: int = 0
+    """Seed of the solver's random choice of these examples."""
 
     def __repr__(self) -> str:
         facts = [

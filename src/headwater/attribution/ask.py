@@ -32,10 +32,16 @@ from headwater.sweep.sweep import fold
 def ask(scoring: ExactScoring, index: Index, questions: Sequence[Question], *, options: AskOptions) -> list[Answer]:
     """Answers in the order of the questions: one by one from the index, or all in one pass over the corpus.
 
-    Raises HeadwaterError if the index is unfinished, belongs to another curvature, or cannot read a condition.
+    Raises HeadwaterError if the index is unfinished, belongs to another curvature, or cannot read a condition, and if
+    no example meets the condition.
     """
     context = scoring.context
     among = index.matching(context.corpus, options.where, options.contains) if options.selection else None
+    if among is not None and not among.any():
+        raise HeadwaterError(
+            f"Examples {options.selection}: none of the {len(context.corpus):,} training examples. Ask with another "
+            "--where or --contains, or without them."
+        )
     if index.exists and not options.exact:
         loaded = index.loaded(context.corpus, scoring.index_binding)
         return [ask_index(context, question, options, loaded=loaded, among=among) for question in questions]
@@ -181,6 +187,9 @@ def _answer(context: AttributionContext, question: Question, options: AskOptions
         contrast=None if question.contrast is None else describe(context.lm, question.contrast),
         layers=None if options.layers is None else [layer.name for layer in context.layers(options.layers)],
         distribution=found.distribution,
+        iterations=options.iterations,
+        subset=options.subset,
+        seed=options.seed,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +13,14 @@ from headwater.attribution.answer import Query, QueryToken
 from headwater.attribution.options import Sampling
 from headwater.base.shown import counted, quoted, quoted_end
 from headwater.corpus.batches import TokenSequence, pad
-from headwater.corpus.tokenize import Tokenized, tokenize
+from headwater.corpus.tokenize import INCOMPLETE, Tokenized, decode, locate_generated, tokenize
 from headwater.errors import HeadwaterError
 from headwater.lm.capture import token_losses
 from headwater.lm.load import LanguageModel
+
+CUT = "The continuation ended inside a character"
+LONGEST_CHARACTER = 4
+"""Most tokens of one character: one for each of its bytes in UTF-8."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -32,6 +37,10 @@ class Question:
     id: str = "query"
     contrast: Question | None = None
     """Another completion. The question is then why the model says `completion` rather than this one."""
+    token_ids: tuple[int, ...] | None = None
+    """The tokens that the model generated, where tokenising its text gives others."""
+    note: str | None = None
+    """What was done to a continuation that ended inside a character."""
 
     def __repr__(self) -> str:
         facts = [f"{quoted_end(self.prompt)} → {quoted(self.completion)}"]
@@ -81,9 +90,17 @@ Span = str | tuple[int, int]
 
 
 def make_question(
-    lm: LanguageModel, prompt: str, completion: str, *, span: Span | None = None, id: str = "query"
+    lm: LanguageModel,
+    prompt: str,
+    completion: str,
+    *,
+    span: Span | None = None,
+    id: str = "query",
+    token_ids: Sequence[int] | None = None,
 ) -> Question:
     """The question about a completion, or about the `span` of it. Tokens that overlap it are selected.
+
+    `token_ids` are the tokens of prompt and completion where the model generated others than tokenising gives.
 
     Raises HeadwaterError if the completion is empty, `span` is not in it, no selected token has a token before it, or
     the text is longer than the model's context.
@@ -93,6 +110,11 @@ def make_question(
     first, last = (0, len(completion)) if span is None else _offsets(span, completion, id)
     start, stop = len(prompt) + first, len(prompt) + last
     (tokenized,) = tokenize(lm.tokenizer, [prompt + completion])
+    generated_ids = None if token_ids is None or list(token_ids) == tokenized.input_ids else tuple(token_ids)
+    if generated_ids is not None:
+        (begun,) = tokenize(lm.tokenizer, [prompt])
+        new = generated_ids[len(begun.input_ids) :]
+        tokenized = locate_generated(lm.tokenizer, prompt + completion, begun, generated=new)
     if len(tokenized.input_ids) > lm.max_positions:
         raise HeadwaterError(
             f"{id} has {len(tokenized.input_ids)} tokens, but the model reads at most {lm.max_positions}. Shorten the "
@@ -105,7 +127,13 @@ def make_question(
         )
     words = None if span is None else completion[first:last]
     return Question(
-        prompt=prompt, completion=completion, tokenized=tokenized, selected=tuple(selected), span=words, id=id
+        prompt=prompt,
+        completion=completion,
+        tokenized=tokenized,
+        selected=tuple(selected),
+        span=words,
+        id=id,
+        token_ids=generated_ids,
     )
 
 
@@ -124,21 +152,47 @@ def _offsets(span: Span, completion: str, id: str) -> tuple[int, int]:
     return start, stop
 
 
-def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Sampling()) -> Question:
-    """The model's own continuation of `prompt` as a question. Raises HeadwaterError if the continuation is empty."""
+def continue_prompt(
+    lm: LanguageModel, prompt: str, sampling: Sampling = Sampling(), *, span: Span | None = None
+) -> Question:
+    """The model's own continuation of `prompt` as a question about its tokens.
+
+    A continuation that ends inside a character, which some tokenizers write with several tokens, goes on until the
+    character is complete; if it never is, these tokens are dropped. Raises HeadwaterError if it is empty.
+    """
     if not prompt.strip():
         raise HeadwaterError("The prompt is empty. Give a text to continue.")
     (encoded,) = tokenize(lm.tokenizer, [prompt])
-    input_ids = torch.tensor([encoded.input_ids], device=lm.device)
-    length = input_ids.shape[1]
-    new_tokens = min(sampling.max_new_tokens, lm.max_positions - length)
-    if new_tokens < 1:
+    before = encoded.input_ids
+    room = lm.max_positions - len(before)
+    if room < 1:
         raise HeadwaterError(
-            f"The prompt has {length} tokens and fills the model's context of {lm.max_positions}. Shorten it."
+            f"The prompt has {len(before)} tokens and fills the model's context of {lm.max_positions}. Shorten it."
         )
+    wanted, note = min(sampling.max_new_tokens, room), None
+    ids = _generated(lm, before, sampling, new_tokens=wanted)
+    for more in range(1, min(LONGEST_CHARACTER, room - wanted + 1)):
+        if not decode(lm.tokenizer, ids).endswith(INCOMPLETE):
+            break
+        ids = _generated(lm, before, sampling, new_tokens=wanted + more)
+        note = f"{CUT}, so it has {len(ids) - len(before)} tokens instead of {wanted}."
+    while len(ids) > len(before) and decode(lm.tokenizer, ids).endswith(INCOMPLETE):
+        ids.pop()
+        note = f"{CUT}, so {wanted - len(ids) + len(before)} of its tokens were dropped."
+    completion = decode(lm.tokenizer, ids)[len(decode(lm.tokenizer, before)) :]
+    if not completion:
+        ended = note or "The model ends the text right after this prompt."
+        raise HeadwaterError(f"{ended} Give a completion, another prompt, or more tokens (--max-new-tokens).")
+    question = make_question(lm, prompt, completion, span=span, token_ids=ids)
+    return replace(question, generated=True, note=note)
+
+
+def _generated(lm: LanguageModel, before: Sequence[int], sampling: Sampling, *, new_tokens: int) -> list[int]:
+    """The tokens `before` and up to `new_tokens` that the model adds, without special tokens at the end."""
     options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if sampling.temperature > 0:
         options = {"do_sample": True, "temperature": sampling.temperature}
+    input_ids = torch.tensor([before], device=lm.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(sampling.seed)
         output = lm.model.generate(
@@ -148,11 +202,11 @@ def continue_prompt(lm: LanguageModel, prompt: str, sampling: Sampling = Samplin
             pad_token_id=lm.tokenizer.pad_token_id or lm.tokenizer.eos_token_id or 0,
             **options,
         )
-    before = lm.tokenizer.decode(output[0, :length], skip_special_tokens=True)
-    completion = lm.tokenizer.decode(output[0], skip_special_tokens=True)[len(before) :]
-    if not completion:
-        raise HeadwaterError("The model ends the text right after this prompt. Give a completion, or another prompt.")
-    return replace(make_question(lm, prompt, completion), generated=True)
+    ids = output[0].tolist()
+    special = set(lm.tokenizer.all_special_ids)
+    while len(ids) > len(before) and ids[-1] in special:
+        ids.pop()
+    return ids
 
 
 def describe(lm: LanguageModel, question: Question) -> Query:
@@ -171,4 +225,6 @@ def describe(lm: LanguageModel, question: Question) -> Query:
         loss=loss,
         span=question.span,
         generated=question.generated,
+        token_ids=None if question.token_ids is None else list(question.token_ids),
+        note=question.note,
     )

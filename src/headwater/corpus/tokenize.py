@@ -9,6 +9,9 @@ from typing import Any
 from headwater.corpus.options import LongTexts
 from headwater.errors import CorpusError
 
+INCOMPLETE = "\ufffd"
+"""What tokenizers decode the first bytes of a character to."""
+
 
 @dataclass(frozen=True)
 class Tokenized:
@@ -17,6 +20,8 @@ class Tokenized:
     input_ids: list[int]
     ends: list[int]
     """Character position after each token. They never decrease; the last is the length of the text."""
+    joined: Sequence[bool] = ()
+    """Whether each token shares a character with the token before it, as the bytes of 🦊 do. Empty: not known."""
 
     def pieces(self, text: str) -> list[str]:
         """The text of each token. Joined, they are `text`. A character made of several tokens belongs to the first."""
@@ -24,12 +29,32 @@ class Tokenized:
         return [text[start:end] for start, end in zip(starts, self.ends, strict=True)]
 
     def overlapping(self, spans: Sequence[tuple[int, int]]) -> list[bool]:
-        """[T] whether each token covers characters of one of `spans`."""
+        """[T] whether each token covers characters of one of `spans`. Tokens that share a character go together."""
         starts = [0, *self.ends[:-1]]
-        return [
+        found = [
             any(begin < stop and end > start for start, stop in spans)
             for begin, end in zip(starts, self.ends, strict=True)
         ]
+        for group in self._groups():
+            if any(found[group.start : group.stop]):
+                found[group.start : group.stop] = [True] * len(group)
+        return found
+
+    def window(self, start: int, stop: int, *, lead: Sequence[int] = ()) -> Tokenized:
+        """The tokens from `start` to `stop` after those of `lead`, located in the text that they cover."""
+        before = self.ends[start - 1] if start else 0
+        ends = [end - before for end in self.ends[start:stop]]
+        joined = [*([False] * len(lead)), False, *self.joined[start + 1 : stop]] if self.joined else ()
+        return Tokenized([*lead, *self.input_ids[start:stop]], [0] * len(lead) + ends, joined)
+
+    def _groups(self) -> Iterator[range]:
+        """The runs of tokens that share characters."""
+        start = 0
+        for place in range(1, len(self.joined) + 1):
+            if place == len(self.joined) or not self.joined[place]:
+                if place - start > 1:
+                    yield range(start, place)
+                start = place
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], *, one_bos: bool = True) -> list[Tokenized]:
@@ -43,7 +68,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], *, one_bos: bool = True) -> l
     for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         ends = _ends(offsets, len(text))
         more = 0 if bos is None else _repeats(ids, bos)
-        found.append(Tokenized(list(ids[more:]), ends[more:]))
+        found.append(Tokenized(list(ids[more:]), ends[more:], _joined(offsets)[more:]))
     return found
 
 
@@ -75,6 +100,40 @@ def _ends(offsets: Sequence[tuple[int, int]], length: int) -> list[int]:
     return ends
 
 
+def _joined(offsets: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether each token begins before the end of those before it. A special token covers nothing and joins nothing."""
+    joined: list[bool] = []
+    reached = 0
+    for start, end in offsets:
+        joined.append(start < end and start < reached)
+        reached = max(reached, int(end))
+    return joined
+
+
+def locate_generated(tokenizer: Any, text: str, prompt: Tokenized, *, generated: Sequence[int]) -> Tokenized:
+    """The tokens of a prompt and of its continuation, located in `text` by decoding one token more each time.
+
+    For tokens other than those that tokenising `text` gives. Special tokens cover no characters.
+    """
+    ids, ends, joined = list(prompt.input_ids), list(prompt.ends), list(prompt.joined or [False] * len(prompt.ends))
+    before, length, whole = len(decode(tokenizer, ids)), prompt.ends[-1], True
+    for token in generated:
+        ids.append(token)
+        decoded = decode(tokenizer, ids)
+        begun = decoded.endswith(INCOMPLETE)
+        reached = length + len(decoded.rstrip(INCOMPLETE)) + begun - before
+        joined.append(not whole)
+        ends.append(min(max(reached, ends[-1]), len(text)))
+        whole = not begun
+    ends[-1] = len(text)
+    return Tokenized(ids, ends, joined)
+
+
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of tokens without special ones. It ends in INCOMPLETE where the last character lacks bytes."""
+    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
 def fit_windows(
     text: str, tokenized: Tokenized, max_tokens: int, *, long_texts: LongTexts, bos: int | None = None
 ) -> Iterator[tuple[str, Tokenized]]:
@@ -97,11 +156,8 @@ def fit_windows(
         if len(lead) + stop - start < 2:
             return
         first = tokenized.ends[start - 1] if start else 0
-        ends = [end - first for end in tokenized.ends[start:stop]]
-        yield (
-            text[first : first + ends[-1]],
-            Tokenized([*lead, *tokenized.input_ids[start:stop]], [0] * len(lead) + ends),
-        )
+        window = tokenized.window(start, stop, lead=lead)
+        yield text[first : first + window.ends[-1]], window
         if long_texts == "truncate":
             return
         start, stop = stop, min(stop + max_tokens - len(again), total)

@@ -12,7 +12,8 @@ from headwater.render.visible import one_line, shorten
 
 def meaning(answer: Answer) -> str:
     """What influence says about this answer, and what removing its strongest example is predicted to do."""
-    return " ".join(sentence for sentence in (_signs(answer), _ranking(answer), *_ends(answer)) if sentence)
+    sentences = (answer.query.note, _signs(answer), _ranking(answer), *_ends(answer))
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def subject(query: Query) -> str:
@@ -72,6 +73,8 @@ def _scored(answer: Answer) -> str:
         return f"{counted(answer.examples_scored, 'text')} scored"
     if answer.examples_searched is None:
         return f"{training_examples(answer.examples_scored)} scored"
+    if answer.examples_scored >= answer.examples_searched:
+        return f"{training_examples(answer.examples_searched)} searched, and all of them scored exactly"
     return (
         f"{training_examples(answer.examples_searched)} searched, {answer.examples_scored:,} of them scored exactly "
         f"(an exact scan would replace about {max(answer.expected_missed, 0.01):.2g} of the examples shown)"

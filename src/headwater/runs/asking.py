@@ -26,9 +26,7 @@ def make(
     """A question about a completion or about the model's own continuation (see `Run.question`)."""
     text = _rendered(lm, prompt)
     if completion is None:
-        question = continue_prompt(lm, text, sampling)
-        if span is not None:
-            question = replace(make_question(lm, text, question.completion, span=span), generated=True)
+        question = continue_prompt(lm, text, sampling, span=span)
     else:
         question = make_question(lm, text, completion, span=span)
     if contrast is None:

@@ -33,7 +33,7 @@ def answered_question(lm: LanguageModel, answer: Answer) -> Question:
 
 
 def _question(lm: LanguageModel, query: Query, id: str = "query") -> Question:
-    made = make_question(lm, query.prompt, query.completion, id=id)
+    made = make_question(lm, query.prompt, query.completion, id=id, token_ids=query.token_ids)
     if made.pieces != [token.token for token in query.tokens]:
         raise HeadwaterError(
             f"The answer comes from another model: its {id} has other tokens than {lm.name} gives it. "

@@ -67,6 +67,9 @@ def verify(
     as_asked = AskOptions(
         layers=None if answer.layers is None else tuple(answer.layers),
         solver=answer.curvature.partition(" + ")[2] or "curvature",
+        iterations=answer.iterations,
+        subset=answer.subset,
+        seed=answer.seed,
     )
     retrained = None
     if options.kind == "retrain":
