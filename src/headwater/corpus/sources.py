@@ -60,7 +60,7 @@ class SourceFile:
     origin: Origin
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """The files of a streamed corpus, in order."""
 
@@ -227,8 +227,8 @@ def find_source(source: str | Path, split: str = "train") -> Source:
     except Exception as error:  # a file system may raise anything
         raise unreachable(text, error) from error
     if isinstance(system, LocalFileSystem):
-        return Source(root, files, path, note=note)
-    return Source(str(system.unstrip_protocol(root)), files, text, note=note)
+        return Source(root=root, files=files, given=path, note=note)
+    return Source(root=str(system.unstrip_protocol(root)), files=files, given=text, note=note)
 
 
 def _listed(system: Any, path: str, split: str) -> tuple[str, tuple[SourceFile, ...], str]:
@@ -282,7 +282,7 @@ def _dataset_files(name: str, split: str) -> Source:
     called = f"{repository}/{split}"
     names = [url.removeprefix(root).lstrip("/") if root else url for url in urls]
     files = tuple(_streamable(each, Origin(called, called), each) for each in names)
-    return Source(root, files, name, as_one=True)
+    return Source(root=root, files=files, given=name, as_one=True)
 
 
 def _common_folder(urls: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def choose(names: Sequence[str], split: str, folder: str) -> Chosen:
         return Chosen(tuple(names))
     wanted = [_same(each.strip()) for each in split.split("+")]
     if lacking := [each for each in wanted if each not in splits]:
-        raise CorpusError(_absent(lacking[0], splits, names, folder))
+        raise CorpusError(_absent(lacking[0], splits, names, folder=folder))
     kept = {name for each in wanted for name in splits[each]}
     if len(kept) == len(names):
         return Chosen(tuple(names))
@@ -101,7 +101,7 @@ def _same(split: str) -> str:
     return next((one for one, words in WORDS.items() if split.lower() in words), split)
 
 
-def _absent(split: str, splits: dict[str, list[str]], names: Sequence[str], folder: str) -> str:
+def _absent(split: str, splits: dict[str, list[str]], names: Sequence[str], *, folder: str) -> str:
     if not splits:
         return (
             f"{folder} has no split {split!r}: no name of its {counted(len(names), 'file')} tells of a split. Leave "
