@@ -22,10 +22,11 @@ from headwater.corpus.batches import make_batches
 from headwater.curvature.solvers.gauss_newton import tangents
 from headwater.lm.capture import Capture
 from headwater.lm.checkpointing import checkpoint_gradients
-from headwater.lm.head import head_of
+from headwater.lm.head import Head
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel
+from headwater.lm.placement import device_of, fetched
 from tests.models import CONFIGS, VOCABULARY, tiny_tokenizer
 from tests.oracle import random_sequences
 
@@ -47,7 +48,9 @@ def check(architecture: str, first: str, second: str) -> None:
         attach_align_device_hook_on_blocks(model, execution_device=devices, offload=dict.fromkeys(devices, False))
         use_sdpa(model)
         use_fused_gelu(model)
-        lm = LanguageModel(name="", model=model, tokenizer=tiny_tokenizer(), head=head_of(model))
+        layer = model.get_output_embeddings()  # fake numbers cannot tell what a model does to its logits
+        head = Head(fetched(layer, "weight").to(device_of(layer)), layer.bias)
+        lm = LanguageModel(name="", model=model, tokenizer=tiny_tokenizer(), head=head)
         home = torch.device(places["lm_head"])
         assert lm.device == home
         layers = choose_layers(model)

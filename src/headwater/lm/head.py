@@ -1,7 +1,8 @@
 """The language-model head, fused with its loss: hidden states in, losses and hidden gradients out.
 
 The head works in tiles, so nothing of size tokens × vocabulary is stored. Autograd does not see the head: the gradient
-of a softmax cross-entropy in the hidden state is (p − onehot(y)) W, which is computed directly.
+of a softmax cross-entropy in the hidden state is (p − onehot(y)) D W, which is computed directly. D is diagonal: the
+derivative of the logits in the output layer's outputs, which is 1 unless logits are scaled or softly capped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from headwater.errors import ModelError
 from headwater.gradients import aligned_rows
+from headwater.lm.logit_map import observe_logit_map
 from headwater.lm.placement import device_of, fetched
 
 TILE_COLUMNS = 1024
@@ -31,17 +33,40 @@ SAMPLING_BLOCK = 32
 
 @dataclass(frozen=True)
 class Head:
-    """The map from hidden states to logits: `logits = scale · (h Wᵀ + b)`."""
+    """The map from hidden states to logits: `logits = cap · tanh(z / cap)` of `z = scale · (h Wᵀ + b)`."""
 
     weight: Tensor
     """[V, H]"""
     bias: Tensor | None
     """[V]"""
     scale: float = 1.0
+    cap: float | None = None
+    """The soft cap of the logits (Gemma 2). Without one, `logits = z`."""
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The logits [..., V] of `hidden` [..., H], as a reference for tests of the fused path."""
-        return self.scale * nn.functional.linear(hidden, self.weight, self.bias)
+        """The logits [..., V] of `hidden` [..., H], with a soft cap in float32 or better."""
+        return self.capped(self.scale * nn.functional.linear(hidden, self.weight, self.bias))
+
+    def capped(self, scaled: Tensor) -> Tensor:
+        """The logits of `scaled` = z, in float32 or better if there is a cap. bfloat16 is coarse near a cap."""
+        if self.cap is None:
+            return scaled
+        return torch.tanh(scaled.to(torch.promote_types(scaled.dtype, torch.float32)) / self.cap) * self.cap
+
+    def change(self, logits: Tensor, step: Tensor) -> Tensor:
+        """The exact change of `logits` when z changes by `step`, without subtracting large numbers.
+
+        tanh(a + d) − tanh(a) = tanh(d) (1 − tanh(a) tanh(a + d)), which is solved for tanh(a + d) by addition.
+        """
+        if self.cap is None:
+            return step
+        before, turned = logits / self.cap, torch.tanh(step / self.cap)
+        return self.cap * turned * (1 - before.square()) / (1 + before * turned)
+
+    def slope(self, logits: Tensor) -> Tensor:
+        """The derivative of capped logits in z, at `logits`: 1 − (logit / cap)²."""
+        assert self.cap is not None
+        return 1 - (logits / self.cap).square()
 
 
 @dataclass(frozen=True)
@@ -59,7 +84,8 @@ class HeadPass:
 def head_of(model: Any) -> Head:
     """The head of a Hugging Face causal LM.
 
-    Raises ModelError if its output layer is not linear, or is quantised.
+    Raises ModelError if its output layer is not linear or is quantised, or if the model changes its logits in an
+    unknown way (`observe_logit_map`).
     """
     module = model.get_output_embeddings()
     if not isinstance(module, nn.Linear):
@@ -72,12 +98,13 @@ def head_of(model: Any) -> Head:
             f"The output layer of {type(model).__name__} is quantised. Headwater needs its weights to compute losses. "
             "Quantise the model without its output layer, which is the default of bitsandbytes."
         )
-    scale = getattr(model.config, "logit_scale", None)  # Cohere
-    scaling = getattr(model.config, "logits_scaling", None)  # Granite divides
-    factor = float(scale) if scale else 1.0 / float(scaling) if scaling else 1.0
+    to_logits = observe_logit_map(model)
     device = device_of(module)
-    bias = None if module.bias is None else fetched(module, "bias").to(device)
-    return Head(fetched(module, "weight").to(device), bias, factor)
+    bias = None if module.bias is None else fetched(module, "bias").to(device)[: to_logits.vocabulary]
+    if bias is not None and to_logits.input_scale != 1.0:
+        bias = bias / to_logits.input_scale
+    weight = fetched(module, "weight").to(device)[: to_logits.vocabulary]
+    return Head(weight, bias, to_logits.scale * to_logits.input_scale, to_logits.cap)
 
 
 @torch.no_grad()
@@ -101,8 +128,10 @@ def head_pass(hidden: Tensor, head: Head, targets: Tensor, *, uniforms: Tensor |
         if uniforms is not None:
             labels[part] = _sample(hidden[part], head, softmax, uniforms=uniforms[part])
         chosen = labels[part]
-        losses[part] = softmax.log_total[:, 0] - _logits_at(hidden[part], head, chosen[:, None])[:, 0]
-        softmax.mean_weight.sub_(head.weight[chosen])
+        at_labels = _logits_at(hidden[part], head, chosen[:, None])
+        losses[part] = softmax.log_total[:, 0] - at_labels[:, 0]
+        rows_of_labels = head.weight[chosen]
+        softmax.mean_weight.sub_(rows_of_labels if head.cap is None else rows_of_labels * head.slope(at_labels))
         gradient[part] = softmax.mean_weight.mul_(head.scale)
     return HeadPass(losses, gradient, labels)
 
@@ -114,7 +143,7 @@ class _Softmax:
     log_total: Tensor
     """[r, 1] log Σ exp(logits)."""
     mean_weight: Tensor
-    """[r, H] Σ_v p_v W_v."""
+    """[r, H] Σ_v p_v W_v. With a soft cap, each term has the slope of its logit as a factor."""
     block_logs: Tensor | None
     """[r, blocks] log Σ exp(logits) over each block of the vocabulary, in order. None unless labels are sampled."""
 
@@ -136,6 +165,10 @@ def _softmax(hidden: Tensor, head: Head, columns: int, *, buffer: Tensor, blocks
             logits += head.bias[start : start + columns]
         if head.scale != 1.0:
             logits *= head.scale
+        slope = None
+        if head.cap is not None:
+            logits = head.capped(logits)
+            slope = head.slope(logits)
         before, largest = largest, torch.maximum(largest, logits.amax(dim=1, keepdim=True))
         weights = logits.sub_(largest).exp_()
         shrink = torch.exp(before - largest)
@@ -146,6 +179,8 @@ def _softmax(hidden: Tensor, head: Head, columns: int, *, buffer: Tensor, blocks
         else:
             added = weights.sum(dim=1, keepdim=True, dtype=precise)
         total = total.mul_(shrink).add_(added)
+        if slope is not None:
+            weights = weights.mul_(slope).to(weight.dtype)
         mean.mul_(shrink).add_(torch.mm(weights, weight))
     return _Softmax(total.log().add_(largest), mean.div_(total), torch.cat(block_logs, 1) if blocks else None)
 
@@ -160,20 +195,28 @@ def _tile_shape(device: torch.device, vocabulary: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def head_curvature(hidden: Tensor, tangents: Sequence[Tensor], head: Head) -> list[Tensor]:
-    """The Hessian of the loss of `n` tokens in their hidden states, times each of `tangents` [n, H]: [n, H] each.
+    """The Fisher of the loss of `n` tokens in their hidden states, times each of `tangents` [n, H]: [n, H] each.
 
-    It is scale² Wᵀ (diag(p) − p pᵀ) W, and does not depend on the label. The probabilities are computed once for all
-    tangents.
+    It is scale² Wᵀ D (diag(p) − p pᵀ) D W, D the slopes of a soft cap. It does not depend on the label. Without a cap
+    it is the Hessian. The probabilities are computed once for all tangents.
     """
     chunk = max(32, CURVATURE_PER_CHUNK // len(head.weight))
     products = [torch.empty_like(tangent) for tangent in tangents]
     buffer = hidden.new_empty(min(chunk, len(hidden)), len(head.weight))
     for start in range(0, len(hidden), chunk):
         part = slice(start, min(start + chunk, len(hidden)))
-        probs = head.logits(hidden[part]).softmax(dim=1)
+        logits = head.logits(hidden[part])
+        probs, slope = logits.softmax(dim=1).to(hidden.dtype), None
+        if head.cap is not None:
+            slope = head.slope(logits).to(hidden.dtype)
         for tangent, product in zip(tangents, products, strict=True):
-            moved = torch.mm(tangent[part], head.weight.t(), out=buffer[: part.stop - part.start]).mul_(probs)
+            moved = torch.mm(tangent[part], head.weight.t(), out=buffer[: part.stop - part.start])
+            if slope is not None:
+                moved.mul_(slope)
+            moved.mul_(probs)
             moved.addcmul_(probs, moved.sum(dim=1, keepdim=True), value=-1)
+            if slope is not None:
+                moved.mul_(slope)
             torch.mm(moved, head.weight, out=product[part])
     return [product.mul_(head.scale**2) for product in products]
 
@@ -185,7 +228,7 @@ def _logits_at(hidden: Tensor, head: Head, tokens: Tensor) -> Tensor:
     logits = torch.bmm(hidden[:, None].to(precise), rows.mT)[:, 0]
     if head.bias is not None:
         logits += head.bias[tokens]
-    return logits.mul_(head.scale)
+    return head.capped(logits.mul_(head.scale))
 
 
 def _block_sums(weights: Tensor, precise: torch.dtype) -> Tensor:

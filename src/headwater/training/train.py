@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from headwater.corpus.batches import TokenSequence
 from headwater.errors import HeadwaterError
-from headwater.lm.head import head_of
 from headwater.lm.kernels import use_sdpa
+from headwater.lm.logit_map import LogitMap, observe_logit_map
 from headwater.training.recipe import Recipe
 
 REPORT_EVERY = 10
@@ -121,7 +122,8 @@ def train(
 
 def gradients_of(model: Any, sequences: Sequence[TokenSequence]) -> tuple[Tensor, ...]:
     """Gradients of the mean loss per token over the sequences, in the order of the model's parameters."""
-    return _loss_and_gradients(model, sequences, sum(int(one.targets.sum()) for one in sequences))[1]
+    targets = sum(int(one.targets.sum()) for one in sequences)
+    return _loss_and_gradients(model, sequences, targets=targets, to_logits=observe_logit_map(model))[1]
 
 
 def reporting(on_step: Callable[[int, int, float], None]) -> Callable[[TrainingStep], None]:
@@ -169,11 +171,15 @@ def _gradient_workers(count: int) -> Iterator[Gradients]:
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(count) as pool:
+            maps: dict[int, LogitMap] = {}
 
             def gradients(model: Any, batch: Sequence[TokenSequence]) -> tuple[float, list[Tensor]]:
                 targets = sum(int(one.targets.sum()) for one in batch)
                 halves = [half for half in (batch[::2], batch[1::2]) if half]
-                done = list(pool.map(lambda half: _loss_and_gradients(model, half, targets), halves))
+                if id(model) not in maps:
+                    maps[id(model)] = observe_logit_map(model)
+                one = partial(_loss_and_gradients, model, targets=targets, to_logits=maps[id(model)])
+                done = list(pool.map(one, halves))
                 total = [torch.stack(parts).sum(0) for parts in zip(*(found for _, found in done), strict=True)]
                 return sum(loss for loss, _ in done), total
 
@@ -183,7 +189,7 @@ def _gradient_workers(count: int) -> Iterator[Gradients]:
 
 
 def _loss_and_gradients(
-    model: Any, sequences: Sequence[TokenSequence], targets: int
+    model: Any, sequences: Sequence[TokenSequence], *, targets: int, to_logits: LogitMap
 ) -> tuple[float, tuple[Tensor, ...]]:
     """Summed loss divided by `targets`, and its gradients. Attention is causal, so right padding needs no mask."""
     width = max(len(one.input_ids) for one in sequences)
@@ -194,12 +200,8 @@ def _loss_and_gradients(
         counts[row, : len(one.input_ids)] = torch.from_numpy(one.targets)
     predicts = counts[:, 1:]
     hidden = model.base_model(ids[:, :-1], use_cache=False).last_hidden_state[predicts]
-    logits = model.get_output_embeddings()(hidden)
-    scale = head_of(model).scale
-    loss = (
-        torch.nn.functional.cross_entropy(
-            logits if scale == 1.0 else logits * scale, ids[:, 1:][predicts], reduction="sum"
-        )
-        / targets
-    )
+    if to_logits.input_scale != 1.0:
+        hidden = hidden * to_logits.input_scale
+    logits = to_logits(model.get_output_embeddings()(hidden))
+    loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:][predicts], reduction="sum") / targets
     return float(loss.detach()), torch.autograd.grad(loss, list(model.parameters()), allow_unused=False)

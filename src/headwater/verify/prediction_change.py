@@ -1,8 +1,8 @@
 """Change of the model's predictions between the fitted weights and moved weights.
 
 The changes are small differences of large losses, so losses are never subtracted. The logits change by
-`d = (h − h_s) Wᵀ`, and the rest follows from `d` and the fitted model's probabilities `p_s`. The only rounding error in
-float32 is that of the hidden states.
+`d = (h − h_s) Wᵀ` (and a soft cap changes `d` exactly), and the rest follows from `d` and the fitted model's
+probabilities `p_s`. The only rounding error in float32 is that of the hidden states.
 """
 
 from __future__ import annotations
@@ -83,8 +83,10 @@ def prediction_change(
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
         states, labels = reference.states[part], reference.labels[part, None]
-        fitted = head.logits(states).softmax(dim=1)
-        moved = (hidden[part] - states) @ head.weight.t() * head.scale
+        logits = head.logits(states)
+        fitted = logits.softmax(dim=1)
+        moved = head.change(logits, (hidden[part] - states) @ head.weight.t() * head.scale)
+        slope = None if head.cap is None else head.slope(logits + moved)
         mean = (fitted * moved).sum(dim=1, keepdim=True)
         losses[part] = mean[:, 0] - moved.gather(1, labels)[:, 0]
         moved -= mean
@@ -98,5 +100,7 @@ def prediction_change(
         by_divergence, by_loss = divergence_weights[part, None].to(hidden), loss_weights[part, None].to(hidden)
         seed = shift * (by_divergence + by_loss) + fitted * by_loss
         seed.scatter_add_(1, labels, -by_loss)
+        if slope is not None:
+            seed *= slope
         gradient[part] = seed @ head.weight * head.scale
     return PredictionChange(divergences, losses, gradient)
