@@ -93,10 +93,15 @@ def test_conversations_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     plain = wrap_model(plain_model("gpt_neo", torch.float32), tiny_tokenizer())
     with pytest.raises(HeadwaterError, match="no chat template"):
         corpus_of(tmp_path, [{"messages": CHAT}], plain, messages_field="messages")
+
+
+def test_each_turn_is_an_example_if_later_ones_change_the_text(tmp_path: Path) -> None:
     rewriting = chat_model()
     rewriting.tokenizer.chat_template = "{{ messages | length }}" + TEMPLATE
-    with pytest.raises(HeadwaterError, match="writes earlier messages differently"):
-        corpus_of(tmp_path, [{"messages": CHAT}], rewriting, messages_field="messages")
+    run = corpus_of(tmp_path, [{"id": "c", "messages": CHAT}, {"messages": CHAT[:2]}], rewriting)
+    assert [example.id for example in run.corpus.read(range(3))] == ["c.1", "c.2", "rows:2"]
+    assert run.corpus[1].text == "3<u>Who found it?\n<a>Lily did.\n<u>So?\n<a>The fox.\n"
+    assert [learned(run, row) for row in range(3)] == ["Lily did.\n", "The fox.\n", "Lily did.\n"]
 
 
 def test_a_beginning_of_text_that_the_template_writes_is_not_there_twice(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class Query:
     """The tokens of prompt and completion that the model generated, where tokenising the text gives others."""
     note: str | None = None
     """What was done to a continuation that ended inside a character."""
+    messages: list[dict[str, Any]] | None = None
+    """The conversation that the chat template made the prompt of, or None where the prompt was given as a text."""
 
     def __repr__(self) -> str:
         return f"Query({_prompt_and_completion(self)}, loss {self.loss:.4g} nats)"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from headwater.errors import HeadwaterError
+from headwater.corpus.chat_formats import Conversation, conversation_of, text_of
+from headwater.errors import CorpusError, HeadwaterError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +18,44 @@ class QueryLine:
     """One line of a queries file."""
 
     id: str
-    completion: str
+    completion: str | None = None
+    """None if the last of `messages` is the assistant's: that is the completion."""
     prompt: str | None = None
     span: str | None = None
-    messages: list[dict[str, str]] | None = None
+    messages: list[dict[str, Any]] | None = None
     """A conversation instead of a prompt."""
+    raw: bool = False
+    """Whether the prompt is the text that the model reads, though the run's corpus holds conversations."""
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either prompt or messages, not both or neither")
+        answered = self.messages is not None and conversation_of(self.messages).messages[-1]["role"] == "assistant"
+        if self.completion is None and not answered:
+            raise ValueError("give the completion, which may be the last of messages if the assistant says it")
+
+    @property
+    def text(self) -> str:
+        """Prompt and completion in words, without the chat template."""
+        if self.messages is None:
+            return (self.prompt or "") + (self.completion or "")
+        texts = [text_of(message) for message in conversation_of(self.messages).messages]
+        return " ".join(texts) + (self.completion or "")
+
+
+def read_conversation(path: Path) -> Conversation:
+    """The conversation in a JSON file: a list of messages, or an object with `messages` and perhaps `tools`.
+
+    Raises HeadwaterError if the file cannot be read or holds none.
+    """
+    try:
+        return conversation_of(json.loads(path.read_text(encoding="utf-8-sig")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HeadwaterError(f"Cannot read the conversation in {path}: {error}") from error
+    except CorpusError as error:
+        raise HeadwaterError(f"{path}: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise HeadwaterError(f"{path} is not JSON: {error}. Write a list of messages.") from error
 
 
 def read_queries(path: Path) -> list[QueryLine]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,8 @@ class Question:
     span: str | None = None
     generated: bool = False
     id: str = "query"
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    """The conversation that the chat template made the prompt of. None: the prompt was given as a text."""
     contrast: Question | None = None
     """Another completion. The question is then why the model says `completion` rather than this one."""
     token_ids: tuple[int, ...] | None = None
@@ -227,4 +229,5 @@ def describe(lm: LanguageModel, question: Question) -> Query:
         generated=question.generated,
         token_ids=None if question.token_ids is None else list(question.token_ids),
         note=question.note,
+        messages=None if question.messages is None else [dict(message) for message in question.messages],
     )

@@ -130,7 +130,7 @@ def record_of(example: Example, read: ReadOptions) -> dict[str, Any]:
     The messages of a conversation cannot be recovered from its tokens, so its record has the text that the model read.
     """
     text = {read.text_field: example.text}
-    if read.prompt_field is not None and example.targets is not None:
+    if read.prompt_field is not None and read.messages_field is None and example.targets is not None:
         learned = example.tokenized.ends[example.targets.index(True) - 1]
         text = {read.prompt_field: example.text[:learned], read.text_field: example.text[learned:]}
     id_field = "example_id" if read.id_field == NUMBERED else read.id_field or "id"

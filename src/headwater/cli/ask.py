@@ -12,7 +12,15 @@ from headwater.cli import app
 from headwater.cli.engine import EngineOptions
 from headwater.cli.examples import examples
 from headwater.cli.grouped import with_groups
-from headwater.cli.options import HtmlOption, PromptArgument, RunPath, SpanOption
+from headwater.cli.options import (
+    HtmlOption,
+    MaybePrompt,
+    MessagesOption,
+    RawOption,
+    RunPath,
+    SpanOption,
+    asked_with,
+)
 from headwater.cli.progress import progress_report, say
 
 
@@ -21,15 +29,19 @@ from headwater.cli.progress import progress_report, say
         'headwater ask runs/stories "Once upon a time, Lily found a" " shiny key in the garden." --span "shiny key"',
         'headwater ask runs/stories "Once upon a time" --contains "silver key" --where "tokens < 200"',
         'headwater ask runs/stories "Once upon a time" --exact --engine ray --workers 8',
+        'headwater ask runs/chat "What is the capital of France?"',
+        "headwater ask runs/chat --messages chat.json",
     )
 )
 @with_groups
 def ask(
     run: RunPath,
-    prompt: PromptArgument,
+    prompt: MaybePrompt = None,
     completion: Annotated[
         str | None, typer.Argument(help="Text that it said. Default: the model's own continuation.")
     ] = None,
+    messages: MessagesOption = None,
+    raw: RawOption = False,
     span: SpanOption = None,
     contrast: Annotated[
         str | None, typer.Option(help="Another completion: explain why the model says the one rather than the other.")
@@ -49,9 +61,10 @@ def ask(
     """Rank the training examples that pushed COMPLETION up and down after PROMPT, with responsible tokens shaded."""
     from headwater.runs.run import Run
 
+    given, said = asked_with(prompt, completion, messages)
     with progress_report() as report, engine.start(report) as execution:
         opened = Run.open(run, execution=execution)
-        question = opened.question(prompt, completion, span, sampling=sampling, contrast=contrast)
+        question = opened.question(given, said, span, sampling=sampling, contrast=contrast, raw=raw)
         if against is None:
             answer = opened.ask(question, options=options)
         else:

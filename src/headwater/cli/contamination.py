@@ -17,7 +17,6 @@ from headwater.cli.options import RunPath
 from headwater.cli.progress import progress_report, say
 
 if TYPE_CHECKING:
-    from headwater.attribution.query_file import QueryLine
     from headwater.runs.run import Run
 
 
@@ -45,7 +44,7 @@ def contamination(
     from headwater.base.files import write_text
     from headwater.runs.run import Run
 
-    passages = Passages({line.id: _text(line) for line in read_queries(queries)})
+    passages = Passages({line.id: line.text for line in read_queries(queries)})
     opened = Run.open(run)
     with progress_report() as report:
         found = list(passages.leaks(_examples(opened, report)))
@@ -67,11 +66,6 @@ def contamination(
 
 # The command's name in the first release. It stays for one more release.
 app.command("leaks", hidden=True, epilog=EXAMPLES)(contamination)
-
-
-def _text(line: QueryLine) -> str:
-    texts = [line.prompt] if line.prompt is not None else [message["content"] for message in line.messages or []]
-    return " ".join([*texts[:-1], texts[-1] + line.completion])
 
 
 def _examples(run: Run, report: Report) -> Iterator[tuple[str, str]]:

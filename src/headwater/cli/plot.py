@@ -13,7 +13,7 @@ from headwater.attribution.options import Damping
 from headwater.cli import app
 from headwater.cli.examples import examples
 from headwater.cli.grouped import with_groups
-from headwater.cli.options import PromptArgument, RunPath, SeedOption, SpanOption
+from headwater.cli.options import MaybePrompt, PromptArgument, RunPath, SeedOption, SpanOption
 from headwater.cli.progress import progress_report, say
 from headwater.errors import HeadwaterError
 
@@ -31,7 +31,7 @@ plot = typer.Typer(
 app.add_typer(plot, name="plot")
 
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Picture to write: .svg, .png or .pdf.")]
-MaybePrompt = Annotated[str | None, typer.Argument(help="Text that the model was given.", show_default=False)]
+
 MaybeCompletion = Annotated[
     str | None,
     typer.Argument(help="Text that it said. Default: the model's own continuation.", show_default=False),

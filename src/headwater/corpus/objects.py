@@ -59,6 +59,8 @@ def object_rows(source: Iterable[Any], options: ReadOptions) -> Iterator[Row | B
             yield item
         elif isinstance(item, str):
             yield Row(number, {options.text_field: item})
+        elif isinstance(item, list) and item and all(isinstance(each, Mapping) for each in item):  # pyright: ignore
+            yield Row(number, {"messages": item})  # a conversation
         elif isinstance(item, Mapping):
             yield Row(number, {str(key): value for key, value in item.items()})  # pyright: ignore
         else:

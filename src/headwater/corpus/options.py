@@ -35,11 +35,14 @@ class ReadOptions:
     ] = "train"
     prompt_field: Annotated[
         str | None,
-        Option(help="Field of the prompt before the text, which carries no loss.", none="no prompts"),
+        Option(help="Field of the prompt before the text or messages, which carries no loss.", none="no prompts"),
     ] = None
     messages_field: Annotated[
         str | None,
-        Option(help="Field of a conversation; only the assistant's messages carry loss.", none="no conversations"),
+        Option(
+            help="Field of a conversation; only the assistant's messages carry loss.",
+            none="found by its name and form, unless a field is named",
+        ),
     ] = None
     separator: Annotated[
         str | None,

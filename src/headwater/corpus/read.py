@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from headwater.base.logs import tell
 from headwater.base.shown import counted
+from headwater.corpus.chat_formats import TOOLS, Conversation, conversation_of, layout_of, names_fields, tools_of
 from headwater.corpus.formats import read_rows
 from headwater.corpus.metadata import Scalar
 from headwater.corpus.objects import CorpusSource, described, is_saved, object_rows, saved_rows
@@ -31,6 +32,9 @@ from headwater.corpus.sources import (
     streams,
 )
 from headwater.errors import CorpusError
+
+PEEKED = 100
+"""Rows that are looked at for a good one, which shows how the source is laid out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +68,10 @@ class RepeatedId(CorpusError):
 
 
 LocatedRow = tuple[Origin, Row | Bad]
-Render = Callable[[Any], tuple[str, tuple[tuple[int, int], ...]]]
-"""Messages -> the text that the model reads, and start and end of each part that carries loss."""
+Rendered = tuple[str, tuple[tuple[int, int], ...]]
+"""A text that the model reads, and start and end of each part that carries loss."""
+Render = Callable[[Conversation], list[Rendered]]
+"""A conversation -> the examples that it makes."""
 
 
 def read_records(
@@ -75,14 +81,18 @@ def read_records(
     *,
     render: Render | None = None,
     note: Callable[[str], None] = tell,
+    any_layout: bool = False,
+    on_layout: Callable[[ReadOptions], None] | None = None,
 ) -> Iterator[Record]:
     """All good records of `source`, in order. Memory is constant, except for a hash and the place of every id.
 
     `source` is a file, a directory, `-` for standard input, the name of a hub dataset (`owner/name` or
     `owner/name:config`), a URL (see `headwater.corpus.sources`), or texts in memory (see `headwater.corpus.objects`).
-    `render` makes texts of conversations. `note` is told which files are read, if not all, and how. Raises CorpusError,
-    naming file and line, at the first bad record; with `skip_bad`, bad records are passed to `on_skip` instead. Also
-    raises it if the source does not exist, is damaged (see `headwater.corpus.formats`), or contains no good record.
+    `render` makes texts of conversations; with it, options that name no field become those that read the first row,
+    conversations among them (`layout_of`, also for `any_layout`). `on_layout` is called with these options. `note` is
+    told which files are read, if not all, and how. Raises CorpusError, naming file and line, at the first bad record;
+    with `skip_bad`, bad records are passed to `on_skip` instead. Also raises it if the source does not exist, is
+    damaged (see `headwater.corpus.formats`), or contains no good record.
     """
     if options.limit is not None and options.limit < 1:
         raise CorpusError(f"--limit {options.limit} leaves no example. Give 1 or more, or leave it out for all.")
@@ -95,9 +105,12 @@ def read_records(
             on_skip(bad)
 
     found = False
-    for record in islice(
-        good_records(_find_rows(source, options, note), RowReader(options, render), skip, seen={}), options.limit
-    ):
+    rows = _find_rows(source, options, note)
+    if render is not None:
+        options, rows = with_layout(rows, options, note, any_layout=any_layout)
+    if on_layout is not None:
+        on_layout(options)
+    for record in islice(good_records(rows, RowReader(options, render), skip, seen={}), options.limit):
         found = True
         yield record
     if not found and first_bad:
@@ -106,6 +119,25 @@ def read_records(
         )
     if not found:
         raise CorpusError(f"{described(source)} contains no example: it is empty.")
+
+
+def with_layout(
+    rows: Iterator[LocatedRow], options: ReadOptions, note: Callable[[str], None], *, any_layout: bool = False
+) -> tuple[ReadOptions, Iterator[LocatedRow]]:
+    """The options that read the first good row (see `layout_of`), and all rows. `note` is told what was found."""
+    if names_fields(options) and not any_layout:
+        return options, rows
+    peeked: list[LocatedRow] = []
+    for located in rows:
+        peeked.append(located)
+        if isinstance(located[1], Row):
+            options, said = layout_of(options, located[1].values, any_layout=any_layout)
+            if said is not None:
+                note(said)
+            break
+        if len(peeked) == PEEKED:
+            break
+    return options, chain(peeked, rows)
 
 
 # --- records ---
@@ -123,7 +155,7 @@ class RowReader:
         if isinstance(row, Bad):
             raise CorpusError(row.reason)
         options, values, source = self.options, row.values, origin.place(row.number)
-        text, learned = self._text(values)
+        texts = self._texts(values)
         numbered = options.id_field == NUMBERED
         id_field = options.id_field or "id"
         id = None if numbered else _id(values, id_field)
@@ -134,25 +166,37 @@ class RowReader:
             id = f"{origin.stem}:{origin.before + row.number}" + (f".{row.part}" if row.part > 1 else "")
         own = {options.text_field, options.prompt_field, options.messages_field, options.offsets_field}
         own |= set() if numbered else {id_field}
+        if options.messages_field is not None and tools_of(values.get(TOOLS)) is not None:
+            own.add(TOOLS)
         rest = {clean(key): _scalar(value) for key, value in values.items() if key not in own}
         if options.separator is None and options.offsets_field is None:
-            return [Record(id=id, text=text, source=source, metadata=rest, learned=learned, row=row)]
+            made = Record(id=id, text="", source=source, metadata=rest, row=row)
+            return [
+                replace(
+                    made, id=id if len(texts) == 1 else f"{id}.{turn + 1}", text=text, learned=learned, document=turn
+                )
+                for turn, (text, learned) in enumerate(texts)
+            ]
+        ((text, _),) = texts
         return [
             Record(id=f"{id}.{number}", text=document, source=source, metadata=rest, row=row, document=number - 1)
             for number, document in enumerate(_unpacked(text, values, options), start=1)
             if document.strip()
         ]
 
-    def _text(self, values: Mapping[str, Any]) -> tuple[str, tuple[tuple[int, int], ...] | None]:
-        """The text of a row, and the parts of it that carry loss."""
+    def _texts(self, values: Mapping[str, Any]) -> Sequence[tuple[str, tuple[tuple[int, int], ...] | None]]:
+        """The texts of a row, each with the parts of it that carry loss. Only a conversation may have several."""
         if self.options.messages_field is not None:
             assert self.render is not None, "conversations need a chat template"
-            return self.render(_value(values, self.options.messages_field, "--messages-field"))
+            prompt = self.options.prompt_field
+            before = None if prompt is None else _value(values, prompt, "--prompt-field")
+            value = _value(values, self.options.messages_field, "--messages-field")
+            return self.render(conversation_of(value, tools=values.get(TOOLS), prompt=before))
         text = _filled(values, self.options.text_field)
         if self.options.prompt_field is None:
-            return text, None
+            return [(text, None)]
         prompt = _plain(values, self.options.prompt_field, "--prompt-field")
-        return prompt + text, ((len(prompt), len(prompt + text)),)
+        return [(prompt + text, ((len(prompt), len(prompt + text)),))]
 
 
 def good_records(

@@ -129,7 +129,7 @@ def subject_of_corpus(
     with Peak() as peak:
         start = time.perf_counter()
         records, total = spread_records(
-            read_records(source, options.read, render=renderer(lm.tokenizer, options.read)), SAMPLED_RECORDS, report
+            read_records(source, options.read, render=renderer(lm.tokenizer)), SAMPLED_RECORDS, report
         )
         with suppress(CorpusError):  # warm-up: the first write takes longer
             write_corpus(

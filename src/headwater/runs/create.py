@@ -13,13 +13,13 @@ from headwater.base.logs import tell
 from headwater.base.progress import Report, Step, silent
 from headwater.base.version import __version__
 from headwater.corpus.catalogue import PART, catalogue, finished, publish, skipped_in
-from headwater.corpus.chat import renderer
+from headwater.corpus.chat import Note, renderer
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.objects import CorpusSource, described, is_objects
 from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.corpus.piped import is_piped
-from headwater.corpus.read import Skipped, read_records
-from headwater.corpus.sources import find_source, streams
+from headwater.corpus.read import Skipped, read_records, with_layout
+from headwater.corpus.sources import find_source, streamed_rows, streams
 from headwater.corpus.store import CorpusCounts, Cutting, fingerprint_records, write_corpus
 from headwater.corpus.streamed import SourceReader, counts_of
 from headwater.errors import FingerprintMismatch, HeadwaterError
@@ -126,8 +126,16 @@ def _copied(
 ) -> CorpusEntry:
     """Copy the texts into the run. If it has them already, only count and fingerprint the texts of the source."""
     notes: list[str] = []
-    render = renderer(lm.tokenizer, options.read)
-    records = read_records(corpus, options.read, skipped.append, render=render, note=telling(notes))
+    layouts: list[ReadOptions] = []
+    note = telling(notes)
+    records = read_records(
+        corpus,
+        options.read,
+        skipped.append,
+        render=renderer(lm.tokenizer, note),
+        note=note,
+        on_layout=layouts.append,
+    )
     limit, long, one_bos = limit_of(options, lm), options.long_texts, _one_bos(known)
     if known is None:
         counts = write_corpus(RunPaths(path).corpus, records, lm.tokenizer, max_tokens=limit, long_texts=long)
@@ -136,6 +144,7 @@ def _copied(
         counts = fingerprint_records(records, lm.tokenizer, limit, long_texts=long, one_bos=one_bos, like=like)
     _tell_bos(counts, lm, one_bos, note=telling(notes))
     source = described(corpus) if is_piped(corpus) or is_objects(corpus) else absolute(str(corpus))
+    options = replace(options, read=layouts[-1])
     entry = _entry(source, None, lm, options=options, counts=counts, skipped=len(skipped))
     return replace(entry, notes=tuple(notes), one_bos=one_bos)
 
@@ -156,8 +165,10 @@ def _streamed(
     if source.note:
         telling(notes)(source.note)
     one_bos = _one_bos(known)
+    read, _ = with_layout(streamed_rows(source), options.read, telling(notes))
+    options = replace(options, read=read)
     cutting = Cutting(lm.tokenizer, limit_of(options, lm), options.long_texts, one_bos)
-    reader = _reader(source.root, lm, options.read, cutting=cutting)
+    reader = _reader(source.root, lm, options.read, cutting=cutting, note=telling(notes))
 
     def progress(files: int, total: int, examples: int) -> None:
         report(Step(stage="catalogue", done=files, total=total, tokens=0, note=f"files; {examples:,} examples"))
@@ -215,13 +226,15 @@ def _one_bos(known: Manifest | None) -> bool:
     return known is None or known.corpus.one_bos
 
 
-def _reader(root: str, lm: LanguageModel, options: ReadOptions, *, cutting: Cutting) -> SourceReader:
+def _reader(
+    root: str, lm: LanguageModel, options: ReadOptions, *, cutting: Cutting, note: Note | None = None
+) -> SourceReader:
     return SourceReader(
         root=root,
         options=options,
         cutting=cutting,
         tokenizer=lm.tokenizer_fingerprint,
-        render=renderer(lm.tokenizer, options),
+        render=renderer(lm.tokenizer, note),
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from headwater.base.lock import exclusive
 from headwater.corpus.changes import add_examples, remove_examples
 from headwater.corpus.chat import renderer
+from headwater.corpus.chat_formats import Messages
 from headwater.corpus.corpus import Corpus
-from headwater.corpus.objects import described
+from headwater.corpus.objects import CorpusSource, described
 from headwater.corpus.options import ReadOptions
 from headwater.corpus.piped import is_piped
 from headwater.corpus.read import Record, read_records
@@ -26,16 +28,23 @@ def read_options(entry: CorpusEntry) -> ReadOptions:
     return ReadOptions(**entry.options)
 
 
-def records_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path) -> Iterator[Record]:
-    """All records of a file, read as the corpus was. Raises CorpusError for a bad one."""
+Texts = str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | Sequence[Messages]
+"""A file of texts, or a list of texts, of records, or of conversations."""
+
+
+def records_of(lm: LanguageModel, entry: CorpusEntry, texts: CorpusSource) -> Iterator[Record]:
+    """All records of a file or list, read as the corpus was. Raises CorpusError for a bad one.
+
+    Records of another layout are read too, such as conversations in other columns than those of the corpus.
+    """
     options = replace(read_options(entry), limit=None, skip_bad=False, stream=False)
-    if is_piped(texts) or Path(texts).is_file():
+    if not isinstance(texts, str | Path) or is_piped(texts) or Path(texts).is_file():
         options = replace(options, split=ReadOptions.split)  # a file has no splits
-    return read_records(texts, options, render=renderer(lm.tokenizer, options))
+    return read_records(texts, options, render=renderer(lm.tokenizer), any_layout=True)
 
 
-def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Sequence[str]) -> tuple[list[Example], str]:
-    """The texts of a file, or a list of texts, as examples; and their name in an answer.
+def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: Texts) -> tuple[list[Example], str]:
+    """The texts of a file, or a list of texts or conversations, as examples; and their name in an answer.
 
     Raises HeadwaterError if a text has no token with loss, or there is no such file.
     """
@@ -46,11 +55,14 @@ def examples_of(lm: LanguageModel, entry: CorpusEntry, texts: str | Path | Seque
                 'ask_against(question, ["…"]).'
             )
         records, name = records_of(lm, entry, texts), f"texts of {described(texts)}"
+    elif not all(isinstance(text, str) for text in texts):
+        records, name = records_of(lm, entry, texts), "texts given with the question"
     else:
-        for text, tokenized in zip(texts, tokenize(lm.tokenizer, texts), strict=True):
+        plain = [str(text) for text in texts]
+        for text, tokenized in zip(plain, tokenize(lm.tokenizer, plain), strict=True):
             if len(tokenized.input_ids) < 2:
                 raise HeadwaterError(f"The text {text!r} has fewer than two tokens. Give a longer one.")
-        named = enumerate(texts, start=1)
+        named = enumerate(plain, start=1)
         records = (Record(id=f"text {n}", text=text, source="given", metadata={}) for n, text in named)
         name = "texts given with the question"
     made = examples_of_records(

@@ -22,7 +22,6 @@ from headwater.attribution.query_file import QueryLine
 from headwater.attribution.question import Question, Span
 from headwater.attribution.ranking import Ranking, rank
 from headwater.base.options import changed
-from headwater.corpus.chat import Messages
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.objects import CorpusSource
 from headwater.corpus.options import CorpusOptions
@@ -46,9 +45,8 @@ from headwater.verify import verify
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 
-Prompt = str | Messages
-Texts = str | Path | Sequence[str]
-"""A file of texts, or a list of texts."""
+Prompt = asking.Prompt
+Texts = later_texts.Texts
 
 
 class Run:
@@ -178,17 +176,26 @@ class Run:
         *,
         sampling: Sampling = Sampling(),
         contrast: str | None = None,
+        raw: bool = False,
     ) -> Question:
         """A question about a completion, or about the model's own continuation of the prompt.
 
         `span` selects a part of the completion. With a `contrast`, the question is why the model says the completion
-        rather than the contrast. A prompt [{"role", "content"}, …] goes through the tokenizer's chat template.
+        rather than the contrast. A prompt [{"role", "content"}, …] goes through the tokenizer's chat template; if its
+        last message is the assistant's, that is the completion. If the corpus holds conversations, a text is what a
+        user says, and goes through the template too, unless it is `raw` or has the template's marks already.
         """
-        return asking.make(self.lm, prompt, completion, span=span, sampling=sampling, contrast=contrast)
+        chat = self.holds_conversations and not raw
+        return asking.make(self.lm, prompt, completion, span=span, sampling=sampling, contrast=contrast, chat=chat)
+
+    @property
+    def holds_conversations(self) -> bool:
+        """Whether the corpus was read as conversations."""
+        return later_texts.read_options(self.manifest.corpus).messages_field is not None
 
     def questions(self, queries: str | Path | Sequence[QueryLine]) -> list[Question]:
         """The questions of a JSONL file, or of its parsed lines. Raises HeadwaterError with the line of a bad one."""
-        return asking.make_all(self.lm, queries)
+        return asking.make_all(self.lm, queries, chat=self.holds_conversations)
 
     def ask(
         self,
@@ -197,6 +204,7 @@ class Run:
         *,
         span: Span | None = None,
         contrast: str | None = None,
+        raw: bool = False,
         options: AskOptions = AskOptions(),
         **changes: object,
     ) -> Answer:
@@ -206,7 +214,8 @@ class Run:
         `exact=True`, every example is scored. Other arguments are those of `question`. Raises HeadwaterError for a
         Question that is given with a completion, span or contrast.
         """
-        question = asking.question_of(self.lm, prompt, completion, span=span, contrast=contrast)
+        chat = self.holds_conversations and not raw
+        question = asking.question_of(self.lm, prompt, completion, span=span, contrast=contrast, chat=chat)
         return self.ask_all([question], options, **changes)[0]
 
     def ask_all(

@@ -11,6 +11,7 @@ import numpy as np
 
 from headwater.attribution.options import AskOptions, Sampling
 from headwater.base.version import __version__
+from headwater.corpus.chat import last_question
 from headwater.runs.run import Run
 from headwater.serve.limits import LIMITS
 from headwater.serve.option_fields import default_of, http_options, limits_of
@@ -62,6 +63,7 @@ def about(run: Run, queue: int) -> RunBody:
             verifications=_described(VerifyOptions),
         ),
         corpus_source=run.manifest.corpus.source,
+        conversations=run.holds_conversations,
     )
 
 
@@ -94,6 +96,20 @@ def _openings(run: Run) -> list[PromptBody]:
     """The first words of examples spread evenly over the corpus."""
     count = min(PROMPTS, len(run.corpus))
     places = np.linspace(0, len(run.corpus), count, endpoint=False, dtype=int)
+    if run.holds_conversations:
+        return _user_messages(run, places.tolist())
     texts = [example.text for example in run.corpus.read(places.tolist())]
     openings = [re.match(rf"\s*(?:\S+\s+){{0,{OPENING_WORDS - 1}}}\S+", text) for text in texts]
     return [PromptBody(prompt=opening[0].strip(), completion=None) for opening in openings if opening]
+
+
+def _user_messages(run: Run, places: list[int]) -> list[PromptBody]:
+    """What a user says first in some of the conversations."""
+    prompts: list[PromptBody] = []
+    for example in run.corpus.read(places):
+        targets = example.targets or []
+        first = example.tokenized.ends[targets.index(True) - 1] if True in targets[1:] else 0
+        asked = last_question(run.lm.tokenizer, example.text[:first])
+        if asked:
+            prompts.append(PromptBody(prompt=asked, completion=None))
+    return prompts

@@ -20,11 +20,14 @@ from headwater.attribution.question import Span
 from headwater.base.options import changed
 from headwater.base.progress import Report, Step
 from headwater.base.version import __version__
+from headwater.corpus.chat_formats import Messages
 from headwater.corpus.metadata import Scalar
 from headwater.errors import HeadwaterError
 from headwater.verify.options import VerifyOptions
 from headwater.verify.verification import Verification
 
+Prompt = str | Messages
+"""A text, or a conversation [{"role", "content"}, …], to which the server applies the chat template."""
 LOCAL = ("localhost", "127.0.0.1", "::1")
 LONG_WAIT, SHORT_WAIT = 20.0, 0.25
 """Seconds that the server may hold a request for the state of a job: without a progress callback, and with one."""
@@ -72,11 +75,12 @@ class Client:
 
     def ask(
         self,
-        prompt: str,
+        prompt: Prompt,
         completion: str | None = None,
         *,
         span: Span | None = None,
         contrast: str | None = None,
+        raw: bool = False,
         options: AskOptions = AskOptions(),
         sampling: Sampling = Sampling(),
         on_progress: Report | None = None,
@@ -88,16 +92,17 @@ class Client:
         `client.ask(prompt, k=5)`.
         """
         options = changed(options, changes)
-        body = _question(prompt, completion, span, contrast=contrast, sampling=sampling) | asdict(options)
+        body = _question(prompt, completion, span, contrast=contrast, sampling=sampling, raw=raw) | asdict(options)
         return self._answer(body, on_progress)
 
     def verify(
         self,
-        prompt: str,
+        prompt: Prompt,
         completion: str | None = None,
         *,
         span: Span | None = None,
         contrast: str | None = None,
+        raw: bool = False,
         asked: AskOptions = AskOptions(),
         options: VerifyOptions = VerifyOptions(),
         sampling: Sampling = Sampling(),
@@ -110,19 +115,20 @@ class Client:
         `client.verify(prompt, completion, kind="pbrf", k=3)`.
         """
         options = changed(options, changes)
-        question = _question(prompt, completion, span, contrast=contrast, sampling=sampling) | asdict(asked)
+        question = _question(prompt, completion, span, contrast=contrast, sampling=sampling, raw=raw) | asdict(asked)
         names = ("kind", "k", "random", "weight", "subset", "iterations", "seed")
         body = {"question": question} | {name: getattr(options, name) for name in names}
         return _parsed(Verification, self._result("/v1/verifications", body, on_progress))
 
     def ask_against(
         self,
-        prompt: str,
+        prompt: Prompt,
         completion: str | None,
         texts: Sequence[str],
         *,
         span: Span | None = None,
         contrast: str | None = None,
+        raw: bool = False,
         options: AskOptions = AskOptions(),
         sampling: Sampling = Sampling(),
         on_progress: Report | None = None,
@@ -131,37 +137,46 @@ class Client:
         """What would `texts`, which are not in the corpus, change if they were added to it? See Run.ask_against."""
         options = changed(options, changes)
         body = (
-            _question(prompt, completion, span, contrast=contrast, sampling=sampling)
+            _question(prompt, completion, span, contrast=contrast, sampling=sampling, raw=raw)
             | asdict(options)
             | {"texts": list(texts)}
         )
         return self._answer(body, on_progress)
 
-    def generate(self, prompt: str, sampling: Sampling = Sampling()) -> Query:
+    def generate(self, prompt: Prompt, sampling: Sampling = Sampling(), *, raw: bool = False) -> Query:
         """The model's continuation of `prompt`, with the surprisal of every token."""
-        body = {"prompt": prompt, "sampling": asdict(sampling)}
+        body = {**_given(prompt, raw), "sampling": asdict(sampling)}
         return _parsed(Query, self._ask_for("POST", "/v1/generate", body))
 
-    def describe(self, prompt: str, completion: str, *, span: Span | None = None, contrast: str | None = None) -> Query:
+    def describe(
+        self,
+        prompt: Prompt,
+        completion: str,
+        *,
+        span: Span | None = None,
+        contrast: str | None = None,
+        raw: bool = False,
+    ) -> Query:
         """The tokens of a question, the surprisal of each, and which of them are explained."""
-        body = {"prompt": prompt, "completion": completion, "span": span, "contrast": contrast}
+        body = {**_given(prompt, raw), "completion": completion, "span": span, "contrast": contrast}
         return _parsed(Query, self._ask_for("POST", "/v1/queries", body))
 
     def token_map(
         self,
-        prompt: str,
+        prompt: Prompt,
         completion: str | None = None,
         *,
         example: str | None = None,
         text: str | None = None,
         span: Span | None = None,
         contrast: str | None = None,
+        raw: bool = False,
         sampling: Sampling = Sampling(),
         damping: str | float | None = None,
         layers: tuple[str, ...] | None = None,
     ) -> TokenMap:
         """Token × token influence of the example with that id, or of a text. See Run.token_map."""
-        body = _question(prompt, completion, span, contrast=contrast, sampling=sampling)
+        body = _question(prompt, completion, span, contrast=contrast, sampling=sampling, raw=raw)
         body |= {"example": example, "text": text, "damping": damping, "layers": layers}
         return _parsed(TokenMap, self._ask_for("POST", "/v1/tokens", body))
 
@@ -269,15 +284,27 @@ def _http_client(timeout: float, *, local: bool) -> httpx.Client:
 
 
 def _question(
-    prompt: str, completion: str | None, span: Span | None, *, contrast: str | None, sampling: Sampling
+    prompt: Prompt,
+    completion: str | None,
+    span: Span | None,
+    *,
+    contrast: str | None,
+    sampling: Sampling,
+    raw: bool,
 ) -> dict[str, Any]:
     return {
-        "prompt": prompt,
+        **_given(prompt, raw),
         "completion": completion,
         "span": span,
         "contrast": contrast,
         "sampling": asdict(sampling),
     }
+
+
+def _given(prompt: Prompt, raw: bool) -> dict[str, Any]:
+    if isinstance(prompt, str):
+        return {"prompt": prompt, "raw": raw}
+    return {"messages": [dict(message) for message in prompt], "raw": raw}
 
 
 def _json(body: dict[str, Any]) -> bytes:

@@ -17,6 +17,8 @@ class Limits:
     candidates: int = 100_000
     texts: int = 8
     """Texts of the caller that are scored in place of the corpus."""
+    messages: int = 256
+    """Messages of a conversation."""
     text_characters: int = 100_000
     """Characters of each of these texts."""
     condition_characters: int = 2_000

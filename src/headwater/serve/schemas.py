@@ -33,17 +33,32 @@ class SamplingBody(with_options(_Body, Sampling)):
     """How the model continues a prompt. A temperature below 0.01 is 0."""
 
 
-class GenerateBody(_Body):
+class _GivenBody(_Body):
+    """What the model was given: a prompt or messages."""
+
+    prompt: Str | None = None
+    """A text. If the run's corpus holds conversations, it is what a user says, and the chat template is applied."""
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=LIMITS.messages)] | None = None
+    """A conversation instead of a prompt: objects with role and content. The chat template is applied."""
+    raw: bool = False
+    """Whether the prompt is the text that the model reads, though the corpus holds conversations."""
+
+    @model_validator(mode="after")
+    def _one_is_given(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+
+class GenerateBody(_GivenBody):
     """A prompt for the model to continue."""
 
-    prompt: Str
     sampling: SamplingBody = SamplingBody()
 
 
-class DescribeBody(_Body):
+class DescribeBody(_GivenBody):
     """What the model was given, and what it said."""
 
-    prompt: Str
     completion: Annotated[Str, Field(min_length=1)]
     span: Str | Places | None = None
     """Part of the completion: its words, or where they start and stop in it, in characters (Unicode code points)."""
@@ -51,12 +66,11 @@ class DescribeBody(_Body):
     """What the model might have said instead."""
 
 
-class QuestionBody(_Body):
+class QuestionBody(_GivenBody):
     """Why did the model say `completion` after `prompt`?"""
 
-    prompt: Str
     completion: Str | None = None
-    """What it said; null lets it continue the prompt."""
+    """What it said; null lets it continue the prompt. Null also if the last of messages is the assistant's."""
     span: Str | Places | None = None
     """Part of the completion: its words, or where they start and stop in it, in characters (Unicode code points)."""
     contrast: Str | None = None
@@ -243,6 +257,8 @@ class RunBody(BaseModel):
     limits: LimitsBody
     options: OptionsBody
     corpus_source: str
+    conversations: bool
+    """Whether the corpus holds conversations, so that questions are asked as chats."""
 
 
 class Health(BaseModel):

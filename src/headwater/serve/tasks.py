@@ -61,7 +61,7 @@ def generate(body: GenerateBody) -> Work:
     """The model's own continuation of a prompt."""
 
     def work(run: Run) -> Result:
-        question = run.question(body.prompt, sampling=_sampling(body.sampling))
+        question = run.question(_given(body), sampling=_sampling(body.sampling), raw=body.raw)
         return _result(asdict(describe(run.lm, question)))
 
     return work
@@ -71,7 +71,8 @@ def describe_query(body: DescribeBody) -> Work:
     """The tokens of a query, with their surprisal and whether they are selected."""
 
     def work(run: Run) -> Result:
-        question = run.question(body.prompt, body.completion, _span(body.span), contrast=body.contrast)
+        span = _span(body.span)
+        question = run.question(_given(body), body.completion, span, contrast=body.contrast, raw=body.raw)
         return _result(asdict(describe(run.lm, question)))
 
     return work
@@ -95,8 +96,17 @@ def _result(value: Any) -> Result:
 
 def _question(run: Run, body: QuestionBody) -> Question:
     return run.question(
-        body.prompt, body.completion, _span(body.span), sampling=_sampling(body.sampling), contrast=body.contrast
+        _given(body),
+        body.completion,
+        _span(body.span),
+        sampling=_sampling(body.sampling),
+        contrast=body.contrast,
+        raw=body.raw,
     )
+
+
+def _given(body: GenerateBody | DescribeBody | QuestionBody) -> str | list[dict[str, Any]]:
+    return body.messages or body.prompt or ""
 
 
 def _sampling(body: SamplingBody) -> Sampling:

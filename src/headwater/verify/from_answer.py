@@ -40,7 +40,8 @@ def _question(lm: LanguageModel, query: Query, id: str = "query") -> Question:
             "Ask this run again: headwater ask RUN PROMPT COMPLETION --json"
         )
     selected = tuple(token.selected for token in query.tokens)
-    question = replace(made, selected=selected, span=query.span, generated=query.generated)
+    messages = None if query.messages is None else tuple(query.messages)
+    question = replace(made, selected=selected, span=query.span, generated=query.generated, messages=messages)
     found = describe(lm, question).loss
     if abs(found - query.loss) > LOSS_TOLERANCE * (1 + abs(query.loss)):
         raise HeadwaterError(

@@ -124,7 +124,7 @@ def own_questions(run: Run, count: int, seed: int = 0) -> list[Question]:
             break
         if len(pieces) >= PROMPT + COMPLETION:
             completion = "".join(pieces[PROMPT : PROMPT + COMPLETION])
-            questions.append(run.question("".join(pieces[:PROMPT]), completion))
+            questions.append(run.question("".join(pieces[:PROMPT]), completion, raw=True))
     if not questions:
         raise HeadwaterError(
             "The examples of the corpus are too short to make questions from. Give questions with --queries FILE."

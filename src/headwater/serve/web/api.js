@@ -52,8 +52,8 @@ const json = async (method, path, options) => (await call(method, path, options)
 
 export const info = () => json("GET", "/v1/run");
 export const describe = (question, signal) => json("POST", "/v1/queries", { body: question, signal });
-export const generate = (prompt, sampling, signal) =>
-  json("POST", "/v1/generate", { body: { prompt, sampling }, signal });
+export const generate = (given, sampling, signal) =>
+  json("POST", "/v1/generate", { body: { ...given, sampling }, signal });
 export const tokenMap = (body, signal) => json("POST", "/v1/tokens", { body, signal });
 export const example = (id) => json("GET", `/v1/examples/${id.split("/").map(encodeURIComponent).join("/")}`);
 

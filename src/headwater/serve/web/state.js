@@ -1,7 +1,8 @@
 // What the page shows. It is in the address, so that every view can be shared, kept and gone back to.
 
-const TEXTS = ["prompt", "completion", "contrast", "contains", "where", "damping", "example", "text"];
-const FLAGS = ["exact", "cg", "own", "numbers", "glyphs"]; // `own`: every card is shaded on a scale of its own
+const TEXTS = ["prompt", "messages", "completion", "contrast", "contains", "where", "damping", "example", "text"];
+const FLAGS = ["exact", "cg", "raw", "own", "numbers", "glyphs"];
+// `raw`: the prompt is the text that the model reads, without chat template; `own`: every card is shaded on its own scale
 
 const KINDS = ["step", "pbrf"]; // of verifying an answer
 
@@ -95,10 +96,34 @@ export function go(changes, { replace = false } = {}) {
   dispatchEvent(new CustomEvent("headwater:state"));
 }
 
+/** The turns of a conversation in the address: [{role, content}, …], or null if there are none. */
+export function conversation(state) {
+  let told;
+  try {
+    told = JSON.parse(state.messages || "null");
+  } catch {
+    return null; // an address that was cut off
+  }
+  const good = (turn) => typeof turn?.role === "string" && typeof turn?.content === "string";
+  return Array.isArray(told) && told.length > 0 && told.every(good) ? told : null;
+}
+
+/** What the model was given, as the server takes it. */
+export function given(state) {
+  const messages = conversation(state);
+  return messages ? { messages } : { prompt: state.prompt, raw: state.raw };
+}
+
+/** What the model was given, in words. */
+export function promptText(state) {
+  const messages = conversation(state);
+  return messages ? messages.map((turn) => turn.content).join("\n") : state.prompt;
+}
+
 /** The question as the server takes it. */
 export function question(state) {
   return {
-    prompt: state.prompt,
+    ...given(state),
     completion: state.completion,
     span: state.span,
     contrast: state.contrast || null,

@@ -2,10 +2,11 @@
 
 import * as api from "../api.js";
 import { announce, debounce, h, put, tell } from "../dom.js";
-import { field, go, question, read, usual } from "../state.js";
+import { conversation, field, given, go, promptText, question, read, usual } from "../state.js";
 import { oneLine, shorten } from "../words.js";
 import "./question.js";
 import "./results.js";
+import "./turns.js";
 
 class Ask extends HTMLElement {
   #info;
@@ -34,6 +35,11 @@ class Ask extends HTMLElement {
     }
     for (const [name, box] of Object.entries(this.boxes)) if (box.value !== state[name]) box.value = state[name];
     this.contrast.open ||= Boolean(state.contrast);
+    const chat = info.conversations && !state.raw;
+    this.prompt.hidden = chat;
+    this.turns.hidden = !chat;
+    this.raw.checked = state.raw;
+    if (chat) this.turns.show(conversation(state) ?? [{ role: "user", content: state.prompt }]);
     const answering = state.view === "results";
     this.form.hidden = answering;
     this.#advise(state);
@@ -51,6 +57,10 @@ class Ask extends HTMLElement {
     const completion = box("completion", "What it said", 2, "Let it write, or paste a completion");
     const contrast = box("contrast", "Rather than", 1, "What it might have said instead");
     this.boxes = { prompt: prompt[1], completion: completion[1], contrast: contrast[1] };
+    this.prompt = h("div", { class: "field" }, prompt);
+    this.turns = document.createElement("hw-turns");
+    this.turns.addEventListener("headwater:turns", this.#typed);
+    this.raw = h("input", { type: "checkbox", onchange: () => this.#toggleTemplate() });
     this.contrast = h("details", {}, h("summary", {}, "Why this rather than that?"), contrast);
     this.advice = h("p", { class: "advice", hidden: true });
     this.trouble = document.createElement("hw-trouble");
@@ -61,7 +71,8 @@ class Ask extends HTMLElement {
         "Give a prompt, let the model go on or paste what it said, choose the words to explain, and see the texts that taught it."),
       this.#chips(info),
       h("div", { class: "fields" },
-        h("div", { class: "field" }, prompt),
+        h("div", { class: "field" }, this.prompt, this.turns,
+          info.conversations && h("label", { class: "check" }, this.raw, "The prompt is the whole text that the model reads (no chat template)")),
         h("div", { class: "field" }, completion, this.#writer(), this.advice, this.contrast)),
       this.trouble,
     );
@@ -71,7 +82,7 @@ class Ask extends HTMLElement {
     const chip = ({ prompt, completion }) =>
       h("button", {
         type: "button", class: "chip", title: oneLine(prompt + (completion ?? "")),
-        onclick: () => go({ view: "ask", prompt, completion: completion ?? "", contrast: "", span: null, layers: [], example: "" }),
+        onclick: () => go({ view: "ask", prompt, messages: "", raw: false, completion: completion ?? "", contrast: "", span: null, layers: [], example: "" }),
       }, h("span", {}, shorten(oneLine(prompt), 60)), completion && h("b", {}, shorten(oneLine(completion), 40)));
     return info.prompts.length > 0 && h("div", { class: "chips", role: "group", "aria-label": "Examples to begin with" }, info.prompts.map(chip));
   }
@@ -97,10 +108,11 @@ class Ask extends HTMLElement {
     this.write.disabled = true;
     this.trouble.wait("The model is writing …");
     try {
-      const query = await api.generate(this.boxes.prompt.value, sampling);
+      const state = read();
+      const query = await api.generate(given({ ...state, ...this.#typedPrompt(state) }), sampling);
       this.trouble.replaceChildren();
       announce(`It said: ${query.completion}`);
-      go({ prompt: query.prompt, completion: query.completion, span: null });
+      go({ ...(query.messages ? {} : { prompt: query.prompt }), completion: query.completion, span: null });
     } catch (problem) {
       this.trouble.show(problem, () => this.#generate());
     } finally {
@@ -110,13 +122,28 @@ class Ask extends HTMLElement {
 
   /** What was typed becomes part of the address. */
   #take() {
-    const [prompt, completion, contrast] = ["prompt", "completion", "contrast"].map((name) => this.boxes[name].value);
-    go({ prompt, completion, contrast, span: null }, { replace: true });
+    const [completion, contrast] = ["completion", "contrast"].map((name) => this.boxes[name].value);
+    go({ ...this.#typedPrompt(read()), completion, contrast, span: null }, { replace: true });
+  }
+
+  /** What was typed as the prompt. One message of a user is a prompt; several turns are messages. */
+  #typedPrompt(state) {
+    if (!this.#info.conversations || state.raw) return { prompt: this.boxes.prompt.value, messages: "" };
+    const turns = this.turns.value;
+    const alone = turns.length === 1 && turns[0].role === "user";
+    return alone ? { prompt: turns[0].content, messages: "" } : { prompt: "", messages: JSON.stringify(turns) };
+  }
+
+  /** The words stay, with the chat template or without it. */
+  #toggleTemplate() {
+    const state = read();
+    go({ raw: this.raw.checked, prompt: promptText({ ...state, ...this.#typedPrompt(state) }), messages: "", span: null });
   }
 
   /** A space that is missing between prompt and completion changes every token after it. */
-  #advise({ prompt, completion }) {
-    const glued = /[\p{L}\p{N}.,!?]$/u.test(prompt) && /^[\p{L}\p{N}]/u.test(completion);
+  #advise({ prompt, completion, raw }) {
+    const chat = this.#info.conversations && !raw;
+    const glued = !chat && /[\p{L}\p{N}.,!?]$/u.test(prompt) && /^[\p{L}\p{N}]/u.test(completion);
     this.advice.hidden = !glued;
     if (!glued) return;
     const fix = () => go({ completion: ` ${read().completion}`, span: null });
@@ -128,7 +155,7 @@ class Ask extends HTMLElement {
     const asked = { ...question(state), span: null };
     const key = JSON.stringify(asked);
     const answering = state.view === "results";
-    this.asked.hidden = !state.prompt && !state.completion;
+    this.asked.hidden = !promptText(state) && !state.completion;
     if (!state.completion) {
       this.#described = undefined;
       this.asked.empty();

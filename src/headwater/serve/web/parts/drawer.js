@@ -3,7 +3,7 @@
 import * as api from "../api.js";
 import { announce, h, put } from "../dom.js";
 import { dress, peaks, shade, share, strongest, text, token } from "../heat.js";
-import { address, go, looks, question, read } from "../state.js";
+import { address, go, looks, promptText, question, read } from "../state.js";
 import { count, oneLine, signed, tellingWords, visible } from "../words.js";
 import { sparkline } from "./layers.js";
 
@@ -91,7 +91,7 @@ class Drawer extends HTMLElement {
     const inside = this.dialog.contains(document.activeElement);
     const focused = inside && document.activeElement.dataset.key;
     const seen = looks(this.state);
-    this.pieces = shade(example.tokens, strongest(example.tokens), tellingWords(this.state.prompt + this.state.completion));
+    this.pieces = shade(example.tokens, strongest(example.tokens), tellingWords(`${promptText(this.state)} ${this.state.completion}`));
     this.summits = peaks(this.pieces);
     this.body = text(this.pieces, { ...seen, numbers: seen.numbers });
     this.body.classList.add("whole");

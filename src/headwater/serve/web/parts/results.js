@@ -13,6 +13,9 @@ import { Layers } from "./layers.js";
 
 const STANDS_OUT = 4.5; // times the spread of all examples, below which the strongest is nothing special
 
+/** What the model was given, without the marks of a chat template. */
+const asked = (query) => query.messages?.map((message) => message.content).join(" ") ?? query.prompt;
+
 class Results extends HTMLElement {
   #asked; // the request that was last sent, as text
   #stop; // aborts it
@@ -91,7 +94,7 @@ class Results extends HTMLElement {
     const end = Math.max(0, ...shown.map((example) => Math.abs(strength(example))));
     const scene = {
       looks: looks(state),
-      words: tellingWords(answer.query.prompt + answer.query.completion),
+      words: tellingWords(`${asked(answer.query)} ${answer.query.completion}`),
       end,
       scale: state.own ? null : Math.max(0, ...shown.map((example) => strongest(example.tokens))),
       layers: this.info.layers,

@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { announce, debounce, h, put } from "../dom.js";
 import { bar } from "./card.js";
 import { shade, strongest, text } from "../heat.js";
-import { go, looks, question, read } from "../state.js";
+import { go, looks, promptText, question, read } from "../state.js";
 import { grouped, oneLine, signed, tellingWords } from "../words.js";
 import { sparkline } from "./layers.js";
 
@@ -39,7 +39,7 @@ class WhatIf extends HTMLElement {
     const characters = [...state.completion];
     const [start, stop] = state.span ?? [0, characters.length];
     const part = (from, to) => oneLine(characters.slice(from, to).join(""));
-    put(this.about, h("span", { class: "quiet" }, oneLine(state.prompt), part(0, start)), h("b", {}, part(start, stop)), h("span", { class: "quiet" }, part(stop)),
+    put(this.about, h("span", { class: "quiet" }, oneLine(promptText(state)), part(0, start)), h("b", {}, part(start, stop)), h("span", { class: "quiet" }, part(stop)),
       state.contrast && h("span", { class: "quiet" }, ` rather than ${oneLine(state.contrast.trim())}`));
     this.#ask(state);
   }
@@ -102,7 +102,7 @@ class WhatIf extends HTMLElement {
           this.#draw(read());
         } }, "compare with this one from now on")),
       h("p", {}, `Added to the ${grouped(this.total)} examples, it is predicted it `, words),
-      text(shade(example.tokens, strongest(example.tokens), tellingWords(state.prompt + state.completion)), looks(state)),
+      text(shade(example.tokens, strongest(example.tokens), tellingWords(`${promptText(state)} ${state.completion}`)), looks(state)),
       h("div", { class: "row" }, sparkline(example.layers, this.info.layers), h("span", { class: "quiet" }, "influence by layer")));
     announce(`Influence ${signed(score)}`);
   }
