@@ -41,6 +41,8 @@ def fit(
     from headwater.base.files import read_metadata
     from headwater.curvature.registry import kind_of
     from headwater.curvature.store import curvature_files, layers_of
+    from headwater.render.familiarity import usual, warning
+    from headwater.runs.info import read_familiarity
     from headwater.runs.run import Run
 
     kind_of(options.curvature)  # raises before the corpus is read, which can take long
@@ -56,6 +58,10 @@ def fit(
     tracked, size = layers_of(read_metadata(path)), sum(map(size_of, curvature_files(path)))
     parameters = sum(layer.parameters for layer in tracked)
     say(f"Fitted {options.curvature} over {len(tracked)} layers, {parameters:,} parameters ({path}, {in_bytes(size)}).")
+    if found := read_familiarity(opened.paths):
+        say(usual(found))
+        if problem := warning(found):
+            say(f"Warning: {problem}")
     say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')
 
 

@@ -80,6 +80,8 @@ def _corpus(corpus: CorpusInfo) -> list[str]:
 
 
 def _curvature(found: RunInfo) -> list[str]:
+    from headwater.render.familiarity import usual, warning
+
     made: CurvatureInfo | None = found.curvature
     unfinished = f"a fit was interrupted; resume it: headwater fit {found.path}"
     if made is None:
@@ -89,6 +91,8 @@ def _curvature(found: RunInfo) -> list[str]:
         f"fitted on {made.fit_examples:,} examples, {made.labels} labels, seed {made.seed}; damping {made.damping}",
         _shortened(made.layers),
     ]
+    if made.familiarity is not None:
+        lines += [text for text in (usual(made.familiarity), warning(made.familiarity)) if text]
     if not made.current:
         lines.append(f"fitted on another model or corpus; delete it and fit again: headwater fit {found.path}")
     return [*lines, unfinished] if found.fit_interrupted else lines

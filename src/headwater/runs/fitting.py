@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from headwater.base.files import read_metadata
+from headwater.base.files import read_metadata, write_text
 from headwater.base.lock import exclusive
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
@@ -13,6 +13,7 @@ from headwater.curvature.fit import chosen_examples, labels_of, settings_of, wri
 from headwater.curvature.options import FitOptions
 from headwater.curvature.store import curvature_files
 from headwater.curvature.workbench import Workbench
+from headwater.lm.familiarity import familiarity
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel
 from headwater.runs.manifest import Manifest
@@ -38,6 +39,7 @@ def fit_curvature(
         bench = Workbench(paths.curvature_folder, json.dumps(binding, sort_keys=True), execution.report)
         with exclusive(paths.folder):
             write_curvature(paths.curvature, options, sweep, bench=bench, binding=binding)
+            write_text(paths.familiarity, json.dumps(asdict(familiarity(lm, corpus.base.sequences()))))
     if options.damping == manifest.damping:
         return manifest
     changed = replace(manifest, damping=options.damping)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from headwater.attribution.index.settings import parse_settings
 from headwater.attribution.index.table import Table, open_table
@@ -17,6 +18,8 @@ from headwater.base.files import read_metadata
 from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.store import curvature_files
+from headwater.errors import HeadwaterError
+from headwater.lm.familiarity import Familiarity
 from headwater.runs.manifest import Manifest, read_manifest
 from headwater.runs.paths import RunPaths
 
@@ -74,6 +77,8 @@ class CurvatureInfo:
     bytes: int
     current: bool
     """Whether it was fitted on the run's model and corpus."""
+    familiarity: Familiarity | None = None
+    """How usual the corpus is to the model; None for a run fitted before this was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +166,16 @@ def describe_run(path: str | Path) -> RunInfo:
     )
 
 
+def read_familiarity(paths: RunPaths) -> Familiarity | None:
+    """How usual the corpus is to the model; None for a run that was fitted before this was measured."""
+    if not paths.familiarity.exists():
+        return None
+    try:
+        return TypeAdapter(Familiarity).validate_json(paths.familiarity.read_bytes())
+    except ValidationError:
+        raise HeadwaterError(f"{paths.familiarity} is damaged. Delete it: a run without it is complete.") from None
+
+
 def summary(path: Path) -> str:
     """The contents of the run at `path` in four lines."""
     found = describe_run(path)
@@ -217,6 +232,7 @@ def _curvature(folder: Path, manifest: Manifest) -> CurvatureInfo | None:
         damping=_damping(manifest, metadata),
         bytes=sum(map(size_of, curvature_files(path))),
         current=all(metadata.get(name) == fingerprint for name, fingerprint in manifest.binding().items()),
+        familiarity=read_familiarity(RunPaths(folder)),
     )
 
 

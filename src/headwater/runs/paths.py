@@ -34,6 +34,11 @@ class RunPaths:
         return self.curvature_folder / "curvature.safetensors"
 
     @property
+    def familiarity(self) -> Path:
+        """How usual the corpus is to the model, measured at the fit."""
+        return self.curvature_folder / "familiarity.json"
+
+    @property
     def index(self) -> Path:
         """Folder of the index's table, unless the manifest names another store."""
         return self.folder / "index"
