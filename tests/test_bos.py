@@ -120,7 +120,7 @@ def test_texts_with_their_own_bos_are_counted_and_told(lm: LanguageModel, tmp_pa
 
 
 def test_questions_have_one_bos_too(lm: LanguageModel) -> None:
-    prompts = ("Once upon", BOS + "Once upon")
+    prompts = ("Lily found", BOS + "Lily found")
     plain, written = (asking.make(lm, prompt, " a time") for prompt in prompts)
     assert written.tokenized.input_ids == plain.tokenized.input_ids
     assert written.selected == plain.selected

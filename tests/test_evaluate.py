@@ -354,7 +354,7 @@ def test_queries_are_read_line_by_line(tmp_path: Path) -> None:
         ('{"id": "a", "prompt": "x", "completion": "y"}\n' * 2, "the id 'a' occurs twice"),
         ("[1]", "line 1"),
         ("\n", "has no query"),
-        ("\udcff", "is not UTF-8 text"),
+        ("\udcff", "queries.jsonl:1: invalid UTF-8 (0xff)"),
     ],
 )
 def test_a_file_that_holds_no_queries_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_mistakes_end_in_one_clear_message(place: Path, tmp_path: Path) -> None:
         ((place, "--metric", "trace", "--method", "exact"), "Track fewer layers"),
         ((place, "--metric", "trace", "--method", "tracin"), "Name them with --checkpoints"),
         ((place, "--recipe", tmp_path / "none.json"), "none.json"),
-        ((place, "--queries", tmp_path / "none.jsonl"), "none.jsonl cannot be read"),
+        ((place, "--queries", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
         ((tmp_path / "run",), "Name a file with --queries"),
         ((tmp_path / "nowhere",), "not a Headwater run"),
     ):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 from typer.testing import CliRunner
 
 from headwater.attribution.index import search as search_module
+from headwater.attribution.index.columns import FIELD, OWN_COLUMNS, column_name, columns_for
 from headwater.attribution.index.index import Index
 from headwater.attribution.index.rescore import Budget, rescore
 from headwater.attribution.index.search import Candidates, SketchQuery, search
-from headwater.attribution.index.table import byte_rows, column_name
+from headwater.attribution.index.table import byte_rows
 from headwater.base.progress import Step
 from headwater.cli import app
 from headwater.corpus.options import CorpusOptions
@@ -164,7 +169,10 @@ def test_conditions_and_words_choose_among_the_examples(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"where": "colour = 'red'"}, "No field named colour.*Columns: id, text, location, kind, year, key_, tokens"),
+        (
+            {"where": "colour = 'red'"},
+            "No field named colour.*Columns: id, text, location, kind, year, key_ .*, tokens",
+        ),
         ({"where": "kind ="}, "cannot be used"),
         ({"contains": "…"}, "contains no word"),
         ({"k": 0}, "k must be a whole number of at least 1"),
@@ -402,6 +410,60 @@ def test_columns_of_the_corpus_never_hide_those_of_the_index() -> None:
     assert column_name("loss") == "loss_"
     assert column_name("a b.c") == "a_b_c"
     assert column_name("Tokens") == "Tokens_"
+
+
+SIMILAR = ["a b", "a_b", "a-b", "A_b", "Source", "source", "loss", "loss_", "_score", "naïve", "a.b", "", "_"]
+"""Fields that differ only in case or punctuation, or that are called as columns of the index."""
+
+
+@given(fields=st.lists(st.sampled_from(SIMILAR) | st.text("ab_ -.Aß", max_size=4), unique=True))
+def test_every_field_has_a_column_of_its_own(fields: list[str]) -> None:
+    columns = columns_for(dict.fromkeys(fields, pa.string()), OWN_COLUMNS)
+    names = [column.name for column in columns]
+    assert len({*names, *OWN_COLUMNS}) == len(names) + len(OWN_COLUMNS)
+    assert [column.metadata[FIELD].decode() for column in columns] == fields
+    for name, field in zip(names, fields, strict=True):
+        assert name == field or column_name(field) != field
+        assert re.fullmatch(r"\w+", name)
+
+
+def similar(place: Path, name: str, lm: Any, *, fields: Sequence[str], later: Sequence[str]) -> Run:
+    """A run of six examples with an index, to which an example with other fields was added."""
+    made = Run.create(place / name, lm, [story(k) | {field: f"{field}{k}" for field in fields} for k in range(6)])
+    made.fit()
+    made.build_index(bytes=128)
+    made.add(write(place / f"{name}.jsonl", [story(10) | {field: f"{field}10" for field in later}]))
+    made.build_index()
+    return made
+
+
+def test_fields_that_differ_only_in_case_or_punctuation_are_told_apart(run: Run, tmp_path: Path) -> None:
+    fields = ["a b", "a_b", "Source", "source", "loss"]
+    grown = similar(tmp_path, "new", run.lm, fields=fields, later=["a-b", "source", "A_B"])
+    columns = {"a_b": "a_b", "a_b_2": "a b", "Source": "Source", "source": "source", "loss_": "loss"}
+    found = {f"{column} = '{field}1'": "s1" for column, field in columns.items()}
+    found |= {"a_b_3 = 'a-b10'": "s10", "source = 'source10'": "s10", "A_B = 'A_B10'": "s10"}
+    for condition, id in found.items():
+        answer = grown.ask(*QUERY, where=condition)
+        assert {example.id for example in [*answer.proponents, *answer.opponents]} == {id}, condition
+    with pytest.raises(HeadwaterError, match=r"a_b_2 \(the field 'a b'\), a_b, Source, source, loss_ \(the field"):
+        grown.ask(*QUERY, where="nothing = 1")
+
+
+def test_tables_of_earlier_versions_keep_their_columns(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, fields with the same name in the table share a column."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(
+            "headwater.attribution.index.table.columns_for",
+            lambda types, _: [pa.field(name, pa.string()) for name in dict.fromkeys(map(column_name, types))],
+        )
+        old = similar(tmp_path, "old", run.lm, fields=["a b", "own"], later=[])
+    old.add(write(tmp_path / "more.jsonl", [story(40) | {"a_b": "late", "own": "too", "new field": "of its own"}]))
+    old.build_index()
+    for condition in ("a_b = 'late'", "a_b = 'a b3'", "own = 'too'", "new_field = 'of its own'"):
+        assert old.ask(*QUERY, where=condition).examples_searched == 1
 
 
 def test_low_rank_queries_answer_nearly_the_same(run: Run) -> None:

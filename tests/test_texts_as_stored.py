@@ -18,11 +18,14 @@ from datasets.data_files import DataFilesDict, get_data_patterns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.attribution.query_file import read_queries
+from headwater.corpus.changes import read_ids
 from headwater.corpus.objects import CorpusSource
 from headwater.corpus.options import CorpusOptions, ReadOptions
 from headwater.corpus.read import Record, read_records
 from headwater.corpus.splits import choose, splits_of
-from headwater.errors import CorpusError, FingerprintMismatch
+from headwater.errors import CorpusError, FingerprintMismatch, HeadwaterError
+from headwater.evaluate.queries import read_evaluation_queries
 from headwater.lm.load import LanguageModel, wrap_model
 from headwater.runs import later_texts
 from headwater.runs.info import describe_run
@@ -411,3 +414,32 @@ def test_a_run_remembers_which_files_of_a_folder_it_read(lm: LanguageModel, tmp_
         ).corpus.notes[0].replace(" --split all reads every file.", "")
         more = write(tmp_path / "more.jsonl", [{"text": "More of it."}])
         assert [record.id for record in later_texts.records_of(lm, run.manifest.corpus, more)] == ["more:1"]
+
+
+# --- small files: queries and ids ---
+
+QUERIES = '{"id": "q1", "prompt": "Once", "completion": " upon\u2028"}\r\n\r\n'
+QUERIES += '{"id": "q2", "prompt": "A", "completion": "b"}'
+
+
+def test_queries_and_ids_may_begin_with_a_byte_order_mark_or_come_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"\xef\xbb\xbf" + QUERIES.encode()
+    pipe(content, monkeypatch)
+    for lines in (read_queries(write(tmp_path / "q.jsonl", content)), read_queries(Path("-"))):
+        assert [(line.id, line.completion) for line in lines] == [("q1", " upon\u2028"), ("q2", "b")]
+    assert read_ids(write(tmp_path / "ids.txt", b"\xef\xbb\xbfa\r\n\n b\n")) == ["a", " b"]
+    told = read_evaluation_queries(tmp_path / "q.jsonl")
+    assert [query.id for query in told] == ["q1", "q2"]
+
+
+@pytest.mark.parametrize("read_file", [read_queries, read_evaluation_queries, read_ids])
+def test_what_is_wrong_with_a_small_file_is_said(read_file: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", QUERIES.encode("utf-16"))
+    with pytest.raises(HeadwaterError, match=r"q\.jsonl is UTF-16, and texts are read as UTF-8"):
+        read_file(path)
+    with pytest.raises(HeadwaterError, match=r"q\.jsonl:3: invalid UTF-8 \(0xff\) at byte 2 of the line"):
+        read_file(write(path, b"\n\n \xff"))
+    with pytest.raises(HeadwaterError, match=r"Cannot read the .*none\.jsonl: No such file"):
+        read_file(tmp_path / "none.jsonl")

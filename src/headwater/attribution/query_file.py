@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from headwater.corpus.chat_formats import Conversation, conversation_of, text_of
+from headwater.corpus.lines import read_lines
 from headwater.errors import CorpusError, HeadwaterError
 
 
@@ -59,11 +60,8 @@ def read_conversation(path: Path) -> Conversation:
 
 
 def read_queries(path: Path) -> list[QueryLine]:
-    """All queries of a file. Raises HeadwaterError with the file and line of the first bad one."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise HeadwaterError(f"Cannot read the queries in {path}: {error}") from error
+    """All queries of a file, or of standard input (`-`). Raises HeadwaterError with the place of the first bad one."""
+    lines = read_lines(path, "the queries")
     found: list[QueryLine] = []
     adapter = TypeAdapter(QueryLine)
     for number, line in enumerate(lines, start=1):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.corpus.corpus import Corpus
+from headwater.corpus.lines import read_lines
 from headwater.corpus.options import LongTexts
 from headwater.corpus.read import Record
 from headwater.corpus.store import Segment, same_examples, write_corpus
@@ -70,11 +71,7 @@ def remove_examples(corpus: Corpus, ids: Sequence[str]) -> Corpus:
 
 def read_ids(path: Path) -> list[str]:
     """The ids in a text file with one id on each line. Raises CorpusError if it has none, or cannot be read."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"Cannot read the ids in {path}: {error}") from error
-    ids = [line.rstrip("\r") for line in lines if line.strip()]
+    ids = [line for line in read_lines(path, "the ids") if line.strip()]
     if not ids:
         raise CorpusError(f"{path} contains no id. Write one id on each line.")
     return ids

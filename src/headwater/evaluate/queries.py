@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from headwater.corpus.lines import read_lines
 from headwater.errors import HeadwaterError
 
 
@@ -27,13 +28,7 @@ def read_evaluation_queries(path: Path) -> tuple[EvalQuery, ...]:
     """The queries of a file. Raises HeadwaterError, which names the place, for an invalid line or a repeated id."""
     one = TypeAdapter(EvalQuery)
     found: list[EvalQuery] = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines also splits inside some strings
-    except OSError as error:
-        raise HeadwaterError(f"--queries {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise HeadwaterError(f"--queries {path} is not UTF-8 text: {error}.") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, "the queries (--queries)"), start=1):
         if not line.strip():
             continue
         try:

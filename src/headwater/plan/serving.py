@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from headwater.attribution.ask import ask_index
 from headwater.attribution.context import AttributionContext
 from headwater.attribution.index.build import COARSE_BYTES, IndexWork, bring_up_to_date
+from headwater.attribution.index.columns import field_types
 from headwater.attribution.index.rescore import SCORED_TOGETHER
 from headwater.attribution.index.search import (
     MEMORY_SHARE,
@@ -27,7 +28,6 @@ from headwater.attribution.index.search import (
 from headwater.attribution.index.sketch import Sketch
 from headwater.attribution.index.table import (
     create_table,
-    metadata_types,
     open_table,
     table_rows,
     table_schema,
@@ -88,7 +88,7 @@ def probe_index(mini: Miniature, curvature: Curvature | TruncatedCurvature, sket
     )
     with Peak() as peak:
         start = time.perf_counter()
-        columns = seconds_of(lambda: metadata_types(mini.corpus, range(len(mini.corpus))))
+        columns = seconds_of(lambda: field_types(mini.corpus, range(len(mini.corpus))))
         bring_up_to_date(work)
         end = clock.begun["full-text index"]
         cost = mini.cost_of_sweep(clock, "index", start + columns, end=end)
@@ -101,7 +101,7 @@ def _probe_table(mini: Miniature, sketch: Sketch) -> tuple[float, float]:
     corpus = mini.subject.corpus
     count = max(1, min(len(corpus), mini.subject.examples, TABLE_ROWS, TABLE_BYTES // sketch.bytes))
     examples = list(corpus.read(evenly_spaced(count, len(corpus)).tolist()))
-    types = metadata_types(corpus, evenly_spaced(count, len(corpus)).tolist())
+    types = field_types(corpus, evenly_spaced(count, len(corpus)).tolist())
     coarse = min(COARSE_BYTES, sketch.bytes)
     folder = mini.folder / "table"
     table = create_table(str(folder), table_schema(types, coarse, sketch.bytes - coarse, binding="{}"))

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headwater.attribution.index.columns import field_types
 from headwater.attribution.index.sketch import Sketch
 from headwater.attribution.index.table import (
     Table,
     add_missing_columns,
     create_table,
-    metadata_types,
     open_table,
     table_rows,
     table_schema,
@@ -121,7 +121,7 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     is_new = table is None or stale
     if table is None or stale:
         coarse = min(COARSE_BYTES, work.sketch.bytes)
-        types = metadata_types(work.corpus, range(len(work.corpus)))
+        types = field_types(work.corpus, range(len(work.corpus)))
         texts = not work.corpus.streamed
         schema = table_schema(types, coarse, work.sketch.bytes - coarse, binding=work.binding, texts=texts)
         table = create_table(work.url, schema)
@@ -131,7 +131,7 @@ def bring_up_to_date(work: IndexWork) -> Changes:
     indexed = np.setdiff1d(indexed, surplus)
     missing = np.setdiff1d(work.corpus.keys, indexed)
     if len(missing) and not is_new:  # a new table has the columns of the whole corpus
-        add_missing_columns(table, metadata_types(work.corpus, work.corpus.positions_of(missing).tolist()))
+        add_missing_columns(table, field_types(work.corpus, work.corpus.positions_of(missing).tolist()))
     for key_range in work.corpus.key_ranges:
         _add_range(work, table, key_range, indexed=indexed)
     if len(missing) or len(surplus) or not table.has_words:

@@ -6,7 +6,6 @@ columns, `tokens`, `loss`, `self_influence`, the sketch (`scale`, `coarse` bytes
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,15 +18,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from headwater.corpus.corpus import Corpus
+from headwater.attribution.index.columns import OWN_COLUMNS, columns_for, filled, missing_fields, shown
 from headwater.corpus.store import Example
 from headwater.errors import HeadwaterError
 
 NAME = "examples"
-OWN_COLUMNS = (
-    *("key", "id", "text", "location", "tokens", "loss", "self_influence", "scale", "coarse", "fine", "check"),
-    *("_rowid", "_score", "_distance"),
-)
 ROWS_AT_A_TIME = 8192
 
 
@@ -117,8 +112,9 @@ class Table:
             return self._column(query.select(["key", "_score"] if contains is not None else ["key"]))
         except (ValueError, RuntimeError) as error:
             cause = re.sub(r"^(\w+ )*(input|error)[,:] ", "", str(error).split("\n")[0]).split(" Valid fields")[0]
+            columns = ", ".join(shown(self.lance.schema, self.columns))
             raise HeadwaterError(
-                f"The condition {where!r} cannot be used: {cause} Columns: {', '.join(self.columns)}. "
+                f"The condition {where!r} cannot be used: {cause} Columns: {columns}. "
                 "For example: --where \"tokens < 100 AND id LIKE 'story-%'\""
             ) from error
 
@@ -214,8 +210,8 @@ def _connect(url: str) -> Any:
     return lancedb.connect(url)
 
 
-def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, *, binding: str, texts: bool = True) -> Any:
-    """The schema of a table; `metadata` are the corpus's own columns with their Arrow types.
+def table_schema(types: Mapping[str, Any], coarse: int, fine: int, *, binding: str, texts: bool = True) -> Any:
+    """The schema of a table; `types` are the corpus's own fields with their Arrow types.
 
     The table of a streamed corpus has no `texts`.
     """
@@ -225,7 +221,7 @@ def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, *, binding
             ("id", pa.string()),
             *([("text", pa.large_string())] if texts else []),
             ("location", pa.string()),
-            *metadata.items(),
+            *columns_for(types, OWN_COLUMNS),
             ("tokens", pa.int32()),
             ("loss", pa.float32()),
             ("self_influence", pa.float32()),
@@ -236,52 +232,6 @@ def table_schema(metadata: Mapping[str, Any], coarse: int, fine: int, *, binding
         ],
         metadata={"headwater": binding},
     )
-
-
-def column_name(name: str) -> str:
-    """The column name of a corpus field: only letters, digits and underscores, and different from OWN_COLUMNS."""
-    plain = re.sub(r"\W", "_", name) or "_"
-    return f"{plain}_" if plain.lower() in OWN_COLUMNS else plain
-
-
-def metadata_types(corpus: Corpus, positions: Iterable[int]) -> dict[str, Any]:
-    """The corpus's own columns: name in the table -> Arrow type. Columns with values of several types are text."""
-    kinds: dict[str, set[str]] = {}
-    for name, found in corpus.kinds_of(positions).items():
-        kinds.setdefault(column_name(name), set()).update(found)
-    return {name: _arrow_type(found - {"NoneType"}) for name, found in kinds.items()}
-
-
-def _arrow_type(found: set[str]) -> Any:
-    if found == {"bool"}:
-        return pa.bool_()
-    if found == {"int"}:
-        return pa.int64()
-    if found and found <= {"int", "float"}:
-        return pa.float64()
-    return pa.string()
-
-
-def metadata_columns(schema: Any, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns `names` of `schema`, filled from the metadata of examples.
-
-    Raises HeadwaterError if a value does not fit the type of its column.
-    """
-    renamed = [{column_name(key): value for key, value in row.items()} for row in rows]
-    columns: dict[str, Any] = {}
-    for name in names:
-        column_type = schema.field(name).type
-        values = [row.get(name) for row in renamed]
-        if pa.types.is_string(column_type):
-            values = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-        try:
-            columns[name] = pa.array(values, column_type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise HeadwaterError(
-                f"The column {name!r} of the index holds {column_type} values, and an example has a value of another "
-                f"type: {error}. Change the value, or rename the field."
-            ) from error
-    return columns
 
 
 def table_rows(
@@ -313,12 +263,13 @@ def table_rows(
     if "check" in schema.names:  # tables of earlier versions have none
         columns["check"] = _checksums(keys, texts, numbers, codes=codes)
     own = [name for name in schema.names if name not in columns]
-    columns |= metadata_columns(schema, own, [example.metadata for example in examples])
+    columns |= filled(schema, own, [example.metadata for example in examples])
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def add_missing_columns(table: Table, types: Mapping[str, Any]) -> None:
-    """Add the columns of new examples to the table; earlier rows have null in them."""
-    missing = [pa.field(name, kind) for name, kind in types.items() if name not in table.lance.schema.names]
+    """Add columns for the fields of new examples to the table; earlier rows have null in them."""
+    schema = table.lance.schema
+    missing = columns_for(missing_fields(schema, types), [*OWN_COLUMNS, *schema.names])
     if missing:
         table.lance.add_columns(missing)
