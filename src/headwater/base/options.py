@@ -162,6 +162,22 @@ def changed(options: T, changes: Mapping[str, object]) -> T:
     return made  # pyright: ignore[reportUnknownVariableType]
 
 
+def changed_groups(changes: Mapping[str, object], *groups: Any) -> list[Any]:
+    """Each of several groups of options with those `changes` that are its fields, checked.
+
+    Raises HeadwaterError for a name that no group has, or a wrong value.
+    """
+    named = [[field.name for field in fields(group)] for group in groups]
+    everything = [name for names in named for name in names]
+    for name in changes.keys() - set(everything):
+        declared_here = {key: each for group in groups for key, each in options_of(type(group)).items()}
+        raise HeadwaterError(_unknown(name, everything, declared_here))
+    return [
+        changed(group, {name: value for name, value in changes.items() if name in names})
+        for group, names in zip(groups, named, strict=True)
+    ]
+
+
 def _unknown(name: str, known: list[str], options: Mapping[str, Declared]) -> str:
     near = [each.name for each in options.values() if name in each.option.also] or get_close_matches(name, known, n=1)
     meant = f"Did you mean {near[0]}? " if near else ""

@@ -36,22 +36,24 @@ def fit(
 ) -> None:
     """Fit an influence function: curvature of MODEL over CORPUS, kept in RUN.
 
-    Stop it at any time; the same command resumes.
+    Stop it at any time; the same command resumes. For an existing run, --model alone says where its model is now.
     """
     from headwater.base.files import read_metadata
     from headwater.curvature.registry import kind_of
     from headwater.curvature.store import curvature_files, layers_of
     from headwater.render.familiarity import usual, warning
+    from headwater.runs.create import keep_model
     from headwater.runs.info import read_familiarity
     from headwater.runs.run import Run
 
     kind_of(options.curvature)  # raises before the corpus is read, which can take long
-    exists = model is None and corpus is None and (run / "manifest.json").exists()
+    exists = corpus is None and (run / "manifest.json").exists()
     if not exists and (model is None or corpus is None):
         raise HeadwaterError("A new run needs both --model and --corpus.")
     with progress_report() as report, engine.start(report) as execution:
         if model is None or corpus is None:
-            opened = Run.open(run, execution=execution)
+            moved = None if model is None else keep_model(run, model, loading)
+            opened = Run.open(run, moved, execution=execution)
         else:
             opened = _create(run, model, corpus, loading=loading, reading=reading, execution=execution)
         path = opened.write_curvature(options)

@@ -235,7 +235,8 @@ class Cutting:
 
     def cut(self, records: Sequence[Record]) -> Iterator[CutRecord]:
         """Each record with its examples. The windows of a split text have the ids `id#0`, `id#1`, …"""
-        tokenized = tokenize(self.tokenizer, [record.text for record in records], one_bos=self.one_bos)
+        names = [record.source for record in records]
+        tokenized = tokenize(self.tokenizer, [record.text for record in records], names, one_bos=self.one_bos)
         bos = added_bos(self.tokenizer) if self.one_bos else None
         for record, each in zip(records, tokenized, strict=True):
             long = len(each.input_ids) > self.max_tokens

@@ -11,6 +11,8 @@ from headwater.errors import CorpusError
 
 INCOMPLETE = "\ufffd"
 """What tokenizers decode the first bytes of a character to."""
+ROWS = "headwater_embedding_rows"
+"""Attribute of a tokenizer: the rows of its model's embedding if it has more tokens than these, else None."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,25 @@ class Tokenized:
                 start = place
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], *, one_bos: bool = True) -> list[Tokenized]:
+def limit_tokens(tokenizer: Any, rows: int) -> None:
+    """Let `tokenize` refuse tokens that a model with an embedding of `rows` tokens cannot read."""
+    beyond = max(tokenizer.get_vocab().values(), default=0) >= rows
+    setattr(tokenizer, ROWS, rows if beyond else None)
+
+
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], names: Sequence[str] = (), *, one_bos: bool = True
+) -> list[Tokenized]:
     """Tokenise, with the special tokens that the tokenizer adds. An added beginning-of-text token covers no characters.
 
     With `one_bos`, a text that begins with the BOS word does not get a second BOS token: its one covers the word.
+    Raises CorpusError, with the name of the text in `names`, for a token that the model's embedding lacks.
     """
     encoded = tokenizer(list(texts), return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+    rows = getattr(tokenizer, ROWS, None)
+    if rows is not None:
+        for number, ids in enumerate(encoded["input_ids"]):
+            _check_rows(tokenizer, ids, rows, name=names[number] if names else "This text")
     bos = added_bos(tokenizer) if one_bos else None
     found: list[Tokenized] = []
     for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
@@ -87,6 +102,15 @@ def writes_bos(tokenized: Tokenized, bos: int | None) -> bool:
 def _repeats(ids: Sequence[int], bos: int) -> int:
     """How often `bos` follows itself at the beginning."""
     return next((number for number, id in enumerate(ids) if id != bos), len(ids)) - 1 if ids[:1] == [bos] else 0
+
+
+def _check_rows(tokenizer: Any, ids: Sequence[int], rows: int, *, name: str) -> None:
+    beyond = next((each for each in ids if each >= rows), None)
+    if beyond is not None:
+        raise CorpusError(
+            f"{name}: the token {tokenizer.decode([beyond])!r} has number {beyond:,}, and the model's embedding has "
+            f"{rows:,} tokens only. The tokenizer is not that of the model: give the right one by --tokenizer."
+        )
 
 
 def _ends(offsets: Sequence[tuple[int, int]], length: int) -> list[int]:

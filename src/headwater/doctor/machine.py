@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "evaluate": (("bm25s", "matplotlib"), "headwater evaluate: bm25, and a plot"),
     "ray": (("ray",), "--engine ray: work shared on a cluster"),
     "peft": (("peft",), "LoRA adapters"),
+    "gguf": (("gguf", "accelerate"), "GGUF files"),
     "large": (("accelerate", "bitsandbytes"), "--device-map, --dtype int8 and nf4"),
     "plots": (("matplotlib",), "headwater plot: pictures"),
 }

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
-from headwater.errors import ModelError, first_line
+from headwater.corpus.tokenize import limit_tokens
+from headwater.errors import ModelError
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
 from headwater.lm.options import Loading
-from headwater.lm.placement import each_weight, is_offloaded
+from headwater.lm.placement import check_for_adapter, each_weight, is_offloaded
+from headwater.lm.pretrained import locate, locate_tokenizer, read_model, read_tokenizer
 from headwater.lm.quantised import dequantised, is_quantised, keep_differentiable, quantisation
 
 
@@ -34,6 +34,8 @@ class LanguageModel:
     tokenizer: Any
     head: Head
     loading: Loading = Loading()
+    in_memory: bool = False
+    """Whether the model was given as an object, so that no name loads it again."""
 
     @property
     def body(self) -> Any:
@@ -69,6 +71,10 @@ class LanguageModel:
         if not quantised and torch.promote_types(self.model.dtype, torch.float32) == self.model.dtype:
             return self
         loading = self.loading if quantised else replace(self.loading, dtype="fp32")
+        if self.in_memory:
+            copied = deepcopy(self.model)
+            model = dequantised(copied) if quantised else copied.float()
+            return wrap_model(model, self.tokenizer, self.name, loading=loading, in_memory=True)
         lm = load_model(self.name, loading, device=None if loading.device_map else str(self.device))
         if not quantised:
             return lm
@@ -102,42 +108,22 @@ def max_positions(config: Any) -> int:
 def load_model(
     name: str, loading: Loading = Loading(), *, device: str | None = None, **changes: object
 ) -> LanguageModel:
-    """Load a model and its tokenizer from a hub name or a path, from safetensors only, and freeze it.
+    """Load a model and its tokenizer from a hub name or a path, and freeze it. No pickle is run.
 
-    A hub name may end in @revision. `name` may be a LoRA adapter (peft), which is loaded with its base model. A model
-    may be quantised already. GPT-Neo gets fused attention. `device` is by default the GPU, if there is one. `changes`
-    are fields of Loading: `load_model(name, dtype="bf16")`. Raises ModelError if the model cannot be loaded, has no
-    fast tokenizer, or computes its logits in a way that the fused head does not support.
+    A hub name may end in @revision. `name` may be a GGUF file, also `owner/name/FILE.gguf` on the hub, or a LoRA
+    adapter (peft), which is loaded with its base model. A model may be quantised already. GPT-Neo gets fused attention.
+    `device` is by default the GPU, if there is one. `changes` are fields of Loading: `load_model(name, dtype="bf16")`.
+    Raises ModelError if the model cannot be loaded, if its files lack a weight, if a weight is NaN or infinite, if it
+    has no fast tokenizer, or if it computes its logits in a way that the fused head does not support.
     """
     loading = replace(loading, **changes)  # pyright: ignore[reportArgumentType]
-    name = str(name)
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
-        raise ModelError(f"No model at {name}: the path does not exist.")
-    source, revision = str(Path(name).expanduser()), "main"
-    if not Path(source).exists():
-        source, _, revision = name.partition("@")
     placed = _placed(loading, device)
-    transformers_logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            _tokenizer_source(source), revision=revision or "main", trust_remote_code=loading.trust_remote_code
-        )
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=revision or "main",
-            dtype=torch.float32 if loading.dtype == "fp32" else torch.bfloat16,
-            use_safetensors=True,
-            trust_remote_code=loading.trust_remote_code,
-            **placed,
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"Cannot load the model {name!r}: {first_line(error)}. Give a folder written by save_pretrained "
-            "(config.json, model.safetensors, tokenizer.json) or the name of a public model on the hub."
-        ) from error
+    files = locate(str(name), loading)
+    tokenizer = read_tokenizer(locate_tokenizer(files, loading), trust_remote_code=loading.trust_remote_code)
+    model = read_model(files, loading, placed)
     if not (placed or is_quantised(model)):
         model = model.to(torch.device(device or _usual_device()))  # pyright: ignore[reportArgumentType]
-    return wrap_model(model, tokenizer, name, loading=loading)
+    return wrap_model(model, tokenizer, str(name), loading=loading)
 
 
 def _usual_device() -> str:
@@ -161,22 +147,9 @@ def _placed(loading: Loading, device: str | None) -> dict[str, Any]:
     return placed
 
 
-def _tokenizer_source(source: str) -> str:
-    """Where the tokenizer is: with the model, or with the base model of an adapter that has no tokenizer.
-
-    Raises ModelError if `source` is an adapter and peft is not installed.
-    """
-    folder = Path(source)
-    if not (folder / "adapter_config.json").exists():
-        return source
-    if find_spec("peft") is None:
-        raise ModelError(f"{source} is an adapter, which needs peft. Install it with: pip install 'headwater[peft]'")
-    if (folder / "tokenizer.json").exists():
-        return source
-    return str(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
-
-
-def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Loading | None = None) -> LanguageModel:
+def wrap_model(
+    model: Any, tokenizer: Any, name: str = "model", *, loading: Loading | None = None, in_memory: bool = False
+) -> LanguageModel:
     """A LanguageModel from a model and tokenizer in memory. It freezes the model and puts it in eval mode.
 
     Raises ModelError as `load_model` does. It also raises if a model without blocks should use gradient checkpointing,
@@ -187,12 +160,8 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Load
             f"The tokenizer of {name} is not a fast one, so its tokens cannot be located in the text. "
             "Save a fast tokenizer (tokenizer.json) with the model."
         )
-    if is_offloaded(model) and getattr(model, "peft_config", None):
-        # transformers 5.24 does not load the offloaded weights again: logits are NaN.
-        raise ModelError(
-            f"The base model of the adapter {name} does not fit on the devices (--device-map), and an adapter does not "
-            "work with offloaded weights. Load it in fewer bits (--dtype nf4), or merge the adapter into it."
-        )
+    if getattr(model, "peft_config", None):
+        check_for_adapter(model, name)
     model.requires_grad_(False)
     model.eval()
     use_sdpa(model)
@@ -205,4 +174,23 @@ def wrap_model(model: Any, tokenizer: Any, name: str = "model", *, loading: Load
         checkpoint_gradients(model)
         if not checkpoints_gradients(model):
             raise ModelError(f"{type(model).__name__} has no blocks that gradient checkpointing could run again.")
-    return LanguageModel(name=name, model=model, tokenizer=tokenizer, head=head_of(model), loading=loading)
+    _check_causal(model)
+    limit_tokens(tokenizer, len(model.get_input_embeddings().weight))
+    return LanguageModel(
+        name=name, model=model, tokenizer=tokenizer, head=head_of(model), loading=loading, in_memory=in_memory
+    )
+
+
+@torch.no_grad()
+def _check_causal(model: Any) -> None:
+    """Refuse models whose hidden state of a token depends on later tokens, such as BERT."""
+    if is_offloaded(model):  # a pass is expensive, and the models that are so large are causal
+        return
+    probe = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 0]], device=model.device)
+    one, other = model.base_model(probe, use_cache=False).last_hidden_state[:, :3].float()
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    if float((one - other).abs().max()) > tolerance * float(one.abs().max()):
+        raise ModelError(
+            f"{type(model).__name__} reads the tokens after the one that it predicts, so it is no causal language "
+            "model. Use one that is, such as GPT, Llama or Qwen."
+        )

@@ -33,3 +33,11 @@ class Loading:
         Option(help="Spread the model over all devices, as accelerate does.", none="one device"),
     ] = None
     trust_remote_code: TrustRemoteCode = False
+    tokenizer: Annotated[
+        str | None,
+        Option(help="Path or hub name of the tokenizer.", none="the tokenizer that comes with the model"),
+    ] = None
+    base: Annotated[
+        str | None,
+        Option(help="Path or hub name of the model under a LoRA adapter.", none="the one that the adapter names"),
+    ] = None

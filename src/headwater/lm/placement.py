@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from headwater.errors import ModelError
+
 
 def device_of(module: Any) -> torch.device:
     """The device that a module computes on. Its weight may be offloaded."""
@@ -19,6 +21,16 @@ def device_of(module: Any) -> torch.device:
 def is_offloaded(model: Any) -> bool:
     """Whether some weights are offloaded to memory or disk, and loaded when their layer runs."""
     return any(weight.is_meta for weight in model.parameters())
+
+
+def check_for_adapter(model: Any, name: str) -> None:
+    """Raises ModelError if the base model of the adapter `name` is offloaded."""
+    if is_offloaded(model):
+        # transformers 5.24 does not load the offloaded weights again: logits are NaN.
+        raise ModelError(
+            f"The base model of the adapter {name} does not fit on the devices (--device-map), and an adapter does not "
+            "work with offloaded weights. Load it in fewer bits (--dtype nf4), or merge the adapter into it."
+        )
 
 
 def fetched(module: Any, name: str) -> Tensor:

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from headwater.base.lock import abandon, exclusive
 from headwater.base.logs import tell
 from headwater.base.progress import Report, Step, silent
@@ -22,10 +24,15 @@ from headwater.corpus.read import Skipped, read_records, with_layout
 from headwater.corpus.sources import find_source, streamed_rows, streams
 from headwater.corpus.store import CorpusCounts, Cutting, fingerprint_records, write_corpus
 from headwater.corpus.streamed import SourceReader, counts_of
-from headwater.errors import FingerprintMismatch, HeadwaterError
-from headwater.lm.load import LanguageModel
-from headwater.runs.manifest import CorpusEntry, Manifest, ModelEntry, read_manifest, require_same
+from headwater.errors import FingerprintMismatch, HeadwaterError, ModelError
+from headwater.lm.in_memory import model_in_memory
+from headwater.lm.load import LanguageModel, load_model
+from headwater.lm.options import Loading
+from headwater.runs.manifest import CorpusEntry, Manifest, ModelEntry, loading_fields, read_manifest, require_same
 from headwater.runs.paths import RunPaths
+
+Model = str | Path | LanguageModel | PreTrainedModel | tuple[PreTrainedModel, PreTrainedTokenizerBase]
+"""A model: its name or path, loaded by Headwater or by transformers, alone or with its tokenizer."""
 
 
 def limit_of(options: CorpusOptions, lm: LanguageModel) -> int:
@@ -64,7 +71,11 @@ def make_corpus(
     if known is not None:
         _require_same_way(path, known, streamed)
     model = ModelEntry(
-        name=lm.name, fingerprint=lm.fingerprint, tokenizer=lm.tokenizer_fingerprint, **asdict(lm.loading)
+        name=lm.name,
+        fingerprint=lm.fingerprint,
+        tokenizer=lm.tokenizer_fingerprint,
+        in_memory=lm.in_memory,
+        **loading_fields(lm.loading),
     )
     with _tidied(path), exclusive(path):
         if not streamed or not isinstance(corpus, str | Path):
@@ -78,14 +89,59 @@ def make_corpus(
             except FingerprintMismatch:
                 shutil.rmtree(RunPaths(path).corpus_folder / PART, ignore_errors=True)
                 raise
-            # The manifest keeps the latest settings of loading the model.
-            running = replace(known.model, **asdict(lm.loading))
-            made = replace(known, corpus=entry if streamed else known.corpus, model=running)
+            made = replace(known, corpus=entry if streamed else known.corpus, model=_latest(known.model, lm))
         if (RunPaths(path).corpus_folder / PART).exists() and streamed:
             publish(RunPaths(path).corpus_folder)
         if made != known:
             made.write(path)
     return made
+
+
+def model_of(model: Model, loading: Loading) -> LanguageModel:
+    """The model of this name, or of this object. Raises ModelError if it cannot be loaded."""
+    if isinstance(model, LanguageModel):
+        return model
+    if not isinstance(model, str | Path):
+        return model_in_memory(model, loading)
+    there = {name: absolute(value) for name in ("tokenizer", "base") if (value := getattr(loading, name)) is not None}
+    return load_model(absolute(str(model)), replace(loading, **there))
+
+
+def model_of_run(path: Path, manifest: Manifest, model: Model | None = None) -> LanguageModel:
+    """The model of the run at `path`, loaded by its name unless it is given.
+
+    Raises ModelError if it cannot be loaded, or if the run was made of a model in memory and none is given.
+    """
+    entry = manifest.model
+    if model is not None:
+        return model_of(model, entry.loading if isinstance(model, str | Path) else Loading())
+    if entry.in_memory:
+        raise ModelError(
+            f"The run {path} was made of a model in memory ({entry.name}), which it does not keep. Pass it: "
+            f"Run.open({str(path)!r}, model=(model, tokenizer)). For the command line, save both by "
+            f"save_pretrained(FOLDER) and run: headwater fit {path} --model FOLDER"
+        )
+    return load_model(entry.name, entry.loading)
+
+
+def keep_model(path: Path, model: Model, loading: Loading) -> LanguageModel:
+    """Load the model of the run at `path` from another place, from which the run loads it from now on.
+
+    Raises FingerprintMismatch if it is another model.
+    """
+    lm, manifest = model_of(model, loading), read_manifest(path)
+    check_origin(path, manifest, lm)
+    with exclusive(path):
+        replace(manifest, model=replace(_latest(manifest.model, lm), name=lm.name)).write(path)
+    return lm
+
+
+def _latest(known: ModelEntry, lm: LanguageModel) -> ModelEntry:
+    """The entry of a run's model with the latest settings of loading it, and a name, if it has had none."""
+    if lm.in_memory:
+        return known
+    name = lm.name if known.in_memory else known.name
+    return replace(known, name=name, in_memory=False, **loading_fields(lm.loading))
 
 
 def require_same_origin(path: Path, manifest: Manifest, found: dict[str, str]) -> None:

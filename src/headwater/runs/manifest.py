@@ -25,7 +25,7 @@ class ModelEntry:
     """The model of a run, and how it is loaded."""
 
     name: str
-    """Hub name, or absolute path."""
+    """Hub name, or absolute path; of a model in memory, its class."""
     fingerprint: str
     tokenizer: str
     """Fingerprint of the tokenizer."""
@@ -34,10 +34,24 @@ class ModelEntry:
     """Number format that the model runs in."""
     gradient_checkpointing: bool = False
     device_map: DeviceMap | dict[str, int | str] | None = None
+    tokenizer_name: str | None = None
+    """Hub name or absolute path of a tokenizer that does not come with the model."""
+    base: str | None = None
+    """Hub name or absolute path of another base model than the one that an adapter names."""
+    in_memory: bool = False
+    """Whether the model was given as an object, so that no name loads it again."""
 
     @property
     def loading(self) -> Loading:
-        return Loading(**{name: getattr(self, name) for name in options_of(Loading)})
+        named = {name: getattr(self, name) for name in options_of(Loading) if name != "tokenizer"}
+        return Loading(**named, tokenizer=self.tokenizer_name)
+
+
+def loading_fields(loading: Loading) -> dict[str, Any]:
+    """The fields of a ModelEntry that say how the model is loaded."""
+    named = asdict(loading)
+    tokenizer = named.pop("tokenizer")
+    return {**named, "tokenizer_name": tokenizer}
 
 
 @dataclass(frozen=True, kw_only=True)

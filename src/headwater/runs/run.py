@@ -21,7 +21,7 @@ from headwater.attribution.options import AskOptions, RankOptions, Sampling, Sca
 from headwater.attribution.query_file import QueryLine
 from headwater.attribution.question import Question, Span
 from headwater.attribution.ranking import Ranking, rank
-from headwater.base.options import changed
+from headwater.base.options import changed, changed_groups
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.objects import CorpusSource
 from headwater.corpus.options import CorpusOptions
@@ -30,9 +30,10 @@ from headwater.corpus.store import Example
 from headwater.curvature.base import Curvature
 from headwater.curvature.options import FitOptions
 from headwater.curvature.refit import Refit
-from headwater.lm.load import LanguageModel, load_model
+from headwater.lm.load import LanguageModel
 from headwater.lm.options import Loading
 from headwater.runs import asking, create, fitting, indexing, info, later_texts
+from headwater.runs.create import Model
 from headwater.runs.hub import fetch_run
 from headwater.runs.manifest import Manifest, read_manifest
 from headwater.runs.opened import Opened
@@ -69,7 +70,7 @@ class Run:
     def create(
         cls,
         path: str | Path,
-        model: str | LanguageModel,
+        model: Model,
         corpus: CorpusSource,
         *,
         options: CorpusOptions = CorpusOptions(),
@@ -80,40 +81,42 @@ class Run:
     ) -> Run:
         """Read and tokenise `corpus` for `model` into a run directory. A streamed corpus is only catalogued.
 
-        `corpus` is a path, `-` for standard input, a dataset's name or a URL; or texts in memory, which are copied into
-        the run: a Dataset, IterableDataset or DatasetDict, a data frame, or an iterable of texts or of records
+        `model` is a name or path, a model of transformers, or (model, tokenizer); a model in memory is frozen. `corpus`
+        is a path, `-` for standard input, a dataset's name or a URL; or texts in memory, which are copied into the run:
+        a Dataset, IterableDataset or DatasetDict, a data frame, or an iterable of texts or of records
         [{"text": …}, …]. If the directory is a run of the same model and corpus, it is opened. `changes` are fields of
-        Loading: `Run.create(…, dtype="bf16")`. `skipped` collects the bad examples that `options.read.skip_bad` leaves
-        out; for a streamed corpus, the first of each file. Raises CorpusError, ModelError or FingerprintMismatch.
+        Loading, CorpusOptions and ReadOptions: `Run.create(…, dtype="bf16", text_field="story", max_tokens=128)`.
+        `skipped` collects the bad examples that `options.read.skip_bad` leaves out; for a streamed corpus, the first of
+        each file. Raises CorpusError, ModelError or FingerprintMismatch.
         """
-        loading = changed(loading, changes)
-        lm = model if isinstance(model, LanguageModel) else load_model(create.absolute(model), loading)
+        loading, read, options = changed_groups(changes, loading, options.read, options)
+        options = options if "read" in changes else replace(options, read=read)
+        lm = create.model_of(model, loading)
         manifest = create.make_corpus(
             Path(path), lm, corpus, options=options, skipped=[] if skipped is None else skipped, report=execution.report
         )
         return cls(Path(path), manifest, lm, execution=execution)
 
     @classmethod
-    def open(cls, path: str | Path, model: LanguageModel | None = None, *, execution: Execution = LOCAL) -> Run:
-        """Open a run and load its model, unless one is given.
+    def open(cls, path: str | Path, model: Model | None = None, *, execution: Execution = LOCAL) -> Run:
+        """Open a run and load its model. `model` is needed for a run of a model in memory: see `create`.
 
         Raises HeadwaterError if `path` is not a run, and FingerprintMismatch if the model, tokenizer or corpus differs
         from that of the run.
         """
         manifest = read_manifest(Path(path))
-        lm = model or load_model(manifest.model.name, manifest.model.loading)
+        lm = create.model_of_run(Path(path), manifest, model)
         create.check_origin(Path(path), manifest, lm)
         return cls(Path(path), manifest, lm, execution=execution)
 
     @classmethod
-    def from_hub(cls, name: str, path: str | Path, model: str | LanguageModel | None = None) -> Run:
+    def from_hub(cls, name: str, path: str | Path, model: Model | None = None) -> Run:
         """Download the run of the hub repository `name` into `path`, or the files that it lacks, and open it.
 
         `name` is owner/name, or owner/name@revision. `model` is needed if the model of the run is not on the hub.
         Raises HeadwaterError for an unknown run, and FingerprintMismatch for another model.
         """
-        entry = read_manifest(fetch_run(name, path)).model
-        return cls.open(path, load_model(model, entry.loading) if isinstance(model, str) else model)
+        return cls.open(fetch_run(name, path), model)
 
     def using(self, execution: Execution | None = None, **changes: Any) -> Run:
         """A view of this run with another engine, progress report or shard size. Both share everything loaded.

@@ -173,6 +173,11 @@ class _Source:
 
     @classmethod
     def of(cls, lm: LanguageModel) -> _Source:
+        if lm.in_memory:
+            raise HeadwaterError(
+                f"The workers of a cluster cannot load {lm.name}. Save it by save_pretrained(FOLDER), where every "
+                "machine finds it, and give FOLDER as the model."
+            )
         return cls(lm.name, lm.loading, lm.fingerprint)
 
     def load(self) -> LanguageModel:

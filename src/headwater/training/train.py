@@ -17,9 +17,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from headwater.corpus.batches import TokenSequence
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, ModelError
 from headwater.lm.kernels import use_sdpa
 from headwater.lm.logit_map import LogitMap, observe_logit_map
+from headwater.lm.options import Loading
+from headwater.lm.pretrained import locate, read_model
 from headwater.training.recipe import Recipe
 
 REPORT_EVERY = 10
@@ -59,8 +61,8 @@ def fresh_model(config: Any, recipe: Recipe) -> Any:
         model: Any = AutoModelForCausalLM.from_config(own, dtype=torch.float32)
     else:
         try:
-            model = AutoModelForCausalLM.from_pretrained(recipe.start, dtype=torch.float32, use_safetensors=True)
-        except (OSError, ValueError) as error:
+            model = read_model(locate(recipe.start, Loading()), Loading())
+        except ModelError as error:
             raise HeadwaterError(f'The recipe\'s "start": {recipe.start!r} cannot be loaded. {error}') from error
     use_sdpa(model)
     return model
