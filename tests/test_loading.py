@@ -27,9 +27,14 @@ from tests.layouts import masks, save, save_bin, save_gguf
 from tests.models import _LLAMA_SHAPE, plain_model, tiny_tokenizer
 
 
-def tied_llama() -> Any:
+def llama(**changes: Any) -> Any:
+    shape: dict[str, Any] = {**_LLAMA_SHAPE, **changes}
     torch.manual_seed(1)
-    return LlamaForCausalLM(LlamaConfig(**{**_LLAMA_SHAPE, "tie_word_embeddings": True})).eval()
+    return LlamaForCausalLM(LlamaConfig(**shape)).eval()
+
+
+def tied_llama() -> Any:
+    return llama(tie_word_embeddings=True)
 
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -401,13 +406,13 @@ def test_another_base_can_be_named(adapters: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_another_base_is_refused(adapters: Path, tmp_path: Path) -> None:
-    wide = LlamaForCausalLM(LlamaConfig(**{**_LLAMA_SHAPE, "intermediate_size": 32}))
+    wide = llama(intermediate_size=32)
     refused(
         adapters / "lora",
         r"is 2 × 24 in its files and 2 × 32.* Name another by --base",
         base=str(save(wide, tmp_path / "wide")),
     )
-    short = LlamaForCausalLM(LlamaConfig(**{**_LLAMA_SHAPE, "num_hidden_layers": 1}))
+    short = llama(num_hidden_layers=1)
     refused(adapters / "lora", r"no place for 4 weights .*layers\.1", base=str(save(short, tmp_path / "short")))
     refused(adapters / "lora", r"Target modules .*--base", base=str(save(MODELS["gpt2"](), tmp_path / "gpt2")))
 
