@@ -10,13 +10,21 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     GPT2Config,
     GPTNeoConfig,
     GPTNeoXConfig,
+    GptOssConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
+    MixtralConfig,
+    NemotronHConfig,
+    OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
+    RwkvConfig,
 )
 
 from headwater.lm.load import LanguageModel, wrap_model
@@ -80,6 +88,81 @@ CONFIGS: dict[str, Any] = {
 }
 ARCHITECTURES = tuple(CONFIGS)
 
+_TWO_OF_FOUR: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 12}
+EXPERTS: dict[str, Any] = {
+    "mixtral": lambda: MixtralConfig(**_LLAMA_SHAPE, num_local_experts=4, num_experts_per_tok=2),
+    "qwen2_moe": lambda: Qwen2MoeConfig(
+        **_LLAMA_SHAPE, **_TWO_OF_FOUR, num_experts=4, shared_expert_intermediate_size=20
+    ),
+    "deepseek_v3": lambda: DeepseekV3Config(
+        **_LLAMA_SHAPE | {"num_key_value_heads": 4},
+        **_TWO_OF_FOUR,
+        n_routed_experts=4,
+        n_shared_experts=1,
+        n_group=2,
+        topk_group=1,
+        first_k_dense_replace=1,
+        kv_lora_rank=8,
+        q_lora_rank=8,
+        qk_rope_head_dim=4,
+        qk_nope_head_dim=4,
+        v_head_dim=4,
+    ),
+    "gpt_oss": lambda: GptOssConfig(
+        **_LLAMA_SHAPE, num_local_experts=4, num_experts_per_tok=2, head_dim=4, sliding_window=8
+    ),
+    "nemotron_h": lambda: NemotronHConfig(
+        **_TWO_OF_FOUR,
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        hybrid_override_pattern="*E",
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+        mamba_num_heads=4,
+        mamba_head_dim=8,
+        ssm_state_size=4,
+        n_groups=1,
+        n_routed_experts=4,
+        moe_shared_expert_intermediate_size=12,
+        initializer_range=0.2,
+    ),
+}
+"""Mixtures of experts: four experts, of which a token takes two. They differ in layout, gates, biases and routers."""
+OTHERS: dict[str, Any] = {
+    "opt": lambda: OPTConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        ffn_dim=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        word_embed_proj_dim=16,
+        init_std=0.2,
+    ),
+    "mamba": lambda: MambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=2,
+        state_size=4,
+        time_step_rank=3,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    ),
+    "rwkv": lambda: RwkvConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=2,
+        attention_hidden_size=16,
+        intermediate_size=24,
+        context_length=64,
+    ),
+}
+
 
 @cache
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -105,11 +188,15 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 @cache
 def _model(architecture: str) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[architecture]())
+    model = AutoModelForCausalLM.from_config((CONFIGS | EXPERTS | OTHERS)[architecture]())
     with torch.no_grad():  # biases start at zero, where a forgotten bias would not be noticed
-        for name, parameter in model.named_parameters():
+        for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
             if name.endswith("bias"):
                 parameter.normal_(0, 0.1)
+            elif architecture == "rwkv" and parameter.dim() == 2:  # some start at zero
+                parameter.normal_(0, 0.2)
+    if architecture in EXPERTS:
+        model.set_experts_implementation("eager")  # the others have no float64
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,12 +35,23 @@ def weight_gradients(model: Any, names: Sequence[str], loss: Tensor) -> dict[str
     """layer -> [O, I] gradient of `loss` with respect to its weight, bias in the last column."""
     found: dict[str, Tensor] = {}
     for name in names:
+        if expert := re.fullmatch(r"(.*\.experts)\.(\d+)\.(\w+)", name):
+            found[name] = _expert_gradient(model.get_submodule(expert[1]), expert[3], int(expert[2]), loss=loss)
+            continue
         module = model.get_submodule(name)
         parameters = [module.weight] + ([module.bias] if module.bias is not None else [])
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
         kernel = gradients[0].t() if isinstance(module, Conv1D) else gradients[0]
         found[name] = torch.cat([kernel, *(g[:, None] for g in gradients[1:])], dim=1)
     return found
+
+
+def _expert_gradient(experts: Any, matrix: str, number: int, *, loss: Tensor) -> Tensor:
+    """The part of one expert in the gradient of the parameter that holds all of them."""
+    parameters = [getattr(experts, matrix)] + ([getattr(experts, f"{matrix}_bias")] if experts.has_bias else [])
+    whole = torch.autograd.grad(loss, parameters, retain_graph=True)
+    kernel = whole[0][number].t() if experts.is_transposed else whole[0][number]
+    return torch.cat([kernel, *(g[number][:, None] for g in whole[1:])], dim=1)
 
 
 def example_gradients(

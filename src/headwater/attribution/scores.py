@@ -15,7 +15,7 @@ from torch import Tensor
 from headwater.corpus.batches import Batch
 from headwater.curvature.base import Curvature
 from headwater.curvature.truncated import TruncatedCurvature
-from headwater.gradients.factored import FactoredGradient, LowRank, inner, inner_by_token
+from headwater.gradients.factored import FactoredGradient, LowRank, at_positions, inner, inner_by_token
 
 
 class Rows:
@@ -95,7 +95,11 @@ class TokenScores:
         self.by_row: dict[int, Tensor] = {}
 
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
-        parts = (inner_by_token(gradient, self.preconditioned[name]) for name, gradient in gradients.items())
+        tokens = batch.input_ids.shape[1]
+        parts = (
+            at_positions(inner_by_token(gradient, self.preconditioned[name]), gradient.positions, tokens)
+            for name, gradient in gradients.items()
+        )
         shares = torch.stack(list(parts), dim=1) if self.by_layer else sum_of(parts)
         shares = shares.cpu()
         for b, row in enumerate(batch.rows.tolist()):

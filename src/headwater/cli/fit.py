@@ -41,6 +41,7 @@ def fit(
     from headwater.base.files import read_metadata
     from headwater.curvature.registry import kind_of
     from headwater.curvature.store import curvature_files, layers_of
+    from headwater.lm.coverage import coverage_in
     from headwater.render.familiarity import usual, warning
     from headwater.runs.create import keep_model
     from headwater.runs.info import read_familiarity
@@ -57,13 +58,16 @@ def fit(
         else:
             opened = _create(run, model, corpus, loading=loading, reading=reading, execution=execution)
         path = opened.write_curvature(options)
-    tracked, size = layers_of(read_metadata(path)), sum(map(size_of, curvature_files(path)))
+    metadata = read_metadata(path)
+    tracked, coverage, size = layers_of(metadata), coverage_in(metadata), sum(map(size_of, curvature_files(path)))
     parameters = sum(layer.parameters for layer in tracked)
     say(f"Fitted {options.curvature} over {len(tracked)} layers, {parameters:,} parameters ({path}, {in_bytes(size)}).")
     if found := read_familiarity(opened.paths):
         say(usual(found))
         if problem := warning(found):
             say(f"Warning: {problem}")
+    if coverage is not None:
+        say(f"It tracks {coverage.describe()}.")
     say(f'Now ask: headwater ask {run} "Once upon a time" " there was a"')
 
 

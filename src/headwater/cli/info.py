@@ -90,6 +90,7 @@ def _curvature(found: RunInfo) -> list[str]:
         f"{made.kind} over {len(made.layers)} layers, {made.parameters:,} parameters, {in_bytes(made.bytes)}",
         f"fitted on {made.fit_examples:,} examples, {made.labels} labels, seed {made.seed}; damping {made.damping}",
         _shortened(made.layers),
+        "share of the model not recorded" if made.coverage is None else f"tracks {made.coverage.describe()}",
     ]
     if made.familiarity is not None:
         lines += [text for text in (usual(made.familiarity), warning(made.familiarity)) if text]

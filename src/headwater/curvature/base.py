@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headwater.base.shown import counted
-from headwater.curvature.damping import Damping
+from headwater.curvature.damping import Damping, mean_eigenvalues
 from headwater.errors import HeadwaterError
 from headwater.gradients.basis import Basis
 from headwater.gradients.factored import Bases, FactoredGradient, match_layout, per_example, rotated, stored_transposed
@@ -134,7 +134,12 @@ class EigenCurvature:
         return 1.0
 
     def damping_of(self, layer: str) -> float:
-        return self.damping.value(float(self.bases[layer].eigenvalues.mean()), layer)
+        return self.damping.value(self._mean_eigenvalues[layer], layer)
+
+    @cached_property
+    def _mean_eigenvalues(self) -> dict[str, float]:
+        means = {name: float(basis.eigenvalues.mean()) for name, basis in self.bases.items()}
+        return mean_eigenvalues(self.layers, means)
 
     @cached_property
     def inverse_eigenvalues(self) -> dict[str, Tensor]:

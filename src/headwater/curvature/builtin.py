@@ -27,7 +27,7 @@ def _kfac(fitting: Fitting) -> EigenCurvature:
     """Martens & Grosse 2015: Λ = T̄ · λ_S λ_Aᵀ. Tokens count as independent, so their mean number T̄ is a factor."""
     layers, covariances = fitting.layers, _covariances(fitting)
     found = fitting.eigenbases(covariances)
-    products = {layer.name: found.outer(layer) * covariances.tokens_per_example for layer in layers}
+    products = {layer.name: found.outer(layer) * covariances.mean_tokens(layer) for layer in layers}
     fitted = {name: Eigenbasis(*pair, products[name]) for name, pair in found.pairs(layers).items()}
     return EigenCurvature(fitting.kind, layers, fitted, Damping())
 

@@ -23,8 +23,9 @@ GPU_WIDE_BLOCK = 2048
 class Covariances:
     """A = E[a aᵀ] and S = E[g gᵀ] over real tokens, kept as sums (Grosse et al. 2023, section 2.2, eq. 17).
 
-    Layers that share an input share its A, under the name of their group. A is [I, I], S is [O, O]. A covariance wider
-    than `block_width` is approximated as block-diagonal, and only its blocks are summed.
+    For an expert, both are over the tokens that were sent to it, and zero if there were none. Layers that share an
+    input share its A, under the name of their group. A is [I, I], S is [O, O]. A covariance wider than
+    `block_width` is approximated as block-diagonal, and only its blocks are summed.
     """
 
     def __init__(self, layers: Sequence[TrackedLayer], block_width: int | None = None) -> None:
@@ -33,6 +34,8 @@ class Covariances:
         self.sums: dict[str, Tensor] = {}
         """Name (see `names`) -> the upper triangle of the sum."""
         self.tokens = 0
+        self.tokens_of: dict[str, int] = {layer.name: 0 for layer in layers if layer.is_routed}
+        """layer of an expert -> the tokens that were sent to it"""
         self.examples = 0
 
     def update(self, batch: Batch, gradients: Mapping[str, FactoredGradient]) -> None:
@@ -41,6 +44,8 @@ class Covariances:
             if layer.name == layer.group:
                 self._add(f"{layer.group}.A", gradient.activations.flatten(0, 1))
             self._add(f"{layer.name}.S", gradient.output_gradients.flatten(0, 1))
+            if gradient.tokens is not None:
+                self.tokens_of[layer.name] += gradient.tokens
         self.tokens += batch.tokens
         self.examples += len(batch.ids)
 
@@ -53,13 +58,16 @@ class Covariances:
             self.sums[name] = self.sums[name].add_(total) if name in self.sums else total
         self.tokens += other.tokens
         self.examples += other.examples
+        for name, count in other.tokens_of.items():
+            self.tokens_of[name] += count
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self.sums | {"counts": torch.tensor([self.tokens, self.examples])}
+        return self.sums | {"counts": torch.tensor([self.tokens, self.examples, *self.tokens_of.values()])}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.sums = {name: total for name, total in state.items() if name != "counts"}
-        self.tokens, self.examples = (int(count) for count in state["counts"])
+        self.tokens, self.examples, *routed = (int(count) for count in state["counts"])
+        self.tokens_of = dict(zip(self.tokens_of, routed, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +81,8 @@ class Covariances:
 
     def covariance(self, name: str) -> Tensor:
         """A covariance [n, n], or a block of one."""
-        return _symmetric(self.sums[name]) / self.tokens
+        layer = name.rsplit(".", 2)[0]
+        return _symmetric(self.sums[name]) / max(1, self.tokens_of.get(layer, self.tokens))
 
     def pop_covariance(self, name: str) -> Tensor:
         """A covariance, whose sum is released."""
@@ -85,6 +94,10 @@ class Covariances:
     def tokens_per_example(self) -> float:
         """T̄, the mean length of examples. K-FAC's curvature of a *summed* loss is T̄ · S ⊗ A."""
         return self.tokens / self.examples
+
+    def mean_tokens(self, layer: TrackedLayer) -> float:
+        """T̄ of a layer: the mean number of an example's tokens that reach it."""
+        return self.tokens_of.get(layer.name, self.tokens) / self.examples
 
 
 def _add_gram(sums: dict[str, Tensor], name: str, rows: Tensor) -> None:

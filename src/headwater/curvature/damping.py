@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headwater.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from headwater.lm.layers import TrackedLayer
 
 DEFAULT_FACTOR = 0.1
 """λ over the mean eigenvalue of a layer (Grosse et al. 2023, section 3.1)."""
@@ -52,3 +57,18 @@ def parse_damping(text: str | float | None) -> Damping:
             f"--damping {text!r} is not a damping. Give an absolute λ such as 1e-5, or a factor such as 0.1*mean."
         )
     return Damping(factor=number) if match[2] else Damping(factor=None, absolute=number)
+
+
+def mean_eigenvalues(layers: Sequence[TrackedLayer], measured: Mapping[str, float]) -> dict[str, float]:
+    """layer -> mean(Λ), of which a damping may be a factor, from the `measured` means.
+
+    An expert that no token was sent to during the fit has none of its own. It gets the mean of the experts of its
+    shape, so that a question that reaches it is damped as it is there.
+    """
+    means = dict(measured)
+    for layer in layers:
+        if layer.is_routed and measured[layer.name] == 0:
+            alike = [x for x in layers if x.is_routed and (x.inputs, x.outputs) == (layer.inputs, layer.outputs)]
+            seen = [measured[x.name] for x in alike if measured[x.name] > 0]
+            means[layer.name] = sum(seen) / max(1, len(seen))
+    return means

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headwater.corpus.batches import Batch
 from headwater.curvature.base import in_one_line
-from headwater.curvature.damping import Damping
+from headwater.curvature.damping import Damping, mean_eigenvalues
 from headwater.errors import HeadwaterError
 from headwater.gradients.factored import FactoredGradient, per_example
 from headwater.lm.layers import TrackedLayer
@@ -98,8 +98,12 @@ class ExactCurvature:
 
     def damping_of(self, layer: str) -> float:
         """λ of one layer."""
+        return self.damping.value(self._mean_eigenvalues[layer], layer)
+
+    @cached_property
+    def _mean_eigenvalues(self) -> dict[str, float]:
         means = {one.name: float(diagonal.mean()) for one, diagonal in self._diagonals(self.fisher)}
-        return self.damping.value(means[layer], layer)
+        return mean_eigenvalues(self.layers, means)
 
     def precondition(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """(H + λI)⁻¹ times gradients {layer: [Q, O, I]}, in the same shapes."""

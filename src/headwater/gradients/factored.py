@@ -41,6 +41,13 @@ class FactoredGradient:
     """a: [B, T, I], bias column included."""
     output_gradients: Tensor
     """g: [B, T, O]"""
+    positions: Tensor | None = None
+    """[B, T] where the tokens are in their texts, −1 for none, if the layer is an expert, which sees only some."""
+
+    @property
+    def tokens(self) -> int | None:
+        """The number of tokens that an expert sees. None for other layers, which see all."""
+        return None if self.positions is None else int((self.positions >= 0).sum())
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,7 +58,8 @@ class FactoredGradient:
         return len(self.activations)
 
     def __getitem__(self, examples: slice) -> FactoredGradient:
-        return FactoredGradient(self.activations[examples], self.output_gradients[examples])
+        positions = None if self.positions is None else self.positions[examples]
+        return FactoredGradient(self.activations[examples], self.output_gradients[examples], positions)
 
     def chunks(self) -> Iterator[tuple[slice, FactoredGradient]]:
         """Slices of examples whose gradients have at most `numbers_at_a_time` numbers, or one example."""
@@ -174,7 +182,10 @@ def _inner_materialised(gradient: FactoredGradient, weights: Tensor) -> Tensor:
 
 
 def inner_by_token(gradient: FactoredGradient, weights: Tensor | LowRank) -> Tensor:
-    """The shares of tokens, `s_t = g_tᵀ R a_t`: [B, T, Q]. Their sums over tokens are `inner`."""
+    """The shares of tokens, `s_t = g_tᵀ R a_t`: [B, T, Q]. Their sums over tokens are `inner`.
+
+    Tokens are the rows of the factors. See `at_positions` for those of an expert.
+    """
     a, g = gradient.activations, gradient.output_gradients
     if isinstance(weights, LowRank):
         pairs = zip(weights.left, weights.right, strict=True)
@@ -187,3 +198,14 @@ def inner_by_token(gradient: FactoredGradient, weights: Tensor | LowRank) -> Ten
         else:
             torch.sum((g @ weight) * a, dim=-1, out=shares[..., q])
     return shares
+
+
+def at_positions(shares: Tensor, positions: Tensor | None, tokens: int) -> Tensor:
+    """The `shares` [B, S, Q] of an expert's tokens at their positions [B, S] in the texts: [B, `tokens`, Q].
+
+    Shares of other layers (None) are there already. Free slots (−1) have a share of zero.
+    """
+    if positions is None:
+        return shares
+    found = shares.new_zeros(len(shares), tokens, shares.shape[2])
+    return found.scatter_add_(1, positions.clamp(min=0).unsqueeze(2).expand_as(shares), shares)

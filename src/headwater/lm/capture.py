@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -15,6 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from headwater.corpus.batches import Batch
 from headwater.errors import HeadwaterError
+from headwater.lm.experts import Slots, slots_of
 from headwater.lm.head import head_pass
 from headwater.lm.layers import TrackedLayer
 from headwater.lm.load import LanguageModel
@@ -37,9 +38,11 @@ class Captured:
     losses: Tensor
     """[B, T] loss of each target token in nats, zero elsewhere. Column t is the loss of predicting token t."""
     activations: dict[str, Tensor]
-    """group -> [B, T, I], padding rows zero, bias column included."""
+    """group -> [B, T, I], padding rows zero, bias column included. For an expert [B, S, I], only its tokens."""
     output_gradients: dict[str, Tensor]
-    """layer -> [B, T, O] gradient of the summed loss, zero at padding."""
+    """layer -> [B, T, O] gradient of the summed loss, zero at padding. For an expert [B, S, O]."""
+    positions: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """layer of an expert -> [B, S] positions of its tokens in their texts, −1 where a text has fewer."""
 
 
 class Capture(AbstractContextManager["Capture"]):
@@ -81,8 +84,12 @@ class Capture(AbstractContextManager["Capture"]):
         _check_finite("loss", losses, batch, layers=[(x.group, activations[x.group]) for x in self.layers])
         gradients = forward.pull_back(seed)
         from_the_top = [(layer.name, gradients[layer.name]) for layer in reversed(self.layers)]
-        _check_finite("gradient", from_the_top[-1][1].sum(dim=2), batch, layers=from_the_top)
-        return Captured(losses, activations, gradients)
+        # All gradients that are not finite reach the lowest layer, or a lower expert that few tokens go through.
+        lowest = next((name for name, _ in from_the_top[::-1] if name not in forward.slots), None)
+        summed = [numbers.sum(dim=(1, 2)) for name, numbers in from_the_top if name in (lowest, *forward.slots)]
+        _check_finite("gradient", torch.stack(summed, dim=1), batch, layers=from_the_top)
+        positions = {name: slots.positions.to(self.lm.device) for name, slots in forward.slots.items()}
+        return Captured(losses, activations, gradients, positions)
 
     def forward(self, batch: Batch) -> ForwardPass:
         """Run one forward pass of `batch`. The result owns everything that was captured."""
@@ -100,7 +107,7 @@ class Capture(AbstractContextManager["Capture"]):
             if not output.requires_grad:
                 output.requires_grad_()
             if self._recording is not None:  # gradient checkpointing runs the layer again during the backward pass
-                self._recording.record(layer, inputs[0], output)
+                self._recording.record(layer, inputs, output)
 
         return hook
 
@@ -122,29 +129,53 @@ class ForwardPass:
         self._outputs: dict[str, GradientEdge] = {}
         """Positions of the layers' outputs in the graph. The values need not be kept."""
         self._freed = False
+        self.slots: dict[str, Slots] = {}
+        """layer of an expert -> the slots of its tokens"""
+        self._known_slots: tuple[Tensor, Slots] | None = None
+        """The rows of the last expert, and their slots: its layers share them."""
 
-    def record(self, layer: TrackedLayer, inputs: Tensor, output: Tensor) -> None:
-        """Keep what the backward pass needs of one layer."""
+    def record(self, layer: TrackedLayer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep what the backward pass needs of one layer. An expert's inputs are its tokens [n, I] and their rows [n].
+
+        If a layer runs twice (in DoRA), the last call counts.
+        """
         self._outputs[layer.name] = get_gradient_edge(output)
+        if layer.is_routed:
+            self.slots[layer.name] = self._slots_at(inputs[1])
         if layer.name == layer.group:
-            self._inputs[layer.group] = inputs.detach()
+            self._inputs[layer.group] = inputs[0].detach()
+
+    def _slots_at(self, rows: Tensor) -> Slots:
+        if self._known_slots is None or self._known_slots[0] is not rows:
+            slots = slots_of(rows, self.batch.lengths, self.batch.input_ids.shape[1])
+            self._known_slots = rows, slots
+        return self._known_slots[1]
+
+    def _by_text(self, name: str, numbers: Tensor) -> Tensor:
+        """[B, T, width], or [B, S, width] for an expert, from the numbers of a layer in the model's own shape."""
+        if name in self.slots:
+            return self.slots[name].fill(numbers)
+        return numbers.reshape(*self.batch.input_ids.shape, numbers.shape[-1])
 
     def activations(self) -> dict[str, Tensor]:
-        """group -> [B, T, I], padding rows zero, bias column included."""
+        """group -> [B, T, I], or [B, S, I] for an expert: padding rows zero, bias column included."""
         lengths, tokens = self.batch.lengths, self.batch.input_ids.shape[1]
         padding = None
         if int(lengths.min()) < tokens:
             padding = torch.from_numpy(np.arange(tokens) < lengths[:, None]).to(self.lm.device).unsqueeze(2)
-        return {
-            layer.group: _with_bias_column(
-                _at_least_float32(self._inputs[layer.group].to(self.lm.device)), padding, layer.bias
-            )
-            for layer in self.layers
-            if layer.name == layer.group
-        }
+        found: dict[str, Tensor] = {}
+        for layer in self.layers:
+            if layer.name == layer.group:
+                inputs = self._by_text(layer.name, self._inputs[layer.group]).to(self.lm.device)
+                slots = self.slots.get(layer.name)
+                real = padding if slots is None else slots.taken.to(self.lm.device)
+                found[layer.group] = _with_bias_column(_at_least_float32(inputs), real, layer.bias)
+        return found
 
     def pull_back(self, seed: Tensor) -> dict[str, Tensor]:
         """layer -> [B, T, O]: `seed` [B, T, H], a gradient in the hidden states, taken back to the layers' outputs.
+
+        For an expert, [B, S, O].
 
         This frees the graph, so it can be done once.
         """
@@ -177,7 +208,7 @@ class ForwardPass:
         outputs = [self._outputs[layer.name] for layer in self.layers]
         gradients = torch.autograd.grad(self.hidden, outputs, seed, retain_graph=not last)
         return {
-            layer.name: _at_least_float32(gradient.to(self.lm.device))
+            layer.name: _at_least_float32(self._by_text(layer.name, gradient).to(self.lm.device))
             for layer, gradient in zip(self.layers, gradients, strict=True)
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from headwater.errors import ModelError
+from headwater.errors import HeadwaterWarning, ModelError
+from headwater.lm.experts import ExpertLinear, split_experts
 from headwater.lm.placement import device_of
 
-DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2")
-"""Every MLP linear, as in Grosse et al. 2023. OPT calls its two fc1 and fc2."""
+DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2", "*.feed_forward.*", "*.ffn.*", "*.block_sparse_moe.*", "*.shared_mlp.*")
+"""Every MLP linear, as in Grosse et al. 2023, under the names that architectures give them. Experts belong to it."""
 ADAPTER_LAYERS = ("*.lora_A.*", "*.lora_B.*")
 """The linears of a LoRA adapter (Hu et al. 2021): only they were trained."""
 ALL_LINEAR = "all-linear"
@@ -37,6 +39,13 @@ class TrackedLayer:
     bias: bool
     group: str
     """Name of the first layer that reads the same input tensor. Layers of a group share A and its eigenbasis."""
+    token_share: float = 1.0
+    """Part of the tokens that reach it, on average: 1, or k/E for one of E experts of which a token takes k."""
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether it belongs to an expert, which sees only the tokens that are sent to it."""
+        return self.token_share < 1
 
     @property
     def parameters(self) -> int:
@@ -46,9 +55,13 @@ class TrackedLayer:
 def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[TrackedLayer]:
     """The linear layers of `model` whose names match one of `globs`, in the order of the forward pass.
 
-    `all-linear` is every linear layer except the language-model head. The default is every MLP linear, or every linear
-    of the LoRA adapter if the model has one. Raises ModelError, with the nearest names, if a glob matches nothing.
+    `all-linear` is every linear layer except the language-model head. The default is every MLP linear; or every linear
+    of the LoRA adapter if the model has one; or every linear if it has no MLP, as Mamba. Each matrix of a routed
+    expert is a layer. Layers that do not run on text, as those of a vision tower, are left out with a warning that
+    counts them. Raises ModelError, with the nearest names, if a glob matches nothing, and if the examples of a batch
+    cannot be separated at a layer.
     """
+    split_experts(model)
     candidates = _linears(model)
     wanted: set[str] = set()
     adapted = any(".lora_A." in name for name in candidates)
@@ -58,12 +71,15 @@ def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[Tracke
             hint = f" Use '{ALL_LINEAR}' for all of them."
             raise ModelError(_no_match(glob, list(candidates), "linear layer of this model") + hint)
         wanted |= matched
-    if not wanted:
+    found = _in_forward_order(model, {name: module for name, module in candidates.items() if name in wanted})
+    if not (found or globs):
+        found = _in_forward_order(model, candidates)
+    if not found:
         raise ModelError(
-            f"{type(model).__name__} has no linear layer under an 'mlp' module. "
+            f"{type(model).__name__} has no linear layer that runs on text among the chosen ones. "
             f"Choose layers with --layers. {_names(list(candidates))}"
         )
-    return _in_forward_order(model, {name: module for name, module in candidates.items() if name in wanted})
+    return found
 
 
 def select_layers(layers: Sequence[TrackedLayer], globs: Sequence[str]) -> tuple[TrackedLayer, ...]:
@@ -86,9 +102,29 @@ def shape_of(module: nn.Module) -> tuple[int, int, bool]:
     return int(inputs), int(outputs), getattr(module, "bias", None) is not None  # pyright: ignore
 
 
-def linear_shapes(model: Any) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every linear layer of a model except its head."""
-    return [shape_of(module)[:2] for module in _linears(model).values()]
+def is_mlp(name: str) -> bool:
+    """Whether a layer or parameter belongs to an MLP, by its name."""
+    return any(fnmatchcase(name, glob) or fnmatchcase(name, f"{glob}.*") for glob in DEFAULT_LAYERS)
+
+
+def packed_sizes(model: Any) -> dict[str, int]:
+    """Parameter -> the numbers of its matrix, for weights that are quantised and hold several in one."""
+    shapes = {
+        name: shape_of(module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not module.weight.is_floating_point()
+    }
+    return {f"{name}.weight": inputs * outputs for name, (inputs, outputs, _) in shapes.items()}
+
+
+def products_per_token(model: Any) -> int:
+    """Multiplications per token in the linear layers of a model, except its head. A token runs k of E experts."""
+    split_experts(model)
+    total = 0.0
+    for module in _linears(model).values():
+        inputs, outputs, _ = shape_of(module)
+        total += inputs * outputs * _token_share(module)
+    return round(total)
 
 
 @contextlib.contextmanager
@@ -119,43 +155,126 @@ def _linears(model: Any) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
+        if isinstance(module, nn.Linear | Conv1D | ExpertLinear) and module is not head
     }
+
+
+def _token_share(module: nn.Module) -> float:
+    return module.token_share if isinstance(module, ExpertLinear) else 1.0
+
+
+PROBE = ((0, 1, 2), (3, 4, 5))
+"""Two texts of three tokens, so that the shapes of inputs tell texts from tokens."""
 
 
 def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[TrackedLayer]:
     """The layers in the order of a forward pass of a few tokens, which also shows which layers share an input."""
-    seen: list[tuple[str, Tensor]] = []
+    seen = _calls(model, modules, PROBE)
+    _check_calls(model, modules, [name for name, _ in seen])
+    last = dict(seen)  # of DoRA's two calls, the second is that of the text
+    _check_separable(model, modules, last)
+    groups: dict[tuple[int, bool], str] = {}
+    layers: list[TrackedLayer] = []
+    for name, args in last.items():
+        inputs, outputs, bias = shape_of(modules[name])
+        share = _token_share(modules[name])
+        group = name if share < 1 else groups.setdefault((id(args[0]), bias), name)
+        layers.append(
+            TrackedLayer(
+                name=name, inputs=inputs + int(bias), outputs=outputs, bias=bias, group=group, token_share=share
+            )
+        )
+    return layers
+
+
+def _calls(
+    model: Any, modules: Mapping[str, nn.Module], texts: Sequence[Sequence[int]]
+) -> list[tuple[str, tuple[Tensor, ...]]]:
+    """The calls of `modules` in a forward pass of `texts`, in order: name and arguments."""
+    seen: list[tuple[str, tuple[Tensor, ...]]] = []
 
     def note(name: str) -> Any:
-        return lambda _, args: seen.append((name, args[0]))
+        return lambda _, args: seen.append((name, args))
+
+    def forget(name: str) -> Any:
+        """Forget the layers that return more than a product with their weights, as some routers do."""
+
+        def check(_: nn.Module, __: Any, output: object) -> None:
+            if not isinstance(output, Tensor):
+                seen[:] = [call for call in seen if call[0] != name]
+
+        return check
 
     handles = [module.register_forward_pre_hook(note(name)) for name, module in modules.items()]
+    handles += [module.register_forward_hook(forget(name)) for name, module in modules.items()]
     try:
         with torch.no_grad():
-            model.base_model(torch.arange(4, device=device_of(model.get_input_embeddings()))[None], use_cache=False)
+            device = device_of(model.get_input_embeddings())
+            model.base_model(torch.tensor(texts, device=device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    names = [name for name, _ in seen]
+    return seen
+
+
+def _check_calls(model: Any, modules: Mapping[str, nn.Module], names: Sequence[str]) -> None:
+    """Warn of layers that did not run. Raises ModelError if one ran several times."""
     for name in modules:
-        if names.count(name) != 1:
+        if names.count(name) > 1 and not _is_dora(model, name):
             raise ModelError(
                 f"Layer {name} runs {names.count(name)} times in one forward pass, and a tracked layer must run once. "
                 "Leave it out with --layers."
             )
-    groups: dict[tuple[int, bool], str] = {}
-    layers: list[TrackedLayer] = []
-    for name, tensor in seen:
-        if tensor.dim() != 3:
+    if idle := [name for name in modules if name not in names]:
+        counted = f"{len(idle):,} of the chosen layers are" if len(idle) > 1 else "One of the chosen layers is"
+        warnings.warn(
+            f"{counted} left out: {_shortened(idle)}. A text does not go through them as through a linear layer, which "
+            "is so in a vision tower and in some routers.",
+            HeadwaterWarning,
+            stacklevel=4,
+        )
+
+
+def _is_dora(model: Any, name: str) -> bool:
+    """Whether a layer belongs to a DoRA adapter, which calls it once more, on the identity, to measure its norm."""
+    parent = name.rsplit(".", 2)[0]
+    return ".lora_" in name and len(getattr(model.get_submodule(parent), "lora_magnitude_vector", ())) > 0
+
+
+def _check_separable(model: Any, modules: Mapping[str, nn.Module], calls: Mapping[str, tuple[Tensor, ...]]) -> None:
+    """Raises ModelError if the inputs of a layer are not [B, T, I] or [B, 1, T, I], nor [B · T, I] text by text.
+
+    For flattened inputs, another second text must leave the rows of the first as they are.
+    """
+    texts, tokens = len(PROBE), len(PROBE[0])
+    flat = {name for name, args in calls.items() if args[0].dim() == 2}
+    for name, args in calls.items():
+        rows = args[0].numel() // max(1, args[0].shape[-1])
+        fits = isinstance(modules[name], ExpertLinear) or rows == texts * tokens
+        if not fits or (name not in flat and len(args[0]) != texts):
             raise ModelError(
-                f"The inputs of layer {name} have the shape {tuple(tensor.shape)}, not [batch, tokens, width], as in "
-                "routed experts. Examples cannot be separated there. Leave the layer out with --layers."
+                f"The inputs of layer {name} have the shape {tuple(args[0].shape)} for {texts} texts of {tokens} "
+                "tokens, so examples cannot be separated there. Leave the layer out with --layers."
             )
-        inputs, outputs, bias = shape_of(modules[name])
-        group = groups.setdefault((id(tensor), bias), name)
-        layers.append(TrackedLayer(name=name, inputs=inputs + int(bias), outputs=outputs, bias=bias, group=group))
-    return layers
+    if not flat or any(args[0].is_meta for args in calls.values()):
+        return
+    other = dict(_calls(model, {name: modules[name] for name in flat}, (PROBE[0], PROBE[0][::-1])))
+    for name in flat:
+        before, after = (_first_text(args, tokens) for args in (calls[name], other[name]))
+        if before.shape != after.shape or not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * _largest(before)):
+            raise ModelError(
+                f"The inputs of layer {name} depend on the other texts of a batch, so examples cannot be separated "
+                "there. Leave the layer out with --layers."
+            )
+
+
+def _first_text(args: tuple[Tensor, ...], tokens: int) -> Tensor:
+    """The inputs of the first text in flattened inputs [B · T, I], or in those of an expert."""
+    return args[0][args[1] < tokens] if len(args) == 2 else args[0][:tokens]
+
+
+def _largest(numbers: Tensor) -> float:
+    return float(numbers.abs().max()) if numbers.numel() else 0.0
 
 
 def _no_match(glob: str, names: list[str], what: str) -> str:
@@ -166,4 +285,8 @@ def _no_match(glob: str, names: list[str], what: str) -> str:
 
 
 def _names(names: list[str]) -> str:
-    return f"Its linear layers: {', '.join(names[:6])}{' …' if len(names) > 6 else ''}."
+    return f"Its linear layers: {_shortened(names)}."
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}"

@@ -16,6 +16,7 @@ from torch import Tensor
 from headwater.corpus.tokenize import limit_tokens
 from headwater.errors import ModelError
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
+from headwater.lm.experts import split_experts
 from headwater.lm.head import Head, head_of
 from headwater.lm.kernels import use_fused_gelu, use_sdpa
 from headwater.lm.options import Loading
@@ -98,7 +99,11 @@ class LanguageModel:
 
 
 def max_positions(config: Any) -> int:
-    """The longest text, in tokens, that a model with this configuration can read."""
+    """The longest text, in tokens, that a model with this configuration can read.
+
+    The configuration of a model that reads images too has one for texts inside.
+    """
+    config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     for field in ("max_position_embeddings", "n_positions"):
         if isinstance(limit := getattr(config, field, None), int):
             return limit
@@ -167,6 +172,7 @@ def wrap_model(
     use_sdpa(model)
     use_fused_gelu(model)
     keep_differentiable(model)
+    split_experts(model)
     if loading is None:
         loading = Loading(dtype="bf16" if model.dtype == torch.bfloat16 else "fp32")
     # Without checkpointing, a graph would keep the loaded weights of all offloaded blocks until the backward pass.

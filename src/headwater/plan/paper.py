@@ -21,7 +21,7 @@ from headwater.curvature.covariances import WIDE_BLOCK
 from headwater.curvature.sections import Section, section_of, sections
 from headwater.errors import HeadwaterError, ModelError, first_line
 from headwater.gradients.basis import spans
-from headwater.lm.layers import TrackedLayer, choose_layers, linear_shapes
+from headwater.lm.layers import TrackedLayer, choose_layers, products_per_token
 from headwater.lm.options import Dtype
 from headwater.plan.options import PaperOptions
 from headwater.sweep.shards import shards_of
@@ -55,7 +55,11 @@ class Shapes:
 
     def covariances(self, block_width: int | None) -> float:
         """Multiplications per token: I² and O², nearly halved by symmetry for wide layers."""
-        return sum(_gram(span.stop - span.start) for width in self.widths for span in spans(width, block_width))
+        return sum(
+            share * _gram(span.stop - span.start)
+            for width, share in self._widths_and_shares
+            for span in spans(width, block_width)
+        )
 
     def rotation(self, tokens: int, block_width: int | None = None, directions: int = 0) -> float:
         """Multiplications per token to rotate gradients into the eigenbases, or some directions of them, by the
@@ -71,7 +75,7 @@ class Shapes:
             )
             factors = (0 if layer.group in shared else into_inputs) + into_outputs + k_inputs * k_outputs
             made = inputs * outputs + (outputs * into_inputs + k_inputs * into_outputs) / tokens
-            total += min(factors, made)
+            total += layer.token_share * min(factors, made)
             if factors <= made:
                 shared.add(layer.group)
         return total
@@ -79,7 +83,13 @@ class Shapes:
     @cached_property
     def widths(self) -> list[int]:
         """Width of every covariance."""
-        return [x.inputs for x in self.layers if x.name == x.group] + [x.outputs for x in self.layers]
+        return [width for width, _ in self._widths_and_shares]
+
+    @property
+    def _widths_and_shares(self) -> list[tuple[int, float]]:
+        """Width of every covariance, and the part of the tokens that it sums."""
+        inputs = [(x.inputs, x.token_share) for x in self.layers if x.name == x.group]
+        return inputs + [(x.outputs, x.token_share) for x in self.layers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +170,7 @@ def shapes_of(model: str, globs: Sequence[str] | None = None, *, trust_remote_co
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"Cannot read the configuration of {model!r}: {first_line(error)}.") from error
     weights = sum(weight.numel() for weight in made.parameters())
-    products = sum(inputs * outputs for inputs, outputs in linear_shapes(made))
+    products = products_per_token(made)
     text = config.get_text_config()
     return Shapes(
         layers,

@@ -77,8 +77,9 @@ def _table(found: RunInfo) -> str:
 def _curvature(found: CurvatureInfo | None) -> str:
     if found is None:
         return "none"
+    share = "" if found.coverage is None else f" ({found.coverage.describe()})"
     return (
-        f"{found.kind} over {len(found.layers)} layers, {found.parameters:,} parameters; fitted on "
+        f"{found.kind} over {len(found.layers)} layers, {found.parameters:,} parameters{share}; fitted on "
         f"{found.fit_examples:,} examples with {found.labels} labels, seed {found.seed}; damping {found.damping}"
     )
 

@@ -13,6 +13,7 @@ from headwater.curvature.fit import chosen_examples, labels_of, settings_of, wri
 from headwater.curvature.options import FitOptions
 from headwater.curvature.store import curvature_files
 from headwater.curvature.workbench import Workbench
+from headwater.lm.coverage import coverage_of
 from headwater.lm.familiarity import familiarity
 from headwater.lm.layers import choose_layers
 from headwater.lm.load import LanguageModel
@@ -38,7 +39,8 @@ def fit_curvature(
         sweep = execution.sweep("curvature", lm, layers, sequences=sequences, labels=labels)
         bench = Workbench(paths.curvature_folder, json.dumps(binding, sort_keys=True), execution.report)
         with exclusive(paths.folder):
-            write_curvature(paths.curvature, options, sweep, bench=bench, binding=binding)
+            written = binding | {"coverage": coverage_of(lm.model, layers).to_json()}
+            write_curvature(paths.curvature, options, sweep, bench=bench, binding=written)
             write_text(paths.familiarity, json.dumps(asdict(familiarity(lm, corpus.base.sequences()))))
     if options.damping == manifest.damping:
         return manifest

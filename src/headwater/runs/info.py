@@ -19,6 +19,7 @@ from headwater.corpus.corpus import Corpus
 from headwater.curvature.damping import parse_damping
 from headwater.curvature.store import curvature_files
 from headwater.errors import HeadwaterError
+from headwater.lm.coverage import Coverage, coverage_in
 from headwater.lm.familiarity import Familiarity
 from headwater.runs.manifest import Manifest, read_manifest
 from headwater.runs.paths import RunPaths
@@ -79,6 +80,8 @@ class CurvatureInfo:
     """Whether it was fitted on the run's model and corpus."""
     familiarity: Familiarity | None = None
     """How usual the corpus is to the model; None for a run fitted before this was measured."""
+    coverage: Coverage | None = None
+    """The share of the model's parameters that is tracked. None if the curvature was fitted before it was recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +234,7 @@ def _curvature(folder: Path, manifest: Manifest) -> CurvatureInfo | None:
         seed=settings.get("seed", 0),
         damping=_damping(manifest, metadata),
         bytes=sum(map(size_of, curvature_files(path))),
+        coverage=coverage_in(metadata),
         current=all(metadata.get(name) == fingerprint for name, fingerprint in manifest.binding().items()),
         familiarity=read_familiarity(RunPaths(folder)),
     )

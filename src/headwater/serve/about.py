@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headwater.attribution.options import AskOptions, Sampling
+from headwater.base.files import read_metadata
 from headwater.base.version import __version__
 from headwater.corpus.chat import last_question
+from headwater.lm.coverage import coverage_in
 from headwater.runs.run import Run
 from headwater.serve.limits import LIMITS
 from headwater.serve.option_fields import default_of, http_options, limits_of
 from headwater.serve.schemas import (
+    CoverageBody,
     Fingerprints,
     IndexBody,
     LimitsBody,
@@ -48,6 +52,7 @@ def about(run: Run, queue: int) -> RunBody:
         curvature=curvature.kind,
         damping=curvature.damping.describe(),
         layers=[layer.name for layer in curvature.layers],
+        coverage=_coverage(run),
         index=index,
         prompts=_written(run.path / "examples.jsonl") or _openings(run),
         limits=LimitsBody(
@@ -65,6 +70,11 @@ def about(run: Run, queue: int) -> RunBody:
         corpus_source=run.manifest.corpus.source,
         conversations=run.holds_conversations,
     )
+
+
+def _coverage(run: Run) -> CoverageBody | None:
+    found = coverage_in(read_metadata(run.paths.curvature))
+    return None if found is None else CoverageBody(**asdict(found), text=found.describe())
 
 
 def _described(options: type) -> dict[str, OptionBody]:

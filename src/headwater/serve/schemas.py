@@ -236,6 +236,23 @@ class OptionsBody(BaseModel):
     verifications: dict[str, OptionBody]
 
 
+class CoverageBody(BaseModel):
+    """How many parameters are tracked, of how many. Influence through the others is not seen."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tracked: int
+    parameters: int
+    """Parameters of the model, or of its adapter, which alone was trained."""
+    mlp_tracked: int
+    mlp_parameters: int
+    """Those of its MLPs, experts and routers included; 0 if it has none."""
+    of: str
+    """`model` or `adapter`"""
+    text: str
+    """The shares in words."""
+
+
 class RunBody(BaseModel):
     """What is being asked."""
 
@@ -251,6 +268,8 @@ class RunBody(BaseModel):
     curvature: str
     damping: str
     layers: list[str]
+    coverage: CoverageBody | None
+    """The share of the model's parameters that is tracked; null for a curvature fitted before it was recorded."""
     index: IndexBody | None
     prompts: list[PromptBody]
     """Questions to begin with."""

@@ -42,12 +42,14 @@ class GradientCache:
             return None
         activations = {name.removeprefix("a "): x for name, x in tensors.items() if name.startswith("a ")}
         gradients = {name.removeprefix("g "): x for name, x in tensors.items() if name.startswith("g ")}
-        return Captured(tensors["losses"], activations, gradients)
+        positions = {name.removeprefix("p "): x for name, x in tensors.items() if name.startswith("p ")}
+        return Captured(tensors["losses"], activations, gradients, positions)
 
     def save(self, shard: int, batch: Batch, captured: Captured) -> None:
         """Keep the captured gradients of a batch if there is room."""
         tensors = {f"a {name}": x for name, x in captured.activations.items()}
         tensors |= {f"g {name}": x for name, x in captured.output_gradients.items()}
+        tensors |= {f"p {name}": x.clone() for name, x in captured.positions.items()}  # one expert's layers share them
         size = sum(x.numel() * x.element_size() for x in tensors.values())
         if size + self.bytes <= self.limit:
             with suppress(OSError, SafetensorError):  # the disk is full after all

@@ -34,8 +34,10 @@ GPU_FACTOR = 16
 def token_budget(layers: Sequence[TrackedLayer], device: torch.device) -> int:
     """The most tokens in a batch, padding included, for a device and the width of the tracked layers."""
     factor = 1 if device.type == "cpu" else GPU_FACTOR
-    width = sum(layer.outputs + (layer.inputs if layer.name == layer.group else 0) for layer in layers)
-    return factor * max(256, min(MOST_TOKENS, FACTOR_NUMBERS // width))
+    width = sum(
+        layer.token_share * (layer.outputs + (layer.inputs if layer.name == layer.group else 0)) for layer in layers
+    )
+    return factor * max(256, min(MOST_TOKENS, int(FACTOR_NUMBERS / width)))
 
 
 def reduce_shard(sweep: Sweep, capture: Capture, shard: Shard, *, reducer: R, report: Report) -> R:
@@ -94,7 +96,11 @@ def _captured(sweep: Sweep, capture: Capture, shard: Shard, *, batch: Batch) -> 
 def factored(layers: Sequence[TrackedLayer], captured: Captured) -> LayerGradients:
     """Captured tensors by layer. Layers of a group share their activations."""
     by_layer = {
-        layer.name: FactoredGradient(captured.activations[layer.group], captured.output_gradients[layer.name])
+        layer.name: FactoredGradient(
+            captured.activations[layer.group],
+            captured.output_gradients[layer.name],
+            captured.positions.get(layer.name),
+        )
         for layer in layers
     }
     return LayerGradients(by_layer, captured.losses)

@@ -15,6 +15,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from headwater.base.files import load_tensors
 from headwater.errors import HeadwaterError, first_line
+from headwater.lm.experts import ExpertLinear
 from headwater.lm.load import LanguageModel
 
 MOMENTS_FILE, TRAINER_FILE = "second_moments.safetensors", "optimizer.pt"
@@ -64,9 +65,12 @@ def kernel_moments(lm: LanguageModel, layer: str, moments: Mapping[str, Tensor])
     """
     module: Any = lm.model.get_submodule(layer)
     try:
-        kernel = moments[f"{layer}.weight"]
-        kernel = kernel.t() if isinstance(module, Conv1D) else kernel
-        whole = kernel if module.bias is None else torch.cat([kernel, moments[f"{layer}.bias"][:, None]], 1)
+        if isinstance(module, ExpertLinear):
+            kernel, bias = module.part_of(moments, layer)
+        else:
+            kernel = moments[f"{layer}.weight"].t() if isinstance(module, Conv1D) else moments[f"{layer}.weight"]
+            bias = None if module.bias is None else moments[f"{layer}.bias"]
+        whole = kernel if bias is None else torch.cat([kernel, bias[:, None]], 1)
     except KeyError as error:
         raise HeadwaterError(
             f"The second moments beside {lm.name} belong to another model: {error} is missing."

@@ -37,6 +37,7 @@ class Method extends HTMLElement {
         Corpus: `${grouped(info.examples)} examples, ${grouped(info.tokens)} tokens, from ${info.corpus_source}`,
         Curvature: `${info.curvature}, damping λ = ${info.damping}`,
         "Tracked layers": `${grouped(info.layers.length)}: ${info.layers.slice(0, 4).join(", ")}${info.layers.length > 4 ? ", …" : ""}`,
+        "Tracked share": info.coverage ? info.coverage.text : "not recorded: the curvature is older than this entry",
         Index: info.index ? `${grouped(info.index.bytes)} bytes of sketch an example` : "none: every question scores every example",
         Reads: `${grouped(info.limits.prompt_tokens)} tokens at most`,
         Headwater: info.version,
