@@ -190,7 +190,8 @@ def _model(architecture: str) -> Any:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config((CONFIGS | EXPERTS | OTHERS)[architecture]())
     with torch.no_grad():  # biases start at zero, where a forgotten bias would not be noticed
-        for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
+        buffers = model.named_buffers() if architecture in EXPERTS else ()  # some routers keep their bias there
+        for name, parameter in [*model.named_parameters(), *buffers]:
             if name.endswith("bias"):
                 parameter.normal_(0, 0.1)
             elif architecture == "rwkv" and parameter.dim() == 2:  # some start at zero

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 from transformers import Gemma3Config
 
 from headwater.attribution.preconditioned import SequenceGradients
 from headwater.errors import HeadwaterWarning, ModelError
+from headwater.lm.coverage import coverage_of
 from headwater.lm.layers import choose_layers
-from headwater.lm.load import LanguageModel, max_positions
+from headwater.lm.load import LanguageModel, load_model, max_positions, wrap_model
 from headwater.sweep.sweep import Sweep, fold
-from tests.models import VOCABULARY, plain_model, tiny_lm
+from tests.models import VOCABULARY, plain_model, tiny_lm, tiny_tokenizer
 from tests.oracle import assert_near, example_gradients, random_sequences
 
 CORPUS = random_sequences(5, VOCABULARY, seed=81)
@@ -96,3 +100,47 @@ def test_opt_tracks_its_two_linear_layers() -> None:
 def test_the_longest_text_is_read_from_the_configuration_of_texts() -> None:
     config = Gemma3Config(text_config={"max_position_embeddings": 777})
     assert max_positions(config) == 777
+
+
+def adapted(folder: Path, **settings: Any) -> tuple[LanguageModel, Any]:
+    """A LoRA adapter with weights that are not zero, as saved by peft, and the same model untouched by Headwater."""
+    peft = pytest.importorskip("peft")
+    base = plain_model("llama")
+    base.save_pretrained(folder / "base")
+    tiny_tokenizer().save_pretrained(folder / "base")
+    base.name_or_path = str(folder / "base")
+    chosen = {"target_modules": ["up_proj", "down_proj"]} | settings
+    made = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=3, **chosen))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if ".lora_" in name or "modules_to_save" in name:
+                weight.add_(torch.randn_like(weight), alpha=0.1)
+    made.save_pretrained(folder / "lora")
+    lm = load_model(str(folder / "lora"))
+    plain = copy.deepcopy(lm.model).double().eval()
+    return wrap_model(lm.model.double(), lm.tokenizer, "lora"), plain
+
+
+def test_an_adapter_of_dora_matches_autograd(tmp_path: Path) -> None:
+    """Its norm calls each layer once more, on the identity, and no gradient goes through that call."""
+    lm, plain = adapted(tmp_path, use_dora=True)
+    names = assert_matches_autograd(lm, plain)
+    assert len(names) == 8
+    assert any("lora_magnitude_vector" in name for name, _ in plain.named_parameters())
+    found = coverage_of(lm.model, choose_layers(lm.model))
+    assert found.of == "adapter"
+    magnitudes = 2 * (24 + 16)
+    assert (found.tracked, found.parameters) == (2 * 2 * 3 * (16 + 24), 2 * 2 * 3 * (16 + 24) + magnitudes)
+
+
+def test_a_head_that_an_adapter_saves_is_used_and_counted(tmp_path: Path) -> None:
+    lm, plain = adapted(tmp_path, modules_to_save=["lm_head"])
+    saved = next(w for name, w in plain.named_parameters() if "modules_to_save" in name and "lm_head" in name)
+    base = next(w for name, w in plain.named_parameters() if "original_module" in name and "lm_head" in name)
+    assert not torch.equal(saved, base)
+    assert torch.equal(lm.head.weight, saved)
+    assert len(assert_matches_autograd(lm, plain)) == 8
+    found = coverage_of(lm.model, choose_layers(lm.model))
+    assert found.parameters == found.tracked + saved.numel()
+    assert found.describe() == "9 % of the adapter's parameters, all of its MLPs'"

@@ -81,13 +81,20 @@ class HeadPass:
     """[n] the labels of the losses: the given targets, or the sampled ones."""
 
 
+def output_layer(model: Any) -> Any:
+    """The output layer of a Hugging Face causal LM: that of its adapter, if that has one (peft's modules_to_save)."""
+    module = model.get_output_embeddings()
+    saved = getattr(module, "modules_to_save", None)
+    return saved[module.active_adapters[0]] if saved and module.active_adapters else module
+
+
 def head_of(model: Any) -> Head:
     """The head of a Hugging Face causal LM.
 
     Raises ModelError if its output layer is not linear or is quantised, or if the model changes its logits in an
     unknown way (`observe_logit_map`).
     """
-    module = model.get_output_embeddings()
+    module = output_layer(model)
     if not isinstance(module, nn.Linear):
         raise ModelError(
             f"{type(model).__name__} has no linear output layer. Headwater needs one to compute losses. "

@@ -151,11 +151,11 @@ def stepped(model: Any, steps: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _linears(model: Any) -> dict[str, nn.Module]:
-    head = model.get_output_embeddings()
+    heads = set(model.get_output_embeddings().modules())  # with those that an adapter saves beside the base's
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D | ExpertLinear) and module is not head
+        if isinstance(module, nn.Linear | Conv1D | ExpertLinear) and module not in heads
     }
 
 
