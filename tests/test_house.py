@@ -26,6 +26,7 @@ CALLED_BY_OTHERS = {
     "base/logs.py": {"_warned"},  # warnings.showwarning
     "curvature/builtin.py": {"_load_identity", "_load_exact"},  # the Loader of a kind of curvature
     "curvature/registry.py": {"eigen_loaded"},
+    "lm/experts.py": {"_run_one_by_one"},  # transformers: the forward pass of a module of experts
     "lm/kernels.py": {"_sdpa_attention"},  # transformers' attention interface
     "lm/narrow_attention.py": {"forward", "generate"},  # torch.autograd.Function; numba
     "plan/paper.py": {"__torch_function__"},

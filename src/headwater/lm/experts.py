@@ -127,7 +127,7 @@ def _run_one_by_one(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k
     outputs: list[Tensor] = []
     for number, (inputs, places) in enumerate(pieces):
         if number < self.num_experts:
-            outputs.append(_run_expert(self, number, inputs, places))
+            outputs.append(_run_expert(self, number, inputs=inputs, rows=places))
         else:
             outputs.append(torch.zeros_like(inputs))
     weighted = torch.cat(outputs) * top_k_weights.reshape(-1)[order].unsqueeze(1)
@@ -137,7 +137,7 @@ def _run_one_by_one(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k
     return summed.to(hidden_states.dtype)
 
 
-def _run_expert(experts: Any, number: int, inputs: Tensor, rows: Tensor) -> Tensor:
+def _run_expert(experts: Any, number: int, *, inputs: Tensor, rows: Tensor) -> Tensor:
     expert = experts._modules[str(number)]
     first, last = _matrices(experts)
     up, down = expert._modules[first], expert._modules[last]
