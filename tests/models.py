@@ -112,12 +112,10 @@ EXPERTS: dict[str, Any] = {
         **_LLAMA_SHAPE, num_local_experts=4, num_experts_per_tok=2, head_dim=4, sliding_window=8
     ),
     "nemotron_h": lambda: NemotronHConfig(
-        **_TWO_OF_FOUR,
+        **_TWO_OF_FOUR | {"num_hidden_layers": 2, "hybrid_override_pattern": "*E"},
         vocab_size=VOCABULARY,
         hidden_size=16,
         intermediate_size=24,
-        num_hidden_layers=2,
-        hybrid_override_pattern="*E",
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=4,
