@@ -89,6 +89,7 @@ CONFIGS: dict[str, Any] = {
 ARCHITECTURES = tuple(CONFIGS)
 
 _TWO_OF_FOUR: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 12}
+_ATTENTION_THEN_EXPERTS: dict[str, Any] = {**_TWO_OF_FOUR, "num_hidden_layers": 2, "hybrid_override_pattern": "*E"}
 EXPERTS: dict[str, Any] = {
     "mixtral": lambda: MixtralConfig(**_LLAMA_SHAPE, num_local_experts=4, num_experts_per_tok=2),
     "qwen2_moe": lambda: Qwen2MoeConfig(
@@ -112,7 +113,7 @@ EXPERTS: dict[str, Any] = {
         **_LLAMA_SHAPE, num_local_experts=4, num_experts_per_tok=2, head_dim=4, sliding_window=8
     ),
     "nemotron_h": lambda: NemotronHConfig(
-        **_TWO_OF_FOUR | {"num_hidden_layers": 2, "hybrid_override_pattern": "*E"},
+        **_ATTENTION_THEN_EXPERTS,
         vocab_size=VOCABULARY,
         hidden_size=16,
         intermediate_size=24,
