@@ -38,8 +38,9 @@ def weight_gradients(model: Any, names: Sequence[str], loss: Tensor) -> dict[str
         if expert := re.fullmatch(r"(.*\.experts)\.(\d+)\.(\w+)", name):
             found[name] = _expert_gradient(model.get_submodule(expert[1]), expert[3], int(expert[2]), loss=loss)
             continue
-        module = model.get_submodule(name)
-        parameters = [module.weight] + ([module.bias] if module.bias is not None else [])
+        module = model.get_submodule(re.sub(r"\.(gate|router)\.linear$", r".\1", name))
+        bias = getattr(module, "bias", None)
+        parameters = [module.weight] + ([] if bias is None else [bias])
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
         kernel = gradients[0].t() if isinstance(module, Conv1D) else gradients[0]
         found[name] = torch.cat([kernel, *(g[:, None] for g in gradients[1:])], dim=1)

@@ -34,6 +34,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     tiny_tokenizer().save_pretrained(folder / "model")
     (folder / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXT))
     asked = ["fit", str(folder / "run"), "--model", str(folder / "model"), "--corpus", str(folder / "texts.jsonl")]
+    asked += ["--layers", "*.experts.*.down_proj"]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     return folder / "run", result.output
@@ -43,13 +44,12 @@ def test_fit_info_card_and_server_tell_the_share(fitted: tuple[Path, str]) -> No
     folder, said = fitted
     model = plain_model("mixtral")
     expected = Coverage(
-        tracked=numbers_of(model, ".experts."),
+        tracked=numbers_of(model, ".experts.down_proj"),
         parameters=numbers_of(model, ""),
-        mlp_tracked=numbers_of(model, ".experts."),
+        mlp_tracked=numbers_of(model, ".experts.down_proj"),
         mlp_parameters=numbers_of(model, ".mlp."),
     )
-    assert expected.mlp_parameters - expected.mlp_tracked == numbers_of(model, ".gate.weight") == 2 * 4 * 16
-    words = "44.8 % of the model's parameters, 98.6 % of its MLPs'"
+    words = "14.9 % of the model's parameters, 32.8 % of its MLPs'"
     assert expected.describe() == words
     assert f"It tracks {words}." in said
     curvature = describe_run(folder).curvature
@@ -81,6 +81,14 @@ def test_a_run_fitted_before_opens_without_the_share(fitted: tuple[Path, str]) -
         assert about(Run.open(folder), queue=1).coverage is None
     finally:
         path.write_bytes(before)
+
+
+def test_experts_and_routers_are_all_of_a_mixture() -> None:
+    for architecture in ("mixtral", "gpt_oss"):
+        model = tiny_lm(architecture).model
+        found = coverage_of(model, choose_layers(model))
+        assert found.mlp_tracked == found.mlp_parameters == numbers_of(model, ".mlp.")
+        assert found.describe().endswith("parameters, all of its MLPs'")
 
 
 def test_shares_of_other_models() -> None:

@@ -46,6 +46,7 @@ def test_experts_match_autograd(architecture: str) -> None:
     names = [layer.name for layer in sweep.layers]
     expected = example_gradients(plain_model(architecture), names, CORPUS)
     routed = [layer for layer in sweep.layers if layer.is_routed]
+    assert any(name.endswith((".gate.linear", ".router.linear")) for name in names), "the router too"
     assert len(routed) in (8, 16)
     assert {layer.token_share for layer in routed} == {0.5}
     assert all(layer.group == layer.name for layer in routed), "experts share no inputs: each sees other tokens"
@@ -234,6 +235,14 @@ def test_checkpointed_blocks_give_the_same_gradients() -> None:
         assert torch.equal(gradient.output_gradients, repeated[name].output_gradients)
 
 
+def test_moments_of_adam_are_found_in_a_router() -> None:
+    lm = tiny_lm("gpt_oss")
+    moments = {name: torch.rand_like(weight) for name, weight in lm.model.state_dict().items()}
+    found = kernel_moments(lm, "model.layers.0.mlp.router.linear", moments)
+    assert torch.equal(found[:, :-1], moments["model.layers.0.mlp.router.weight"])
+    assert torch.equal(found[:, -1], moments["model.layers.0.mlp.router.bias"])
+
+
 @pytest.mark.parametrize("architecture", ["mixtral", "gpt_oss"])
 def test_moments_of_adam_are_found_in_the_parameter_of_all_experts(architecture: str) -> None:
     lm = tiny_lm(architecture)
@@ -253,4 +262,5 @@ def test_an_estimate_counts_the_experts_that_a_token_takes(tmp_path: Path) -> No
     shapes = shapes_of(str(tmp_path))
     assert shapes.layers == tuple(choose_layers(tiny_lm("mixtral").model))
     attention, head = 2 * (16 * 16 * 2 + 16 * 8 * 2), 16 * VOCABULARY
-    assert shapes.products == attention + head + 2 * 2 * (16 * 48 + 24 * 16)
+    routers = 2 * 16 * 4
+    assert shapes.products == attention + head + routers + 2 * 2 * (16 * 48 + 24 * 16)

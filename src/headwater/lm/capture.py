@@ -157,6 +157,10 @@ class ForwardPass:
             return self.slots[name].fill(numbers)
         return numbers.reshape(*self.batch.input_ids.shape, numbers.shape[-1])
 
+    def _precise(self, numbers: Tensor) -> Tensor:
+        """In float32 or better, and in what the model runs in, although some routers compute in less."""
+        return _at_least_float32(numbers.to(torch.promote_types(numbers.dtype, self.hidden.dtype)))
+
     def activations(self) -> dict[str, Tensor]:
         """group -> [B, T, I], or [B, S, I] for an expert: padding rows zero, bias column included."""
         lengths, tokens = self.batch.lengths, self.batch.input_ids.shape[1]
@@ -169,7 +173,7 @@ class ForwardPass:
                 inputs = self._by_text(layer.name, self._inputs[layer.group]).to(self.lm.device)
                 slots = self.slots.get(layer.name)
                 real = padding if slots is None else slots.taken.to(self.lm.device)
-                found[layer.group] = _with_bias_column(_at_least_float32(inputs), real, layer.bias)
+                found[layer.group] = _with_bias_column(self._precise(inputs), real, layer.bias)
         return found
 
     def pull_back(self, seed: Tensor) -> dict[str, Tensor]:
@@ -208,7 +212,7 @@ class ForwardPass:
         outputs = [self._outputs[layer.name] for layer in self.layers]
         gradients = torch.autograd.grad(self.hidden, outputs, seed, retain_graph=not last)
         return {
-            layer.name: _at_least_float32(self._by_text(layer.name, gradient).to(self.lm.device))
+            layer.name: self._precise(self._by_text(layer.name, gradient).to(self.lm.device))
             for layer, gradient in zip(self.layers, gradients, strict=True)
         }
 

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from headwater.errors import HeadwaterWarning, ModelError
 from headwater.lm.experts import ExpertLinear, split_experts
 from headwater.lm.placement import device_of
+from headwater.lm.routers import RouterLinear, split_routers
 
 DEFAULT_LAYERS = ("*.mlp.*", "*.fc1", "*.fc2", "*.feed_forward.*", "*.ffn.*", "*.block_sparse_moe.*", "*.shared_mlp.*")
 """Every MLP linear, as in Grosse et al. 2023, under the names that architectures give them. Experts belong to it."""
@@ -62,6 +63,7 @@ def choose_layers(model: Any, globs: Sequence[str] | None = None) -> list[Tracke
     cannot be separated at a layer.
     """
     split_experts(model)
+    split_routers(model)
     candidates = _linears(model)
     wanted: set[str] = set()
     adapted = any(".lora_A." in name for name in candidates)
@@ -120,6 +122,7 @@ def packed_sizes(model: Any) -> dict[str, int]:
 def products_per_token(model: Any) -> int:
     """Multiplications per token in the linear layers of a model, except its head. A token runs k of E experts."""
     split_experts(model)
+    split_routers(model)
     total = 0.0
     for module in _linears(model).values():
         inputs, outputs, _ = shape_of(module)
@@ -155,7 +158,7 @@ def _linears(model: Any) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D | ExpertLinear) and module not in heads
+        if isinstance(module, nn.Linear | Conv1D | ExpertLinear | RouterLinear) and module not in heads
     }
 
 
@@ -269,7 +272,7 @@ def _check_separable(model: Any, modules: Mapping[str, nn.Module], calls: Mappin
 
 
 def _first_text(args: tuple[Tensor, ...], tokens: int) -> Tensor:
-    """The inputs of the first text in flattened inputs [B · T, I], or in those of an expert."""
+    """The inputs of the first text in flattened inputs [B · T, I], or in those of an expert, which come with rows."""
     return args[0][args[1] < tokens] if len(args) == 2 else args[0][:tokens]
 
 

@@ -23,6 +23,7 @@ from headwater.lm.options import Loading
 from headwater.lm.placement import check_for_adapter, each_weight, is_offloaded
 from headwater.lm.pretrained import locate, locate_tokenizer, read_model, read_tokenizer
 from headwater.lm.quantised import dequantised, is_quantised, keep_differentiable, quantisation
+from headwater.lm.routers import split_routers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +174,7 @@ def wrap_model(
     use_fused_gelu(model)
     keep_differentiable(model)
     split_experts(model)
+    split_routers(model)
     if loading is None:
         loading = Loading(dtype="bf16" if model.dtype == torch.bfloat16 else "fp32")
     # Without checkpointing, a graph would keep the loaded weights of all offloaded blocks until the backward pass.

@@ -17,6 +17,7 @@ from headwater.base.files import load_tensors
 from headwater.errors import HeadwaterError, first_line
 from headwater.lm.experts import ExpertLinear
 from headwater.lm.load import LanguageModel
+from headwater.lm.routers import RouterLinear
 
 MOMENTS_FILE, TRAINER_FILE = "second_moments.safetensors", "optimizer.pt"
 EPSILON = 1e-8
@@ -65,7 +66,7 @@ def kernel_moments(lm: LanguageModel, layer: str, moments: Mapping[str, Tensor])
     """
     module: Any = lm.model.get_submodule(layer)
     try:
-        if isinstance(module, ExpertLinear):
+        if isinstance(module, ExpertLinear | RouterLinear):
             kernel, bias = module.part_of(moments, layer)
         else:
             kernel = moments[f"{layer}.weight"].t() if isinstance(module, Conv1D) else moments[f"{layer}.weight"]
