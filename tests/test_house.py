@@ -29,6 +29,7 @@ CALLED_BY_OTHERS = {
     "lm/experts.py": {"_run_one_by_one"},  # transformers: the forward pass of a module of experts
     "lm/kernels.py": {"_sdpa_attention"},  # transformers' attention interface
     "lm/narrow_attention.py": {"forward", "generate"},  # torch.autograd.Function; numba
+    "lm/routers.py": {"__torch_function__"},
     "plan/paper.py": {"__torch_function__"},
 }
 """Functions whose parameters are prescribed by who calls them."""

@@ -166,13 +166,13 @@ def _token_share(module: nn.Module) -> float:
     return module.token_share if isinstance(module, ExpertLinear) else 1.0
 
 
-PROBE = ((0, 1, 2), (3, 4, 5))
-"""Two texts of three tokens, so that the shapes of inputs tell texts from tokens."""
+TEXTS, TOKENS = 2, 3
+"""Of the batch that shows how the layers run. They differ, so that the shapes of inputs tell texts from tokens."""
 
 
 def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[TrackedLayer]:
     """The layers in the order of a forward pass of a few tokens, which also shows which layers share an input."""
-    seen = _calls(model, modules, PROBE)
+    seen = _calls(model, modules)
     _check_calls(model, modules, [name for name, _ in seen])
     last = dict(seen)  # of DoRA's two calls, the second is that of the text
     _check_separable(model, modules, last)
@@ -191,9 +191,9 @@ def _in_forward_order(model: Any, modules: Mapping[str, nn.Module]) -> list[Trac
 
 
 def _calls(
-    model: Any, modules: Mapping[str, nn.Module], texts: Sequence[Sequence[int]]
+    model: Any, modules: Mapping[str, nn.Module], *, reverse_last: bool = False
 ) -> list[tuple[str, tuple[Tensor, ...]]]:
-    """The calls of `modules` in a forward pass of `texts`, in order: name and arguments."""
+    """The calls of `modules` in a forward pass of a small batch, in order: name and arguments."""
     seen: list[tuple[str, tuple[Tensor, ...]]] = []
 
     def note(name: str) -> Any:
@@ -213,7 +213,10 @@ def _calls(
     try:
         with torch.no_grad():
             device = device_of(model.get_input_embeddings())
-            model.base_model(torch.tensor(texts, device=device), use_cache=False)
+            batch = torch.arange(TEXTS * TOKENS, device=device).view(TEXTS, TOKENS)
+            if reverse_last:
+                batch = torch.cat([batch[:-1], batch[-1:].flip(1)])
+            model.base_model(batch, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
@@ -249,21 +252,20 @@ def _check_separable(model: Any, modules: Mapping[str, nn.Module], calls: Mappin
 
     For flattened inputs, another second text must leave the rows of the first as they are.
     """
-    texts, tokens = len(PROBE), len(PROBE[0])
     flat = {name for name, args in calls.items() if args[0].dim() == 2}
     for name, args in calls.items():
         rows = args[0].numel() // max(1, args[0].shape[-1])
-        fits = isinstance(modules[name], ExpertLinear) or rows == texts * tokens
-        if not fits or (name not in flat and len(args[0]) != texts):
+        fits = isinstance(modules[name], ExpertLinear) or rows == TEXTS * TOKENS
+        if not fits or (name not in flat and len(args[0]) != TEXTS):
             raise ModelError(
-                f"The inputs of layer {name} have the shape {tuple(args[0].shape)} for {texts} texts of {tokens} "
+                f"The inputs of layer {name} have the shape {tuple(args[0].shape)} for {TEXTS} texts of {TOKENS} "
                 "tokens, so examples cannot be separated there. Leave the layer out with --layers."
             )
     if not flat or any(args[0].is_meta for args in calls.values()):
         return
-    other = dict(_calls(model, {name: modules[name] for name in flat}, (PROBE[0], PROBE[0][::-1])))
+    other = dict(_calls(model, {name: modules[name] for name in flat}, reverse_last=True))
     for name in flat:
-        before, after = (_first_text(args, tokens) for args in (calls[name], other[name]))
+        before, after = (_first_text(args) for args in (calls[name], other[name]))
         if before.shape != after.shape or not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * _largest(before)):
             raise ModelError(
                 f"The inputs of layer {name} depend on the other texts of a batch, so examples cannot be separated "
@@ -271,9 +273,9 @@ def _check_separable(model: Any, modules: Mapping[str, nn.Module], calls: Mappin
             )
 
 
-def _first_text(args: tuple[Tensor, ...], tokens: int) -> Tensor:
+def _first_text(args: tuple[Tensor, ...]) -> Tensor:
     """The inputs of the first text in flattened inputs [B · T, I], or in those of an expert, which come with rows."""
-    return args[0][args[1] < tokens] if len(args) == 2 else args[0][:tokens]
+    return args[0][args[1] < TOKENS] if len(args) == 2 else args[0][:TOKENS]
 
 
 def _largest(numbers: Tensor) -> float:

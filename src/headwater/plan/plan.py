@@ -18,6 +18,7 @@ from headwater.corpus.options import CorpusOptions
 from headwater.curvature.fit import settings_of
 from headwater.curvature.truncated import truncate
 from headwater.errors import HeadwaterError
+from headwater.lm.coverage import coverage_of
 from headwater.lm.load import load_model
 from headwater.lm.options import Loading
 from headwater.plan.estimates import Plan, Probes, StagePlan, estimate, sketches_held
@@ -163,4 +164,5 @@ def _probe(subject: Subject, folder: Path, sketch: Sketch, *, options: PlanOptio
 def _binding(subject: Subject) -> dict[str, str]:
     """Metadata as long as that of a real fit."""
     prints = dict.fromkeys(("model", "tokenizer", "corpus"), 16 * "0")
-    return prints | {"settings": settings_of(subject.fit, [layer.name for layer in subject.layers])}
+    settings = settings_of(subject.fit, [layer.name for layer in subject.layers])
+    return prints | {"settings": settings, "coverage": coverage_of(subject.lm.model, subject.layers).to_json()}
