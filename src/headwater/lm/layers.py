@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -225,13 +226,14 @@ def _calls(
 
 def _check_calls(model: Any, modules: Mapping[str, nn.Module], names: Sequence[str]) -> None:
     """Warn of layers that did not run. Raises ModelError if one ran several times."""
-    for name in modules:
-        if names.count(name) > 1 and not _is_dora(model, name):
+    calls = Counter(names)
+    for name, count in calls.items():
+        if count > 1 and not _is_dora(model, name):
             raise ModelError(
-                f"Layer {name} runs {names.count(name)} times in one forward pass, and a tracked layer must run once. "
+                f"Layer {name} runs {count} times in one forward pass, and a tracked layer must run once. "
                 "Leave it out with --layers."
             )
-    if idle := [name for name in modules if name not in names]:
+    if idle := [name for name in modules if name not in calls]:
         counted = f"{len(idle):,} of the chosen layers are" if len(idle) > 1 else "One of the chosen layers is"
         warnings.warn(
             f"{counted} left out: {_shortened(idle)}. A text does not go through them as through a linear layer, which "
