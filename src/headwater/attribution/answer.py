@@ -95,6 +95,10 @@ class ScoredExample(Shown):
     duplicates: list[str] = field(default_factory=list[str])
     """Ids of the near-duplicates of this example that were as strong as the examples shown and are folded into it."""
 
+    heads: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """With `heads`: attention layer to the influence of each of its heads, which sum to the layer's. Key and value
+    layers of grouped attention have fewer. A bias of the output projection has one more number, the last."""
+
     def __repr__(self) -> str:
         return f"ScoredExample({quoted(self.id)}, influence {self.influence:+.3g}, {quoted(self.text, 60)})"
 

@@ -15,6 +15,7 @@ from headwater.attribution.answer import Answer, Distribution, ScoredExample
 from headwater.attribution.context import AttributionContext
 from headwater.attribution.distribution import distribution
 from headwater.attribution.exact_scores import ExactScoring
+from headwater.attribution.heads import head_shares
 from headwater.attribution.index.index import Index
 from headwater.attribution.index.rescore import Budget, Rescored, rescore
 from headwater.attribution.index.search import Candidates, LoadedSketches, make_sketch_query, search
@@ -75,9 +76,10 @@ def ask_everything(
         ends = both_ends(strengths, options.k, context.corpus if options.fold else None)
         parts = shares(context, preconditioned.query(row), ends.positions)
         by_position = None if norms is None else dict(enumerate(norms.tolist()))
+        by_head = preconditioned.query(row) if options.heads else None
         found = _Found(
-            proponents=scored(context, ends.proponents, parts, norms=by_position),
-            opponents=scored(context, ends.opponents, parts, norms=by_position),
+            proponents=scored(context, ends.proponents, parts, norms=by_position, by_head=by_head),
+            opponents=scored(context, ends.opponents, parts, norms=by_position, by_head=by_head),
             scored=len(positions),
             distribution=distribution(strengths[positions]),
         )
@@ -109,9 +111,10 @@ def ask_index(
         corpus=context.corpus if options.fold else None,
         report=report,
     )
+    by_head = preconditioned if options.heads else None
     found = _Found(
-        proponents=scored(context, rescored.ends.proponents, rescored.parts, norms=norms),
-        opponents=scored(context, rescored.ends.opponents, rescored.parts, norms=norms),
+        proponents=scored(context, rescored.ends.proponents, rescored.parts, norms=norms, by_head=by_head),
+        opponents=scored(context, rescored.ends.opponents, rescored.parts, norms=norms, by_head=by_head),
         scored=len(rescored.parts),
         searched=candidates.searched,
         missed=rescored.expected_missed,
@@ -139,9 +142,12 @@ def ask_against(
     if options.rank_by == "relative":
         norms = fold(sweep, lambda: SelfInfluence(context.curvature)).values.sqrt().tolist()
     layers = [layer.name for layer in context.curvature.layers]
+    heads: list[dict[str, list[float]]] = [{} for _ in examples]
+    if options.heads:
+        heads = head_shares(context, preconditioned, [example.sequence for example in examples])
     examples_scored = [
-        scored_example(example, layers, part[..., 0], total=len(context.corpus), norm=norm)
-        for example, part, norm in zip(examples, parts, norms, strict=True)
+        scored_example(example, layers, part[..., 0], total=len(context.corpus), norm=norm, heads=by_layer)
+        for example, part, norm, by_layer in zip(examples, parts, norms, heads, strict=True)
     ]
 
     def strength(example: ScoredExample) -> float:

@@ -58,6 +58,9 @@ class AskOptions:
         tuple[str, ...] | None,
         Option(help="Name or glob of layers whose influence counts; repeatable.", none="all tracked layers"),
     ] = None
+    heads: Annotated[
+        bool, Option(help="Also split the influence of attention layers by head; the run has to track some.")
+    ] = False
     damping: Damping = None
     query_rank: QueryRank = None
     solver: Annotated[

@@ -14,6 +14,7 @@ from torch import Tensor
 from headwater.attribution.answer import ScoredExample, TokenInfluence
 from headwater.attribution.context import AttributionContext
 from headwater.attribution.duplicates import Family, families
+from headwater.attribution.heads import head_shares
 from headwater.attribution.preconditioned import PreconditionedQueries
 from headwater.attribution.scores import TokenScores
 from headwater.corpus.corpus import Corpus
@@ -86,8 +87,16 @@ def scored(
     parts: Mapping[int, Tensor],
     *,
     norms: Mapping[int, float] | None,
+    by_head: PreconditionedQueries | None = None,
 ) -> list[ScoredExample]:
-    """The examples of `found` for an answer; `parts` are their `shares`, `norms` their √I(z, z)."""
+    """The examples of `found` for an answer; `parts` are their `shares`, `norms` their √I(z, z).
+
+    With `by_head`, the question's R_q, attention layers are split by head (`head_shares`).
+    """
+    positions = [family.position for family in found]
+    heads: list[dict[str, list[float]]] = [{} for _ in found]
+    if by_head is not None:
+        heads = head_shares(context, by_head, context.corpus.sequences(positions))
     ids = context.corpus.ids
     return [
         scored_example(
@@ -97,8 +106,9 @@ def scored(
             total=len(context.corpus),
             norm=None if norms is None else norms[family.position],
             duplicates=[ids[other] for other in family.others],
+            heads=by_layer,
         )
-        for family, example in zip(found, context.corpus.read([family.position for family in found]), strict=True)
+        for family, example, by_layer in zip(found, context.corpus.read(positions), heads, strict=True)
     ]
 
 
@@ -110,6 +120,7 @@ def scored_example(
     total: int,
     norm: float | None = None,
     duplicates: Sequence[str] = (),
+    heads: dict[str, list[float]] | None = None,
 ) -> ScoredExample:
     """One example for an answer; `part` [L, T] is its influence by layer and token, `total` the corpus size N."""
     tokens = part.sum(dim=0).tolist()
@@ -125,4 +136,5 @@ def scored_example(
         source=example.source,
         metadata=example.metadata,
         duplicates=list(duplicates),
+        heads=heads or {},
     )

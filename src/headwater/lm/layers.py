@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from headwater.errors import HeadwaterWarning, ModelError
+from headwater.lm.body import body_of
 from headwater.lm.experts import ExpertLinear, split_experts
 from headwater.lm.placement import device_of
 from headwater.lm.routers import RouterLinear, split_routers
@@ -217,7 +218,7 @@ def _calls(
             batch = torch.arange(TEXTS * TOKENS, device=device).view(TEXTS, TOKENS)
             if reverse_last:
                 batch = torch.cat([batch[:-1], batch[-1:].flip(1)])
-            model.base_model(batch, use_cache=False)
+            body_of(model)(batch, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

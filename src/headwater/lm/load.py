@@ -15,6 +15,7 @@ from torch import Tensor
 
 from headwater.corpus.tokenize import limit_tokens
 from headwater.errors import ModelError
+from headwater.lm.body import body_of
 from headwater.lm.checkpointing import checkpoint_gradients, checkpoints_gradients
 from headwater.lm.experts import split_experts
 from headwater.lm.head import Head, head_of
@@ -41,7 +42,7 @@ class LanguageModel:
 
     @property
     def body(self) -> Any:
-        return self.model.base_model
+        return body_of(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headwater.errors import ModelError
+from headwater.lm.body import body_of
 from headwater.lm.placement import device_of
 
 SETTINGS = (
@@ -99,7 +100,7 @@ def _probed(model: Any) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     try:
         logits = model(tokens, use_cache=False).logits
         handle.remove()
-        hidden = model.base_model(tokens, use_cache=False).last_hidden_state
+        hidden = body_of(model)(tokens, use_cache=False).last_hidden_state
     finally:
         handle.remove()
         model.train(training)

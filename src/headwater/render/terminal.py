@@ -82,6 +82,8 @@ class _AnswerView:
                 yield Text()
                 yield self._card_line(rank, example, ink, width=width)
                 yield _Indented(self._card_text(example, ink))
+                if example.heads:
+                    yield _Indented(_strongest_heads(example))
 
     def _card_line(self, rank: int, example: ScoredExample, ink: Ink, *, width: int) -> Text:
         value = strength(example, self.answer.rank_by)
@@ -131,6 +133,15 @@ class _ExampleView:
         strongest = sorted(example.layers.items(), key=lambda layer: -abs(layer[1]))[:LAYERS]
         parts = ", ".join(f"{one_line(name)} {signed(value)}" for name, value in strongest)
         yield _Indented(Text(f"removal {signed(example.removal_effect)} nats · strongest layers: {parts}", style="dim"))
+        if example.heads:
+            yield _Indented(_strongest_heads(example))
+
+
+def _strongest_heads(example: ScoredExample) -> Text:
+    heads = [(name, number, value) for name, parts in example.heads.items() for number, value in enumerate(parts)]
+    strongest = sorted(heads, key=lambda head: -abs(head[2]))[:LAYERS]
+    words = ", ".join(f"{one_line(name)} #{number} {signed(value)}" for name, number, value in strongest)
+    return Text(f"strongest heads: {words}", style="dim")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from headwater.corpus.batches import TokenSequence
 from headwater.errors import HeadwaterError, ModelError
+from headwater.lm.body import body_of
 from headwater.lm.kernels import use_sdpa
 from headwater.lm.logit_map import LogitMap, observe_logit_map
 from headwater.lm.options import Loading
@@ -201,7 +202,7 @@ def _loss_and_gradients(
         ids[row, : len(one.input_ids)] = torch.from_numpy(one.input_ids)
         counts[row, : len(one.input_ids)] = torch.from_numpy(one.targets)
     predicts = counts[:, 1:]
-    hidden = model.base_model(ids[:, :-1], use_cache=False).last_hidden_state[predicts]
+    hidden = body_of(model)(ids[:, :-1], use_cache=False).last_hidden_state[predicts]
     if to_logits.input_scale != 1.0:
         hidden = hidden * to_logits.input_scale
     logits = to_logits(model.get_output_embeddings()(hidden))
