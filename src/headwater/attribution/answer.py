@@ -94,6 +94,9 @@ class ScoredExample(Shown):
     """The other columns of the example's record."""
     duplicates: list[str] = field(default_factory=list[str])
     """Ids of the near-duplicates of this example that were as strong as the examples shown and are folded into it."""
+    taught: list[str] = field(default_factory=list[str])
+    """Only of an opponent whose text contains the words asked about: up to three other tokens, strongest first, that it
+    learned where its influence is most negative."""
 
     heads: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     """With `heads`: attention layer to the influence of each of its heads, which sum to the layer's. Key and value

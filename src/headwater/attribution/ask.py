@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from headwater.attribution.preconditioned import precondition
 from headwater.attribution.question import Question, describe
 from headwater.attribution.scores import Scores, SelfInfluence, TokenScores
 from headwater.attribution.strongest import both_ends, scored, scored_example, shares
+from headwater.attribution.taught import kept_where_it_states
 from headwater.base.progress import Step
 from headwater.corpus.store import Example
 from headwater.errors import HeadwaterError
@@ -176,10 +177,11 @@ class _Found:
 
 
 def _answer(context: AttributionContext, question: Question, options: AskOptions, *, found: _Found) -> Answer:
+    query = describe(context.lm, question)
     return Answer(
-        query=describe(context.lm, question),
-        proponents=found.proponents,
-        opponents=found.opponents,
+        query=query,
+        proponents=[replace(example, taught=[]) for example in found.proponents],
+        opponents=[kept_where_it_states(example, query) for example in found.opponents],
         rank_by=options.rank_by,
         examples=len(context.corpus),
         examples_scored=found.scored,

@@ -17,6 +17,7 @@ from headwater.attribution.duplicates import Family, families
 from headwater.attribution.heads import head_shares
 from headwater.attribution.preconditioned import PreconditionedQueries
 from headwater.attribution.scores import TokenScores
+from headwater.attribution.taught import learned_at_lowest
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.store import Example
 from headwater.sweep.sweep import Sweep, fold
@@ -125,11 +126,12 @@ def scored_example(
     """One example for an answer; `part` [L, T] is its influence by layer and token, `total` the corpus size N."""
     tokens = part.sum(dim=0).tolist()
     influence = float(sum(tokens))
+    by_token = [TokenInfluence(*pair) for pair in zip(example.pieces, tokens, strict=True)]
     return ScoredExample(
         id=example.id,
         influence=influence,
         text=example.text,
-        tokens=[TokenInfluence(*pair) for pair in zip(example.pieces, tokens, strict=True)],
+        tokens=by_token,
         layers=dict(zip(layers, part.sum(dim=1).tolist(), strict=True)),
         removal_effect=-influence / total,
         relative=None if norm is None else influence / norm,
@@ -137,4 +139,5 @@ def scored_example(
         metadata=example.metadata,
         duplicates=list(duplicates),
         heads=heads or {},
+        taught=learned_at_lowest(by_token, example.sequence.targets.tolist()),
     )

@@ -16,7 +16,7 @@ from headwater.render.cards import cards, question
 from headwater.render.grid import grid
 from headwater.render.heat import ScaleBy
 from headwater.render.palette import PALETTES, css_channels
-from headwater.render.summary import alike, made_with, meaning, probability, signed, subject, surprisal
+from headwater.render.summary import alike, instead, made_with, meaning, probability, signed, subject, surprisal
 from headwater.render.visible import one_line, shorten
 
 
@@ -27,6 +27,7 @@ def in_pixels(css: str) -> Markup:
 
 FILTERS: dict[str, Callable[..., str]] = {
     "alike": alike,
+    "instead": instead,
     "signed": signed,
     "probability": probability,
     "one_line": one_line,

@@ -86,6 +86,14 @@ def alike(example: ScoredExample) -> str:
     return f"and {counted(len(example.duplicates), 'near-duplicate')}" if example.duplicates else ""
 
 
+def instead(example: ScoredExample) -> str:
+    """What an opponent that contains the words asked about taught instead; empty for any other example."""
+    if not example.taught:
+        return ""
+    taught = ", ".join(f"“{shorten(one_line(token.strip()), 30)}”" for token in example.taught)
+    return f"Contains the words asked about. Its strongest negative shares come where it teaches {taught}."
+
+
 def in_prompt(query: Query) -> list[tuple[QueryToken, bool]]:
     """The query's tokens, and whether each one ends within the prompt."""
     ends = accumulate(len(token.token) for token in query.tokens)

@@ -14,7 +14,7 @@ from rich.text import Text
 from headwater.attribution.answer import Answer, Query, ScoredExample
 from headwater.render.heat import ScaleBy, axis, shade, shared_scale, snippet, strength
 from headwater.render.palette import Theme, share
-from headwater.render.summary import alike, in_prompt, made_with, meaning, signed, subject, surprisal
+from headwater.render.summary import alike, in_prompt, instead, made_with, meaning, signed, subject, surprisal
 from headwater.render.terminal_text import BOLD, WIDTH, Ink, bar, heat_text, ink_of, legend
 from headwater.render.theme import terminal_theme
 from headwater.render.visible import one_line, shorten, shorten_left, visible
@@ -84,6 +84,8 @@ class _AnswerView:
                 yield _Indented(self._card_text(example, ink))
                 if example.heads:
                     yield _Indented(_strongest_heads(example))
+                if instead(example):
+                    yield _Indented(Text(instead(example), style="dim"))
 
     def _card_line(self, rank: int, example: ScoredExample, ink: Ink, *, width: int) -> Text:
         value = strength(example, self.answer.rank_by)

@@ -49,6 +49,13 @@ export function probability(loss) {
   return chance < 0.1 ? `${(100 * chance).toFixed(1)}%` : `${(100 * chance).toFixed(0)}%`;
 }
 
+/** What an opponent that contains the words asked about taught instead; empty for any other example. */
+export function instead(example) {
+  if (!example.taught?.length) return "";
+  const taught = example.taught.map((token) => `“${shorten(oneLine(token.trim()), 30)}”`).join(", ");
+  return `Contains the words asked about. Its strongest negative shares come where it teaches ${taught}.`;
+}
+
 /** "42 s", "3 min". */
 export function duration(seconds) {
   return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;

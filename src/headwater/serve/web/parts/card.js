@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { shade, share, snippet, strength, strongest, text } from "../heat.js";
 import { go, read, address } from "../state.js";
-import { count, occurrences, oneLine, shorten, signed } from "../words.js";
+import { count, instead, occurrences, oneLine, shorten, signed } from "../words.js";
 import { sparkline } from "./layers.js";
 
 const ROOM = 320; // characters of text on a card
@@ -24,6 +24,7 @@ export function card(example, rank, end, scene) {
       bar(share(strength(example), scene.end)),
       h("a", { class: "id", href: address({ ...read(), example: example.id }), "data-key": `card-${end}-${rank}` }, h("bdi", {}, shorten(oneLine(example.id), 60)))),
     text(cut.pieces, scene.looks, cut),
+    instead(example) && h("p", { class: "quiet" }, instead(example)),
     h("div", { class: "foot" },
       sparkline(example.layers, scene.layers),
       h("span", { title: "Predicted change of log p if this example were taken out of the training text" },
