@@ -12,8 +12,8 @@ from headwater.render.summary import instead
 from headwater.runs.run import Run
 from tests.models import tiny_lm
 
-BERLIN = [TokenInfluence("Berlin", -5.0), TokenInfluence(" is", -3.0), TokenInfluence(" Berlin", -4.0)]
-BERLIN += [TokenInfluence(" the", 2.0), TokenInfluence(" end", -9.0)]
+SHARES = {"Berlin": -5.0, " is": -3.0, " Berlin": -4.0, " the": 2.0, " end": -9.0}
+BERLIN = [TokenInfluence(token, share) for token, share in SHARES.items()]
 ALL = [False, True, True, True, True]
 
 
