@@ -171,22 +171,34 @@ def continue_prompt(
         raise HeadwaterError(
             f"The prompt has {len(before)} tokens and fills the model's context of {lm.max_positions}. Shorten it."
         )
-    wanted, note = min(sampling.max_new_tokens, room), None
-    ids = _generated(lm, before, sampling, new_tokens=wanted)
-    for more in range(1, min(LONGEST_CHARACTER, room - wanted + 1)):
-        if not decode(lm.tokenizer, ids).endswith(INCOMPLETE):
-            break
-        ids = _generated(lm, before, sampling, new_tokens=wanted + more)
-        note = f"{CUT}, so it has {len(ids) - len(before)} tokens instead of {wanted}."
-    while len(ids) > len(before) and decode(lm.tokenizer, ids).endswith(INCOMPLETE):
-        ids.pop()
-        note = f"{CUT}, so {wanted - len(ids) + len(before)} of its tokens were dropped."
+    ids, note = _whole_characters(lm, before, sampling, room=room)
     completion = decode(lm.tokenizer, ids)[len(decode(lm.tokenizer, before)) :]
     if not completion:
         ended = note or "The model ends the text right after this prompt."
         raise HeadwaterError(f"{ended} Give a completion, another prompt, or more tokens (--max-new-tokens).")
     question = make_question(lm, prompt, completion, span=span, token_ids=ids)
     return replace(question, generated=True, note=note)
+
+
+def _whole_characters(
+    lm: LanguageModel, before: Sequence[int], sampling: Sampling, *, room: int
+) -> tuple[list[int], str | None]:
+    """The tokens `before` and their continuation up to the end of a character, and what was done to end it there.
+
+    Bytes that are no text, as an untrained model says them, stay as they are.
+    """
+    wanted = min(sampling.max_new_tokens, room)
+    said = _generated(lm, before, sampling, new_tokens=wanted)
+    if not decode(lm.tokenizer, said).endswith(INCOMPLETE):
+        return said, None
+    for more in range(1, min(LONGEST_CHARACTER, room - wanted + 1)):
+        longer = _generated(lm, before, sampling, new_tokens=wanted + more)
+        if not decode(lm.tokenizer, longer).endswith(INCOMPLETE):
+            return longer, f"{CUT}, so it has {len(longer) - len(before)} tokens instead of {wanted}."
+    for fewer in range(1, min(LONGEST_CHARACTER, len(said) - len(before) + 1)):
+        if not decode(lm.tokenizer, said[:-fewer]).endswith(INCOMPLETE):
+            return said[:-fewer], f"{CUT}, so {fewer} of its tokens were dropped."
+    return said, None
 
 
 def _generated(lm: LanguageModel, before: Sequence[int], sampling: Sampling, *, new_tokens: int) -> list[int]:
