@@ -9,10 +9,12 @@ WHEEL := .venv-wheel
 RACE ?= --write
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast coverage check docs notebooks wheel docs-generated figures format bench-peers clean
+.PHONY: demo install test test-fast coverage check docs notebooks wheel docs-generated figures format bench-peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo
+
+install: $(VENV)/.installed
 
 test: check $(RUNPOD)/.installed
 	$(BIN)/python -m pytest $(IN_PARALLEL)

@@ -418,8 +418,8 @@ def test_a_run_remembers_which_files_of_a_folder_it_read(lm: LanguageModel, tmp_
 
 # --- small files: queries and ids ---
 
-QUERIES = '{"id": "q1", "prompt": "Once", "completion": " upon\u2028"}\r\n\r\n'
-QUERIES += '{"id": "q2", "prompt": "A", "completion": "b"}'
+QUERIES = """{"id": "q1", "prompt": "Once", "completion": " upon\u2028"}\r\n\r
+{"id": "q2", "prompt": "A", "completion": "b"}"""
 
 
 def test_queries_and_ids_may_begin_with_a_byte_order_mark_or_come_from_a_pipe(

@@ -167,6 +167,9 @@ class Answer(Shown):
     """Examples in the solver's Gauss–Newton matrix; None means all."""
     seed: int = 0
     """Seed of the solver's random choice of these examples."""
+    reach: float | None = None
+    """Largest predicted change of log p, in nats, that is stated as a size. Of a larger one, a linear prediction can
+    tell only the sign and the place in the order."""
 
     def __repr__(self) -> str:
         facts = [

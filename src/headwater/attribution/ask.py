@@ -22,6 +22,7 @@ from headwater.attribution.index.search import Candidates, LoadedSketches, make_
 from headwater.attribution.options import AskOptions
 from headwater.attribution.preconditioned import precondition
 from headwater.attribution.question import Question, describe
+from headwater.attribution.reliability import linear_reach
 from headwater.attribution.scores import Scores, SelfInfluence, TokenScores
 from headwater.attribution.strongest import both_ends, scored, scored_example, shares
 from headwater.attribution.taught import kept_where_it_states
@@ -178,6 +179,7 @@ class _Found:
 
 def _answer(context: AttributionContext, question: Question, options: AskOptions, *, found: _Found) -> Answer:
     query = describe(context.lm, question)
+    contrast = None if question.contrast is None else describe(context.lm, question.contrast)
     return Answer(
         query=query,
         proponents=[replace(example, taught=[]) for example in found.proponents],
@@ -192,12 +194,13 @@ def _answer(context: AttributionContext, question: Question, options: AskOptions
         expected_missed=found.missed,
         selection=options.selection if found.against is None else found.against,
         added=found.against is not None,
-        contrast=None if question.contrast is None else describe(context.lm, question.contrast),
+        contrast=contrast,
         layers=None if options.layers is None else [layer.name for layer in context.layers(options.layers)],
         distribution=found.distribution,
         iterations=options.iterations,
         subset=options.subset,
         seed=options.seed,
+        reach=linear_reach([query] if contrast is None else [query, contrast]),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from headwater.attribution.answer import Answer, Query, ScoredExample
 from headwater.render.heat import Piece, ScaleBy, Snippet, axis, shade, shared_scale, snippet, strength
 from headwater.render.palette import share
-from headwater.render.summary import in_prompt
+from headwater.render.summary import in_prompt, size
 from headwater.render.visible import leading_spaces, one_line, visible
 
 LONG = 1200
@@ -45,6 +45,8 @@ class Card:
 
     rank: int
     example: ScoredExample
+    size: str
+    """Its predicted effect in words."""
     bar: float
     """On the axis that all cards share, from −1 to 1."""
     pieces: list[Piece]
@@ -78,18 +80,19 @@ def cards(answer: Answer, scale: ScaleBy) -> tuple[list[Card], list[Card]]:
     def made(examples: Sequence[ScoredExample]) -> list[Card]:
         bars = [share(strength(example, answer.rank_by), end) for example in examples]
         ranked = enumerate(zip(examples, bars, strict=True), start=1)
-        return [_card(rank, example, bar, scale=full) for rank, (example, bar) in ranked]
+        return [_card(rank, example, bar, scale=full, effect=size(answer, example)) for rank, (example, bar) in ranked]
 
     return made(answer.proponents), made(answer.opponents)
 
 
-def _card(rank: int, example: ScoredExample, bar: float, *, scale: float | None) -> Card:
+def _card(rank: int, example: ScoredExample, bar: float, *, scale: float | None, effect: str) -> Card:
     pieces = shade(example.tokens, scale)
     long = sum(len(piece.text) for piece in pieces) > LONG
     peak = max(map(abs, example.layers.values()), default=0.0)
     return Card(
         rank=rank,
         example=example,
+        size=effect,
         bar=bar,
         pieces=pieces,
         snippet=snippet(pieces, PAGE_SNIPPET) if long else None,

@@ -163,8 +163,26 @@ def _removal(answer: Answer, example: ScoredExample, which: str) -> str:
     )
 
 
+def beyond_reach(answer: Answer, effect: float) -> bool:
+    """Whether a predicted change of log p is larger than a linear prediction can tell."""
+    return answer.reach is not None and abs(effect) > answer.reach
+
+
+def size(answer: Answer, example: ScoredExample) -> str:
+    """The predicted effect of removing the example, or of adding it: "removal −0.0123 nats"."""
+    what, effect = ("adding", -example.removal_effect) if answer.added else ("removal", example.removal_effect)
+    return f"{what}: beyond a linear prediction" if beyond_reach(answer, effect) else f"{what} {signed(effect)} nats"
+
+
 def _change(answer: Answer, effect: float) -> str:
     """What is predicted to happen to the query: "change log p by −0.02 nats (2% less likely)"."""
+    if beyond_reach(answer, effect):
+        what = "log p" if answer.contrast is None else "the log odds between the two"
+        direction = "raise" if effect > 0 else "lower"
+        return (
+            f"{direction} {what} by more than a linear prediction can tell, so the size is not stated: trust the order "
+            "of the examples. A higher damping, such as --damping '10*mean', gives sizes nearer to measured ones"
+        )
     if answer.contrast is not None:
         return f"change the log odds between the two by {signed(effect)} nats"
     return f"change log p by {signed(effect)} nats{_likelier(effect)}"

@@ -35,6 +35,16 @@ export function signed(value) {
   return sign + digits.replace("e-", "e−");
 }
 
+/** A predicted change of log p: "−0.0123 nats", or that it is beyond a linear prediction (see Answer.reach). */
+export function size(effect, reach) {
+  return beyondReach(effect, reach) ? "more than a linear prediction can tell" : `${signed(effect)} nats`;
+}
+
+/** Whether a predicted change is larger than a linear prediction can tell. */
+export function beyondReach(effect, reach) {
+  return typeof reach === "number" && Math.abs(effect) > reach;
+}
+
 /** A whole number with its thousands apart. */
 export function grouped(value) {
   return Math.round(value).toLocaleString("en-US");

@@ -3,12 +3,12 @@
 import { h } from "../dom.js";
 import { shade, share, snippet, strength, strongest, text } from "../heat.js";
 import { go, read, address } from "../state.js";
-import { count, instead, occurrences, oneLine, shorten, signed } from "../words.js";
+import { count, instead, occurrences, oneLine, shorten, signed, size } from "../words.js";
 import { sparkline } from "./layers.js";
 
 const ROOM = 320; // characters of text on a card
 
-/** The card of an example. `scene` = {looks, words, end, scale, layers, opened}. */
+/** The card of an example. `scene` = {looks, words, end, scale, layers, opened, reach}. */
 export function card(example, rank, end, scene) {
   const pieces = shade(example.tokens, scene.scale ?? strongest(example.tokens), scene.words);
   const cut = snippet(pieces, ROOM);
@@ -28,7 +28,7 @@ export function card(example, rank, end, scene) {
     h("div", { class: "foot" },
       sparkline(example.layers, scene.layers),
       h("span", { title: "Predicted change of log p if this example were taken out of the training text" },
-        `without it ${signed(example.removal_effect)} nats`),
+        `without it ${size(example.removal_effect, scene.reach)}`),
       example.relative !== null && h("span", {}, `influence ${signed(example.influence)}`),
       example.duplicates.length > 0 && h("span", { class: "badge", title: example.duplicates.map(oneLine).join(", ") }, `+ ${count(example.duplicates.length, "near-duplicate")}`),
       shared.length > 0 && h("span", { title: "Telling words that it shares with the question" }, "shares ", h("bdi", {}, shorten(shared.join(", "), 60))),

@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { announce, h, put } from "../dom.js";
 import { dress, peaks, shade, share, strongest, text, token } from "../heat.js";
 import { address, go, looks, promptText, question, read } from "../state.js";
-import { count, oneLine, signed, tellingWords, visible } from "../words.js";
+import { count, oneLine, signed, size, tellingWords, visible } from "../words.js";
 import { sparkline } from "./layers.js";
 
 const CLOSE_ENOUGH = 1e-3; // rounding of float32 sums
@@ -103,7 +103,7 @@ class Drawer extends HTMLElement {
       this.#head(example.id),
       h("div", { class: "facts" },
         h("b", { class: `score ${example.influence > 0 ? "up" : "down"}` }, signed(example.influence)), " nats × N",
-        example.removal_effect !== undefined && h("span", { class: "quiet" }, `without it, log p changes by ${signed(example.removal_effect)} nats`),
+        example.removal_effect !== undefined && h("span", { class: "quiet" }, `without it, log p changes by ${size(example.removal_effect, this.answer?.reach)}`),
         this.#check(example)),
       h("h3", {}, "The question"),
       this.query,

@@ -99,6 +99,7 @@ class Results extends HTMLElement {
       scale: state.own ? null : Math.max(0, ...shown.map((example) => strongest(example.tokens))),
       layers: this.info.layers,
       opened: state.example,
+      reach: answer.reach,
     };
     this.#layers.learn(state, answer);
     const focus = document.activeElement?.dataset?.key;

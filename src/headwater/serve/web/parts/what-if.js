@@ -5,7 +5,7 @@ import { announce, debounce, h, put } from "../dom.js";
 import { bar } from "./card.js";
 import { shade, strongest, text } from "../heat.js";
 import { go, looks, promptText, question, read } from "../state.js";
-import { grouped, oneLine, signed, tellingWords } from "../words.js";
+import { beyondReach, grouped, oneLine, signed, tellingWords } from "../words.js";
 import { sparkline } from "./layers.js";
 
 class WhatIf extends HTMLElement {
@@ -66,6 +66,7 @@ class WhatIf extends HTMLElement {
       if (stop.signal.aborted) return;
       this.example = answer.proponents[0] ?? answer.opponents[0] ?? null;
       this.total = answer.examples;
+      this.reach = answer.reach;
       const about = JSON.stringify(asked);
       if (this.#first?.about !== about) this.#first = { about, score: this.example?.influence ?? 0 };
       this.#draw(state);
@@ -92,7 +93,9 @@ class WhatIf extends HTMLElement {
     const row = (name, value) => [h("span", {}, name), h("b", { class: `score ${value > 0 ? "up" : "down"}` }, signed(value)), bar(scale ? value / scale : 0)];
     const effect = -example.removal_effect;
     const change = Math.expm1(Math.abs(effect)) * 100;
-    const words = state.contrast
+    const words = beyondReach(effect, this.reach)
+      ? `would ${effect > 0 ? "raise" : "lower"} it by more than a linear prediction can tell.`
+      : state.contrast
       ? `would move the log odds between the two by ${signed(effect)} nats.`
       : `would change log p by ${signed(effect)} nats${change < 1000 ? ` (${change < 0.01 ? "under 0.01" : change.toPrecision(2)}% ${effect > 0 ? "more" : "less"} likely)` : ""}.`;
     put(this.result,
