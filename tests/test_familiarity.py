@@ -58,6 +58,7 @@ def test_a_fit_measures_it_and_info_shows_it(tmp_path: Path) -> None:
     run = make_run(tmp_path, index=False)
     found = read_familiarity(run.paths)
     assert found == familiarity(run.lm, run.corpus.sequences())
+    assert found is not None
     shown = CliRunner().invoke(app, ["info", str(run.path)], env={"COLUMNS": "400"})
     assert usual(found) in shown.output
     assert "untrained" in shown.output, "the model of the tests is"

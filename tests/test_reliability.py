@@ -39,7 +39,7 @@ def test_beyond_it_the_sign_is_told_and_no_size(effect: float) -> None:
     said = meaning(found)
     assert f"predicted to {'lower' if effect < 0 else 'raise'} log p by more than a linear prediction can tell" in said
     assert "--damping" in said
-    for text in (said, size(found, found.proponents[0]), cards(found, "answer")[0][0].size):
+    for text in (said, size(found, found.proponents[0]), cards(found, "shared")[0][0].size):
         assert "919" not in text
         assert "likely)" not in text
 
