@@ -181,7 +181,7 @@ def texts() -> list[TokenSequence]:
 
 def scores_by_capture(model: Any) -> tuple[list[str], Tensor]:
     """Names of the layers tracked by default, and the identity scores [N, N], as Headwater computes them."""
-    lm = wrap_model(model, SimpleNamespace(is_fast=True))
+    lm = wrap_model(model, SimpleNamespace(is_fast=True, get_vocab=dict))
     layers = choose_layers(lm.model)
     (batch,) = make_batches(texts(), 10_000)
     with Capture(lm, layers) as capture:

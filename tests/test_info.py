@@ -147,7 +147,7 @@ def test_self_influence_is_seen_once_it_is_kept(run: Run) -> None:
 def test_the_model_is_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.fit()
     assert not hasattr(info_module, "load_model")
-    monkeypatch.setattr("headwater.lm.load.AutoModelForCausalLM", None)
+    monkeypatch.setattr("headwater.lm.pretrained.AutoModelForCausalLM", None)
     assert describe_run(run.path).curvature is not None
 
 

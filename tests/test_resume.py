@@ -90,7 +90,7 @@ KILLED: dict[str, Command] = {
         begins_with="nothing",
         parts="curvature/*.checkpoint.safetensors",
         result=contents("curvature/curvature.safetensors"),
-        left="curvature/[!c]*",
+        left="curvature/[!cf]*",
     ),
     "index": Command(
         arguments=f"index {{run}} --bytes 256 {PIECES}",

@@ -334,4 +334,4 @@ def test_a_bad_queries_file_names_its_line(place: Path, run: Run, tmp_path: Path
     bad.write_text('{"id": "a", "prompt": "x", "completion": "y"}\n{"id": "b", "prompt": "x"}\n', encoding="utf-8")
     _, _, _, error = headwater("scan", place / "run", bad)
     assert isinstance(error, HeadwaterError)
-    assert "q.jsonl:2: completion" in str(error)
+    assert "q.jsonl:2: the line" in str(error)

@@ -96,7 +96,7 @@ def test_a_finished_answer_is_not_sought_again(client: TestClient, run: Run, mon
         ({"kind": "pbrf", "k": 1, "random": 0, "subset": 5000}, "less than or equal to 4096"),
         ({"iterations": 101}, "less than or equal to 100"),
         ({"question": {**QUESTION, "texts": ["A key."]}}, "only training examples"),
-        ({"question": {"completion": COMPLETION}}, "Field required"),
+        ({"question": {"completion": COMPLETION}}, "give either prompt or messages"),
     ],
 )
 def test_what_would_take_too_long_or_means_nothing_is_refused(

@@ -30,6 +30,8 @@ from headwater.lm.placement import check_for_adapter
 NO_ADAPTER = {"subfolder": "no-adapter"}
 """Where transformers looks for an adapter beside a model: nowhere, because adapters are loaded here."""
 
+MAGNITUDE = ".lora_magnitude_vector"
+
 
 @dataclass(frozen=True)
 class Located:
@@ -130,6 +132,8 @@ def _read_adapter(model: Any, files: ModelFiles, base: str, *, dtype: torch.dtyp
     if wrappers := wrappers_in(tensors):
         tensors = {unwrapped(name): tensor for name, tensor in tensors.items()}
         say_unwrapped(files.name, wrappers)
+    # peft saves the magnitudes of DoRA under the name of their module
+    tensors = {name + ".weight" if name.endswith(MAGNITUDE) else name: tensor for name, tensor in tensors.items()}
     with _explained(files, "adapter", f"Is {base} its base model? Name another by --base."):
         found = model.load_adapter(
             peft_config=PeftConfig.from_pretrained(str(files.folder)),
